@@ -1,0 +1,1 @@
+"""ZenML pipelines: one a DVC stage, `python -m pipelines STAGE`."""

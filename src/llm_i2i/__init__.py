@@ -1,0 +1,1 @@
+"""LLM-I2I: better training data for item-to-item recommenders, made by a large language model."""

@@ -1,0 +1,1 @@
+"""Data: sources, expectations, split, long tail."""

@@ -1,0 +1,30 @@
+"""Item-to-item models, their index, and recommendations from it."""
+
+from llm_i2i.i2i.bm25 import bm25
+from llm_i2i.i2i.bpr import bpr
+from llm_i2i.i2i.index import from_index, index_sha256, to_index
+from llm_i2i.i2i.item_knn import item_knn
+from llm_i2i.i2i.popularity import popularity
+from llm_i2i.i2i.recommend import Histories, Recommendations, recommend
+from llm_i2i.i2i.swing import PRESETS, swing, swing_preset
+from llm_i2i.i2i.train import train_index
+from llm_i2i.i2i.user_items import check_user_items, user_items_from_frame
+
+__all__ = [
+    "PRESETS",
+    "Histories",
+    "Recommendations",
+    "bm25",
+    "bpr",
+    "check_user_items",
+    "from_index",
+    "index_sha256",
+    "item_knn",
+    "popularity",
+    "recommend",
+    "swing",
+    "swing_preset",
+    "to_index",
+    "train_index",
+    "user_items_from_frame",
+]

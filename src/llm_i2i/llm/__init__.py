@@ -1,0 +1,1 @@
+"""The LLM part: base model, prompts, trie, loss, QLoRA training, generator, discriminator."""

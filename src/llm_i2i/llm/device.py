@@ -1,0 +1,67 @@
+"""Which device and compute dtype the LLM stages use."""
+
+import logging
+import os
+from dataclasses import dataclass
+
+import torch
+
+from llm_i2i.errors import ParamsError
+from llm_i2i.params import RuntimeParams
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """A resolved device.
+
+    Attributes:
+        device: `cpu` or `cuda`.
+        dtype: Compute dtype of weights and activations.
+    """
+
+    device: torch.device
+    dtype: torch.dtype
+
+    @property
+    def facts(self) -> dict[str, str]:
+        """Device and precision as they are recorded beside every LLM artifact."""
+        name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
+        return {"device": name, "precision": str(self.dtype).removeprefix("torch.")}
+
+
+def resolve_runtime(params: RuntimeParams) -> Runtime:
+    """Choose device and dtype, and set the number of CPU threads.
+
+    bf16 is chosen where the hardware computes in it: CUDA devices from compute capability 8.0, CPUs with
+    AVX512-BF16 or AMX. Elsewhere it would be emulated and slower than fp32.
+
+    Raises:
+        ParamsError: `runtime.device` is cuda and there is none.
+    """
+    if params.device == "cuda" and not torch.cuda.is_available():
+        raise ParamsError("runtime.device", "cuda, but torch sees no CUDA device", fix="use auto or cpu")
+    use_cuda = params.device != "cpu" and torch.cuda.is_available()
+    torch.set_num_threads(params.threads or os.cpu_count() or 1)
+    if params.precision == "auto":
+        fast = torch.cuda.is_bf16_supported(including_emulation=False) if use_cuda else _cpu_has_bf16()
+        dtype = torch.bfloat16 if fast else torch.float32
+    else:
+        dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[params.precision]
+    runtime = Runtime(torch.device("cuda" if use_cuda else "cpu"), dtype)
+    log.info("device %(device)s, compute dtype %(precision)s", runtime.facts)
+    return runtime
+
+
+def _cpu_has_bf16() -> bool:
+    # torch offers no public question for this; a CPU without the instruction falls back to fp32.
+    cpu = torch.cpu
+    return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())  # noqa: SLF001
+
+
+def peak_memory_mb(runtime: Runtime) -> dict[str, float]:
+    """Peak device memory in MiB since the start of the process; empty on the CPU (the process itself is measured)."""
+    if runtime.device.type != "cuda":
+        return {}
+    return {"peak_device_memory_mb": torch.cuda.max_memory_allocated(runtime.device) / 2**20}

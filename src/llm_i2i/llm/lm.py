@@ -1,0 +1,208 @@
+"""Loading a causal LM in 4-bit, with or without a LoRA adapter, and reading logits at chosen positions only."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model
+from torch import nn
+from torch.nn import functional
+from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import logging as transformers_logging
+
+from llm_i2i.errors import ArtifactError, BaseModelError
+from llm_i2i.llm.device import Runtime
+from llm_i2i.params import LoraTraining
+
+log = logging.getLogger(__name__)
+MANIFEST = "manifest.json"
+
+
+def read_manifest(base_model: Path) -> dict[str, Any]:
+    """The manifest that stage base_model wrote.
+
+    Raises:
+        ArtifactError: It is missing or no JSON.
+    """
+    path = base_model / MANIFEST
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(str(path), f"unreadable ({error})", fix="run `dvc repro base_model`") from error
+    return manifest
+
+
+def _location(base_model: Path) -> dict[str, Any]:
+    """Arguments of `from_pretrained`: a folder of our own, or a hub repository at its pinned commit."""
+    manifest = read_manifest(base_model)
+    if manifest["source"] == "hub":
+        return {"pretrained_model_name_or_path": manifest["id"], "revision": manifest["revision"]}
+    folder = Path(manifest["path"]) if manifest["source"] == "path" else base_model
+    return {"pretrained_model_name_or_path": str(folder)}
+
+
+def load_tokenizer(base_model: Path) -> Any:
+    """The base model's tokenizer."""
+    return AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
+
+
+def load_quantized(base_model: Path, runtime: Runtime) -> Any:
+    """Load the base model in NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3).
+
+    Args:
+        base_model: Output folder of stage base_model.
+        runtime: Device and compute dtype.
+
+    Raises:
+        BaseModelError: The weights cannot be loaded.
+    """
+    transformers_logging.disable_progress_bar()
+    config = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_use_double_quant=True,
+        bnb_4bit_compute_dtype=runtime.dtype,
+    )
+    try:
+        return AutoModelForCausalLM.from_pretrained(
+            **_location(base_model),
+            quantization_config=config,
+            dtype=runtime.dtype,
+            attn_implementation="sdpa",
+            device_map={"": runtime.device},
+            trust_remote_code=False,
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise BaseModelError(
+            str(base_model), f"cannot be loaded ({error})", fix="run `dvc repro base_model`"
+        ) from error
+
+
+def add_adapter(model: Any, params: LoraTraining, *, seed: int, name: str) -> PeftModel:
+    """Put a fresh LoRA adapter on all linear layers; the base stays frozen in 4-bit.
+
+    Args:
+        model: From `load_quantized`.
+        params: LoRA sizes.
+        seed: Initialises the adapter.
+        name: Recorded as base model in the adapter's config: an id, never a path of this machine.
+    """
+    torch.manual_seed(seed)
+    for module in model.modules():
+        # bitsandbytes (0.50) repacks a layer's weights at its first forward in eval mode on an AVX512-BF16 CPU, and
+        # the kernel for them has no backward: a model that was once read in eval mode would train on silently
+        # wrong gradients.
+        if isinstance(module, bnb.nn.Linear4bit):
+            module.support_avx512bf16_for_cpu = False
+    for parameter in model.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    if params.gradient_checkpointing:
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs={"use_reentrant": False})
+        model.enable_input_require_grads()
+    config = LoraConfig(
+        r=params.lora_r,
+        lora_alpha=params.lora_alpha,
+        lora_dropout=params.lora_dropout,
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    peft_model = get_peft_model(model, config)
+    peft_model.peft_config["default"].base_model_name_or_path = name
+    return peft_model
+
+
+def load_for_inference(base_model: Path, adapter: Path | None, runtime: Runtime) -> Any:
+    """Load base and adapter for reading.
+
+    On CUDA the base stays in 4-bit with the adapter beside it. On the CPU, where every 4-bit product first
+    unpacks its weights, the NF4 values are unpacked once and the adapter is added in the compute dtype: the same
+    quantized base, twice the speed. (Merging back *into* 4-bit would change the outputs; nothing here does.)
+
+    Args:
+        base_model: Output folder of stage base_model.
+        adapter: Adapter folder, or None for the base alone.
+        runtime: Device and compute dtype.
+
+    Raises:
+        ArtifactError: The adapter is missing or does not fit the base model.
+    """
+    model = load_quantized(base_model, runtime)
+    if runtime.device.type == "cpu":
+        model = model.dequantize(dtype=runtime.dtype)
+    if adapter is not None:
+        try:
+            model = PeftModel.from_pretrained(model, str(adapter))
+        except (OSError, ValueError, RuntimeError) as error:
+            raise ArtifactError(
+                str(adapter), f"no adapter for this base model ({error})", fix="run `dvc repro`"
+            ) from error
+        if runtime.device.type == "cpu":
+            model = model.merge_and_unload()
+    return model.eval()
+
+
+class TargetLogits(nn.Module):
+    """Logits of a causal LM at chosen positions only.
+
+    The vocabulary projection is a fifth of a small model's work; most positions are no targets.
+    """
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.model = model
+        lm = model.get_base_model() if isinstance(model, PeftModel) else model
+        self._lm = lambda: lm  # not a submodule of its own: it is inside `model` already
+        self.plain_head = self._head_is_plain()
+
+    @torch.no_grad()
+    def _head_is_plain(self) -> bool:
+        """Whether logits are just head(hidden). Some architectures scale or cap them: then the slow way is taken."""
+        lm = self._lm()
+        was_training = lm.training
+        lm.eval()
+        ids = torch.tensor([[1, 2, 3]], device=lm.device)
+        whole = lm(input_ids=ids, use_cache=False).logits
+        parts = lm.get_output_embeddings()(lm.base_model(input_ids=ids, use_cache=False).last_hidden_state)
+        lm.train(was_training)
+        return bool(torch.allclose(whole, parts, rtol=1e-2, atol=1e-2))
+
+    def extend(self, cache: Any, *, keep: int, **inputs: torch.Tensor) -> torch.Tensor:
+        """Feed tokens behind what `cache` holds; logits, float32 (n_rows, keep, vocabulary), of the last `keep`."""
+        output = self._lm()(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        logits: torch.Tensor = output.logits.float()
+        return logits
+
+    def _head(self, hidden: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
+        head = self._lm().get_output_embeddings()
+        if columns is None:
+            whole: torch.Tensor = head(hidden).float()
+            return whole
+        bias = None if getattr(head, "bias", None) is None else head.bias[columns]
+        return functional.linear(hidden, head.weight[columns], bias).float()
+
+    def forward(
+        self,
+        inputs: dict[str, torch.Tensor],
+        rows: torch.Tensor,
+        positions: torch.Tensor,
+        columns: torch.Tensor | None,
+    ) -> torch.Tensor:
+        """Logits at (row, position) pairs.
+
+        Args:
+            inputs: input_ids, position_ids, attention_mask as the model takes them.
+            rows: int64 (n_targets,).
+            positions: int64 (n_targets,): the position whose output predicts the target.
+            columns: Token ids to compare, or None for the whole vocabulary.
+
+        Returns:
+            float32 (n_targets, vocabulary or len(columns)).
+        """
+        if not self.plain_head:
+            logits: torch.Tensor = self._lm()(**inputs, use_cache=False).logits[rows, positions].float()
+            return logits if columns is None else logits[:, columns]
+        hidden = self._lm().base_model(**inputs, use_cache=False).last_hidden_state
+        return self._head(hidden[rows, positions], columns)

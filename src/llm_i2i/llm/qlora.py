@@ -1,0 +1,248 @@
+"""QLoRA training: one loop for generator and discriminator, resumable to the same adapter."""
+
+import csv
+import hashlib
+import logging
+import math
+import os
+import shutil
+import time
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bitsandbytes as bnb
+import numpy as np
+import torch
+from accelerate import Accelerator
+from peft import PeftModel, get_peft_model_state_dict, set_peft_model_state_dict
+from torch.optim.lr_scheduler import LambdaLR
+from tqdm import tqdm
+
+from llm_i2i.errors import DataError
+from llm_i2i.llm.batches import IntArray, Sequence, collate, plan_batches
+from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.lm import TargetLogits
+from llm_i2i.llm.loss import weighted_nll
+from llm_i2i.params import LoraTraining
+
+log = logging.getLogger(__name__)
+LOG_COLUMNS = ("step", "loss", "learning_rate", "tokens", "targets")
+
+
+@dataclass
+class TrainingLog:
+    """What training tells.
+
+    Attributes:
+        rows: One a step, `LOG_COLUMNS`: the same on every run of one machine.
+        tokens_per_s: One a step of this process; differs from run to run.
+    """
+
+    rows: list[list[float]] = field(default_factory=list)
+    tokens_per_s: list[float] = field(default_factory=list)
+
+    def write(self, path: Path) -> None:
+        """Write `rows` as CSV, a source of `dvc plots`."""
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(LOG_COLUMNS)
+            writer.writerows(self.rows)
+
+
+def plan_steps(
+    lengths: list[int], params: LoraTraining, *, seed: int, n_processes: int = 1
+) -> list[list[IntArray]]:
+    """The whole training as a list of optimizer steps, each a list of micro-batches of sequence indices.
+
+    Every epoch visits every sequence once, in batches of similar length, the batches in an order of their own; a
+    fractional last epoch is cut. Fixed before training, so that a resumed run sees the same batches and the loss
+    weights of a step can be summed over its micro-batches.
+    """
+    rng = np.random.default_rng(seed)
+    batches = plan_batches(lengths, params.batch_tokens)
+    micro = [batches[i] for _ in range(math.ceil(params.epochs)) for i in rng.permutation(len(batches))]
+    micro = micro[: max(1, round(params.epochs * len(batches)))]
+    size = params.accumulation * n_processes
+    return [micro[start : start + size] for start in range(0, len(micro), size)]
+
+
+def train_lora(
+    module: TargetLogits,
+    sequences: SequenceOf[Sequence],
+    *,
+    params: LoraTraining,
+    runtime: Runtime,
+    seed: int,
+    pad_id: int,
+    checkpoints: Path,
+    columns: list[int] | None = None,
+) -> TrainingLog:
+    """Train the adapter inside `module`.
+
+    Args:
+        module: Holds a PEFT model with a trainable adapter.
+        sequences: The training set.
+        params: Learning rate, batch size in tokens, and so on.
+        runtime: Device and dtype.
+        seed: Orders the batches.
+        pad_id: Token id of padding (masked, so any will do).
+        checkpoints: Folder for resumable states; one of another training is discarded.
+        columns: Restrict the softmax to these token ids; labels are then positions in this list.
+
+    Raises:
+        DataError: There is nothing to train on.
+    """
+    if not sequences:
+        raise DataError("training set", "no sequence", "users with at least two training interactions")
+    accelerator = Accelerator(cpu=runtime.device.type == "cpu")
+    steps = plan_steps([len(s) for s in sequences], params, seed=seed, n_processes=accelerator.num_processes)
+    trainable = [p for p in module.parameters() if p.requires_grad]
+    optimizer = _optimizer(trainable, params)
+    schedule = _linear_schedule(optimizer, math.ceil(params.warmup_share * len(steps)), len(steps))
+    checkpoint = _Checkpoint(checkpoints / "state.pt", _fingerprint(sequences, params, seed), module.model)
+    training_log = TrainingLog()
+    done = checkpoint.restore(optimizer, schedule, training_log)
+    model = accelerator.prepare(module)
+    token_ids = None if columns is None else torch.tensor(columns, device=runtime.device)
+    module.train()
+    bar = tqdm(total=len(steps), initial=done, unit="step", disable=None, desc="train")
+    for number in range(done, len(steps)):
+        started = time.perf_counter()
+        weight_total = float(sum(sequences[i].weights.sum() for micro in steps[number] for i in micro))
+        mine = steps[number][accelerator.process_index :: accelerator.num_processes]
+        loss_sum, tokens, targets = 0.0, 0, 0
+        for micro in mine:
+            batch = collate([sequences[i] for i in micro], pad_id).to(runtime.device)
+            logits = model(batch.inputs, batch.rows, batch.positions, token_ids)
+            # DDP averages gradients over processes; the weights are already those of all of them.
+            loss = weighted_nll(logits, batch.labels, batch.weights, weight_total) * accelerator.num_processes
+            accelerator.backward(loss)
+            loss_sum += float(loss.detach())
+            tokens += batch.n_tokens
+            targets += len(batch.labels)
+        accelerator.clip_grad_norm_(trainable, 1.0)
+        rate = float(schedule.get_last_lr()[0])
+        optimizer.step()
+        schedule.step()
+        optimizer.zero_grad()
+        training_log.rows.append([number + 1, round(loss_sum, 6), rate, tokens, targets])
+        training_log.tokens_per_s.append(round(tokens / (time.perf_counter() - started), 1))
+        bar.update()
+        bar.set_postfix(loss=f"{loss_sum:.3f}", tokens_s=f"{training_log.tokens_per_s[-1]:.0f}")
+        if (number + 1) % params.checkpoint_every == 0 and accelerator.is_main_process:
+            checkpoint.save(number + 1, optimizer, schedule, training_log)
+    bar.close()
+    log.info(
+        "trained %d steps, loss %.3f -> %.3f", len(steps), training_log.rows[0][1], training_log.rows[-1][1]
+    )
+    return training_log
+
+
+def save_adapter(model: PeftModel, out: Path) -> str:
+    """Write the adapter as PEFT does (safetensors + config), without PEFT's empty model card.
+
+    Returns:
+        SHA-256 of the weights file.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    # The vocabulary is never changed; without this PEFT asks the hub whether it was.
+    model.save_pretrained(str(out), safe_serialization=True, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)
+    return hashlib.sha256((out / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def adapter_sha256(adapter: Path) -> str:
+    """SHA-256 of an adapter's weights file."""
+    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+
+
+def _optimizer(trainable: list[torch.nn.Parameter], params: LoraTraining) -> torch.optim.Optimizer:
+    if params.optimizer == "paged_adamw_8bit":
+        optimizer: torch.optim.Optimizer = bnb.optim.PagedAdamW8bit(
+            trainable, lr=params.learning_rate, weight_decay=0.0
+        )
+        return optimizer
+    return torch.optim.AdamW(trainable, lr=params.learning_rate, weight_decay=0.0)
+
+
+def _linear_schedule(optimizer: torch.optim.Optimizer, warmup: int, total: int) -> LambdaLR:
+    """Linear warm-up over `warmup` steps, then linear decay to 1/(total - warmup + 1); no step has rate 0."""
+    return LambdaLR(
+        optimizer, lambda step: min((step + 1) / (warmup + 1), (total - step) / (total - warmup + 1e-9))
+    )
+
+
+def _fingerprint(sequences: SequenceOf[Sequence], params: LoraTraining, seed: int) -> str:
+    digest = hashlib.sha256(f"{params.model_dump_json()}{seed}".encode())
+    for sequence in sequences:
+        for array in (sequence.ids, sequence.blocks, sequence.labels, sequence.weights):
+            digest.update(array.tobytes())
+    return digest.hexdigest()
+
+
+class _Checkpoint:
+    """A resumable state in one file: adapter, optimizer, schedule, random states and log."""
+
+    def __init__(self, path: Path, fingerprint: str, model: PeftModel) -> None:
+        self.path, self.fingerprint, self.model = path, fingerprint, model
+
+    def save(
+        self, step: int, optimizer: torch.optim.Optimizer, schedule: Any, training_log: TrainingLog
+    ) -> None:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        state = {
+            "step": step,
+            "fingerprint": self.fingerprint,
+            "adapter": get_peft_model_state_dict(self.model, save_embedding_layers=False),
+            "optimizer": optimizer.state_dict(),
+            "schedule": schedule.state_dict(),
+            "rng": torch.get_rng_state(),
+            "cuda_rng": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+            "rows": training_log.rows,
+        }
+        partial = self.path.with_suffix(".partial")
+        torch.save(state, partial)
+        partial.replace(self.path)
+
+    def restore(self, optimizer: torch.optim.Optimizer, schedule: Any, training_log: TrainingLog) -> int:
+        """Load the state if it is of this very training; returns the number of steps done."""
+        if not self.path.is_file():
+            return 0
+        try:
+            state = torch.load(self.path, map_location="cpu", weights_only=True)
+        except Exception:  # noqa: BLE001  # a torn file raises almost anything: start afresh, as without a checkpoint
+            log.warning("checkpoint %s is unreadable and is discarded", self.path)
+            return 0
+        if state["fingerprint"] != self.fingerprint:
+            log.info("checkpoint %s is of another training and is discarded", self.path)
+            return 0
+        set_peft_model_state_dict(self.model, state["adapter"])
+        optimizer.load_state_dict(state["optimizer"])
+        schedule.load_state_dict(state["schedule"])
+        torch.set_rng_state(state["rng"])
+        if state["cuda_rng"]:
+            torch.cuda.set_rng_state_all(state["cuda_rng"])
+        training_log.rows.extend(state["rows"])
+        log.info("resuming at step %d", state["step"])
+        return int(state["step"])
+
+
+def discard_checkpoints(checkpoints: Path) -> None:
+    """Remove a finished training's states."""
+    if checkpoints.is_dir():
+        shutil.rmtree(checkpoints)
+
+
+def process_facts(seconds: float, training_log: TrainingLog) -> dict[str, Any]:
+    """Runtime facts of a training: they differ from run to run and stay out of the artifacts."""
+    steps = len(training_log.tokens_per_s)
+    tokens = sum(row[3] for row in training_log.rows[len(training_log.rows) - steps :])
+    return {
+        "training_seconds": round(seconds, 1),
+        "tokens_per_s": round(tokens / seconds, 1) if seconds > 0 else 0.0,
+        "tokens_per_s_by_step": training_log.tokens_per_s,
+        "threads": torch.get_num_threads(),
+        "processes": int(os.environ.get("WORLD_SIZE", "1")),
+    }

@@ -1,0 +1,241 @@
+"""The schema of params.yaml: one frozen class a section, every rule checked at once.
+
+There are no defaults here for what params.yaml says: the file is the only place of a value.
+"""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from llm_i2i.errors import ParamsError
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Arm = Literal["real", "llm_i2i", "no_generator", "no_discriminator"]
+Model = Literal["swing", "bpr", "item_knn"]
+
+
+class Section(BaseModel):
+    """A section of params.yaml: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+class RuntimeParams(Section):
+    """Where the LLM stages run. `threads` 0 = all cores."""
+
+    device: Literal["auto", "cpu", "cuda"]
+    precision: Literal["auto", "bf16", "fp32"]
+    threads: NonNegativeInt
+
+
+class ValidateParams(Section):
+    """Limits of the raw tables; `max_text_length` in characters."""
+
+    min_users: PositiveInt
+    min_items: PositiveInt
+    min_interactions: PositiveInt
+    max_text_length: PositiveInt
+    min_text_share: Share
+    max_tail_share: Share
+    rating_min: float
+    rating_max: float
+
+
+class SplitParams(Section):
+    """Leave-one-out split in time order. `max_users` 0 = all."""
+
+    min_user_items: Annotated[int, Field(ge=3)]
+    max_users: NonNegativeInt
+
+
+class TagParams(Section):
+    """Popularity groups, on training counts only."""
+
+    long_tail_share: Share
+    tail_max_count: PositiveInt
+    head_share: Share
+
+
+class BaseModelParams(Section):
+    """Where the base LLM comes from."""
+
+    source: Literal["embedded", "hub", "path", "random"]
+    id: str
+    revision: str
+    path: str
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "BaseModelParams":
+        if self.source == "hub" and not (self.id and self.revision):
+            raise ValueError("source hub needs `id` and `revision`")
+        if self.source == "path" and not self.path:
+            raise ValueError("source path needs `path`")
+        return self
+
+
+class LoraTraining(Section):
+    """What both QLoRA trainings share; `batch_tokens` counts padding."""
+
+    template: str
+    max_history: PositiveInt
+    lora_r: PositiveInt
+    lora_alpha: PositiveInt
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    learning_rate: PositiveFloat
+    warmup_share: Share
+    epochs: PositiveFloat
+    batch_tokens: PositiveInt
+    accumulation: PositiveInt
+    gradient_checkpointing: bool
+    optimizer: Literal["adamw", "paged_adamw_8bit"]
+    checkpoint_every: PositiveInt
+
+
+class TrainGeneratorParams(LoraTraining):
+    """Generator: next item from the last `max_history`, long-tail weighted (paper, section 3.2)."""
+
+    tail_weight: PositiveFloat
+    head_weight: PositiveFloat
+    max_windows: NonNegativeInt
+
+
+class TrainDiscriminatorParams(LoraTraining):
+    """Discriminator: Yes or No to "would this user take this item"."""
+
+    negatives_per_positive: PositiveInt
+    candidates_per_history: Annotated[int, Field(ge=2)]
+    max_histories: NonNegativeInt
+    held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class SynthesizeParams(Section):
+    """Beam search over the catalogue's trie."""
+
+    items_per_user: PositiveInt
+    num_beams: PositiveInt
+    max_users: NonNegativeInt
+    batch_users: PositiveInt
+    long_tail_only: bool
+
+    @model_validator(mode="after")
+    def _enough_beams(self) -> "SynthesizeParams":
+        if self.num_beams < self.items_per_user:
+            raise ValueError("num_beams must be at least items_per_user")
+        return self
+
+
+class ScoreParams(Section):
+    """Discriminator scoring; `real_rows_per_user` 0 = every real training row."""
+
+    real_rows_per_user: NonNegativeInt
+    batch_tokens: PositiveInt
+
+
+class FuseParams(Section):
+    """Confidence filter and fusion."""
+
+    arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
+    index: Literal["train", "train+valid"]
+    mode: Literal["threshold", "quantile"]
+    threshold: Share
+    quantile: Share
+    filter_real: bool
+    real_threshold: Share
+    max_synthetic_per_user: PositiveInt
+
+
+class SwingParams(Section):
+    """Swing: see `llm_i2i.i2i.swing`."""
+
+    smoothing: NonNegativeFloat
+    user_exponent: float
+    user_shift: NonNegativeFloat
+
+
+class BprParams(Section):
+    """BPR: see `llm_i2i.i2i.bpr`."""
+
+    factors: PositiveInt
+    epochs: PositiveInt
+    learning_rate: PositiveFloat
+    regularization: NonNegativeFloat
+
+
+class TrainI2iParams(Section):
+    """I2I models; `top_k` neighbours an item."""
+
+    models: Annotated[tuple[Model, ...], Field(min_length=1)]
+    top_k: PositiveInt
+    swing: SwingParams
+    bpr: BprParams
+
+
+class EvaluateParams(Section):
+    """The query and the cut-offs. `last_m` 0 = the whole history."""
+
+    last_m: NonNegativeInt
+    decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
+
+
+class ReportParams(Section):
+    """What the report computes and shows."""
+
+    bootstrap_resamples: PositiveInt
+    samples: NonNegativeInt
+
+
+class Params(Section):
+    """The whole params.yaml."""
+
+    seed: NonNegativeInt
+    runtime: RuntimeParams
+    validate_: Annotated[ValidateParams, Field(alias="validate")]
+    split: SplitParams
+    tag: TagParams
+    base_model: BaseModelParams
+    train_generator: TrainGeneratorParams
+    train_discriminator: TrainDiscriminatorParams
+    synthesize: SynthesizeParams
+    score: ScoreParams
+    fuse: FuseParams
+    train_i2i: TrainI2iParams
+    evaluate: EvaluateParams
+    report: ReportParams
+
+
+def load_params(path: Path = Path("params.yaml")) -> Params:
+    """Read and check params.yaml.
+
+    Args:
+        path: The YAML file.
+
+    Returns:
+        The checked parameters.
+
+    Raises:
+        ParamsError: The file is missing or no YAML mapping, or any key or value breaks a rule;
+            every broken rule is listed with its key and the value received.
+    """
+    try:
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ParamsError(str(path), f"cannot be read ({error})", "a YAML file in UTF-8") from error
+    if not isinstance(raw, dict):
+        raise ParamsError(str(path), f"holds {type(raw).__name__}", "a mapping of sections")
+    try:
+        return Params.model_validate(raw)
+    except ValidationError as error:
+        problems = error.errors(include_url=False)
+        lines = [
+            f"\n  {'.'.join(str(part) for part in problem['loc'])}: {problem['msg']}"
+            + ("" if problem["type"] == "missing" else f" (got {problem['input']!r:.80})")
+            for problem in problems
+        ]
+        raise ParamsError(str(path), f"{len(problems)} problem(s)" + "".join(lines)) from error

@@ -1,0 +1,99 @@
+"""Column names and dtypes of every table, once.
+
+Identifiers are strings everywhere (`str` dtype of pandas 3); `None` marks an optional column.
+"""
+
+from pathlib import Path
+from typing import Final
+
+import pandas as pd
+
+from llm_i2i.errors import ArtifactError
+
+USER_ID: Final = "user_id"
+ITEM_ID: Final = "item_id"
+TIMESTAMP: Final = "timestamp"
+RATING: Final = "rating"
+POSITION: Final = "position"
+
+# Buckets of items by the number of training interactions, most frequent first.
+BUCKETS: Final = ("head", "mid", "tail", "cold")
+SOURCE_REAL: Final = "real"
+SOURCE_SYNTHETIC: Final = "synthetic"
+
+# split/{train,valid,test}.parquet: sorted by (user_id, position).
+# position: 0-based place in the user's whole history in time order (ties by seeded hash).
+INTERACTIONS: Final = {USER_ID: "str", ITEM_ID: "str", TIMESTAMP: "int64", POSITION: "int32"}
+
+# items/items.parquet: the catalogue, sorted by item_id; the row number is the item index everywhere.
+# text: unique, non-empty, one line; the words by which an LLM knows the item.
+ITEMS: Final = {
+    ITEM_ID: "str",
+    "title": "str",
+    "text": "str",
+    "n_train": "int64",
+    "bucket": "str",
+    "is_long_tail": "bool",
+}
+
+# synthetic/synthetic.parquet: rank 1..n per user; logprob: natural log of P(item | prompt).
+SYNTHETIC: Final = {
+    USER_ID: "str",
+    ITEM_ID: "str",
+    "rank": "int32",
+    "logprob": "float32",
+    "prompt_sha256": "str",
+    "template_sha256": "str",
+    "adapter_sha256": "str",
+}
+
+# scored/scored.parquet: every synthetic row and the scored real training rows.
+# p_yes in [0, 1]: calibrated probability of Yes; NaN never occurs.
+SCORED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "p_yes": "float32"}
+
+# fused/ARM.parquet: what the I2I models train on. weight 1.0 = one interaction.
+FUSED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "weight": "float32"}
+
+# i2i/MODEL-ARM/index.parquet: rank 1..top_k per item, score descending, ties by item index.
+INDEX: Final = {ITEM_ID: "str", "neighbour_id": "str", "score": "float32", "rank": "int32"}
+
+# evaluation/MODEL-ARM.parquet: one row a test user; rank 1-based among all unseen items,
+# 0 = the target got no score at all (not reachable). bucket: of the target.
+PER_USER: Final = {USER_ID: "str", ITEM_ID: "str", "bucket": "str", "rank": "int32"}
+
+
+def read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """Read a parquet table written by a stage and check its columns and dtypes.
+
+    Args:
+        path: Parquet file.
+        columns: Required columns and their dtypes, one of the constants above.
+
+    Returns:
+        The table, extra columns kept.
+
+    Raises:
+        ArtifactError: The file is missing or unreadable, or a column is missing or has another dtype.
+    """
+    if not path.is_file():
+        raise ArtifactError(str(path), "no such file", fix="run `dvc repro`")
+    try:
+        table = pd.read_parquet(path)
+    except Exception as error:  # pyarrow raises several unrelated classes for a broken file
+        raise ArtifactError(str(path), f"unreadable ({error})", "a parquet file", "run `dvc repro`") from error
+    found = {name: str(dtype) for name, dtype in table.dtypes.items()}
+    wrong = {name: found.get(name, "missing") for name, dtype in columns.items() if found.get(name) != dtype}
+    if wrong:
+        raise ArtifactError(str(path), f"columns {wrong}", str({k: columns[k] for k in wrong}), "run `dvc repro`")
+    return table
+
+
+def write_table(table: pd.DataFrame, path: Path, columns: dict[str, str]) -> None:
+    """Write `table` as parquet, its columns cast to `columns`, extra columns kept; temporary file, then rename.
+
+    Bytes depend on the content only (no pandas index, no timestamps).
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    table.astype(columns).to_parquet(partial, index=False)
+    partial.replace(path)

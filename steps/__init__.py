@@ -1,0 +1,1 @@
+"""ZenML steps: load, call the core once, save, describe. One step a file, named like its DVC stage."""
