@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 from huggingface_hub import HfApi, errors, snapshot_download
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
@@ -152,13 +153,7 @@ def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]
         raise BaseModelError(
             where, "no such repository, or it is private", fix="check base_model.id and HF_TOKEN"
         ) from error
-    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, OSError) as error:
-        raise BaseModelError(
-            where,
-            f"the hub cannot be reached ({type(error).__name__})",
-            fix="check the network, or use source path",
-        ) from error
-    except Exception as error:  # the HTTP client's own errors share no base class with the hub's
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
         raise BaseModelError(
             where, f"the hub cannot be reached ({error})", fix="check the network, or use source path"
         ) from error

@@ -97,21 +97,34 @@ def auc_interval(
     Returns:
         auc, auc_low, auc_high.
     """
-    rng = np.random.default_rng(seed)
     n_groups = int(group.max()) + 1
-    samples = []
-    for _ in range(resamples):
-        weight = np.bincount(rng.integers(n_groups, size=n_groups), minlength=n_groups)[group].astype(
-            np.float64
-        )
-        if weight[label == 1].sum() > 0 and weight[label == 0].sum() > 0:
-            samples.append(roc_auc_score(label, margin, sample_weight=weight))
+    # A resample weighs user u by how often it was drawn; the AUC is then a ratio of quadratic forms in the weights.
+    weights = np.random.default_rng(seed).multinomial(
+        n_groups, np.full(n_groups, 1 / n_groups), size=resamples
+    )
+    wins = _wins(margin, label, group, n_groups)
+    n_yes, n_no = (np.bincount(group[label == side], minlength=n_groups) for side in (1, 0))
+    pairs = (weights @ n_yes) * (weights @ n_no)
+    samples = ((weights @ wins) * weights).sum(axis=1)[pairs > 0] / pairs[pairs > 0]
     low, high = np.quantile(samples, [0.025, 0.975])
     return {
         "auc": round(float(roc_auc_score(label, margin)), 6),
         "auc_low": round(float(low), 6),
         "auc_high": round(float(high), 6),
     }
+
+
+def _wins(
+    margin: FloatArray, label: npt.NDArray[np.int64], group: npt.NDArray[np.int64], n_groups: int
+) -> FloatArray:
+    """float64 (n_groups, n_groups): how often a Yes row of user g beats a No row of user h, ties half."""
+    no_margin, no_group = margin[label == 0], group[label == 0]
+    wins = np.zeros((n_groups, n_groups))
+    for g in range(n_groups):
+        own = margin[(label == 1) & (group == g)][:, None]
+        beaten = (own > no_margin).sum(axis=0) + 0.5 * (own == no_margin).sum(axis=0)
+        wins[g] = np.bincount(no_group, weights=beaten, minlength=n_groups)
+    return wins
 
 
 def held_out_report(

@@ -315,7 +315,9 @@ def score(
         pad_id=catalogue.end_id,
     )
     seconds = time.perf_counter() - started
-    table = asked[["user_id", "source", "candidates", "ranks"]].assign(margin=pd.Series(margins, dtype=object))
+    table = asked[["user_id", "source", "candidates", "ranks"]].assign(
+        margin=pd.Series(margins, dtype=object)
+    )
     table = table.explode(["candidates", "ranks", "margin"], ignore_index=True)
     table["p_yes"] = p_yes(table["margin"].to_numpy(dtype=np.float64), held_out["temperature"])
     table["item_id"] = items["item_id"].to_numpy(dtype=object)[table["candidates"].to_numpy(dtype=np.int64)]

@@ -153,14 +153,19 @@ class TargetLogits(nn.Module):
     def __init__(self, model: Any) -> None:
         super().__init__()
         self.model = model
-        lm = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._lm = lambda: lm  # not a submodule of its own: it is inside `model` already
+        # In a tuple, so that torch does not register it a second time: it is inside `model` already.
+        self._inner = (model.get_base_model() if isinstance(model, PeftModel) else model,)
         self.plain_head = self._head_is_plain()
+
+    @property
+    def lm(self) -> Any:
+        """The causal LM itself, below PEFT's wrapper."""
+        return self._inner[0]
 
     @torch.no_grad()
     def _head_is_plain(self) -> bool:
         """Whether logits are just head(hidden). Some architectures scale or cap them: then the slow way is taken."""
-        lm = self._lm()
+        lm = self.lm
         was_training = lm.training
         lm.eval()
         ids = torch.tensor([[1, 2, 3]], device=lm.device)
@@ -171,12 +176,12 @@ class TargetLogits(nn.Module):
 
     def extend(self, cache: Any, *, keep: int, **inputs: torch.Tensor) -> torch.Tensor:
         """Feed tokens behind what `cache` holds; logits, float32 (n_rows, keep, vocabulary), of the last `keep`."""
-        output = self._lm()(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep)
+        output = self.lm(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep)
         logits: torch.Tensor = output.logits.float()
         return logits
 
     def _head(self, hidden: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
-        head = self._lm().get_output_embeddings()
+        head = self.lm.get_output_embeddings()
         if columns is None:
             whole: torch.Tensor = head(hidden).float()
             return whole
@@ -202,7 +207,7 @@ class TargetLogits(nn.Module):
             float32 (n_targets, vocabulary or len(columns)).
         """
         if not self.plain_head:
-            logits: torch.Tensor = self._lm()(**inputs, use_cache=False).logits[rows, positions].float()
+            logits: torch.Tensor = self.lm(**inputs, use_cache=False).logits[rows, positions].float()
             return logits if columns is None else logits[:, columns]
-        hidden = self._lm().base_model(**inputs, use_cache=False).last_hidden_state
+        hidden = self.lm.base_model(**inputs, use_cache=False).last_hidden_state
         return self._head(hidden[rows, positions], columns)

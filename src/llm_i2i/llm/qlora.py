@@ -108,6 +108,7 @@ def train_lora(
     token_ids = None if columns is None else torch.tensor(columns, device=runtime.device)
     module.train()
     bar = tqdm(total=len(steps), initial=done, unit="step", disable=None, desc="train")
+    began = time.perf_counter()
     for number in range(done, len(steps)):
         started = time.perf_counter()
         weight_total = float(sum(sequences[i].weights.sum() for micro in steps[number] for i in micro))
@@ -131,6 +132,16 @@ def train_lora(
         training_log.tokens_per_s.append(round(tokens / (time.perf_counter() - started), 1))
         bar.update()
         bar.set_postfix(loss=f"{loss_sum:.3f}", tokens_s=f"{training_log.tokens_per_s[-1]:.0f}")
+        if (number + 1) % max(1, len(steps) // 10) == 0:
+            left = (len(steps) - number - 1) * (time.perf_counter() - began) / (number + 1 - done)
+            log.info(
+                "step %d of %d, loss %.3f, %.0f tokens/s, %.0f s left",
+                number + 1,
+                len(steps),
+                loss_sum,
+                training_log.tokens_per_s[-1],
+                left,
+            )
         if (number + 1) % params.checkpoint_every == 0 and accelerator.is_main_process:
             checkpoint.save(number + 1, optimizer, schedule, training_log)
     bar.close()

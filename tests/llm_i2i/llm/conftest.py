@@ -1,0 +1,83 @@
+"""A tiny random Llama, prepared once: the same code path as a real model, in milliseconds."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+import torch
+import yaml
+
+from llm_i2i.llm.base_model import prepare_base_model
+from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.params import BaseModelParams, Params, RuntimeParams
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(scope="session")
+def params() -> Params:
+    return Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text()))
+
+
+@pytest.fixture(scope="session")
+def cpu_fp32() -> RuntimeParams:
+    return RuntimeParams(device="cpu", precision="fp32", threads=1)
+
+
+@pytest.fixture(scope="session")
+def runtime() -> Runtime:
+    torch.set_num_threads(1)
+    return Runtime(torch.device("cpu"), torch.float32)
+
+
+@pytest.fixture(scope="session")
+def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("base_model")
+    prepare_base_model(
+        BaseModelParams(source="random", id="", revision="", path=""), seed=7, out=folder, downloads=folder
+    )
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tokenizer(base_model: Path):
+    return load_tokenizer(base_model)
+
+
+@pytest.fixture(scope="session")
+def module(base_model: Path, runtime: Runtime) -> TargetLogits:
+    return TargetLogits(load_for_inference(base_model, None, runtime))
+
+
+def _title(number: int) -> str:
+    words = ["Red", "Blue", "Old", "Sea", "Stone", "Night", "Toy", "Story"]
+    return re.sub(" +", " ", f"{words[number % 8]} {words[(number * 3) % 7]} {number}").strip()
+
+
+@pytest.fixture(scope="session")
+def items() -> pd.DataFrame:
+    ids = sorted(f"i{n:02d}" for n in range(40))
+    return pd.DataFrame(
+        {
+            "item_id": ids,
+            "title": [_title(n) for n in range(40)],
+            "text": [_title(n) for n in range(40)],
+            "n_train": np.arange(40),
+            "bucket": ["cold"] + ["tail"] * 9 + ["mid"] * 20 + ["head"] * 10,
+            "is_long_tail": [0 < n < 10 for n in range(40)],
+        }
+    ).astype({"item_id": "str", "title": "str", "text": "str", "bucket": "str"})
+
+
+@pytest.fixture(scope="session")
+def train(items: pd.DataFrame) -> pd.DataFrame:
+    rng = np.random.default_rng(0)
+    rows = []
+    for user in range(24):
+        taken = rng.choice(40, size=int(rng.integers(2, 20)), replace=False)
+        rows += [(f"u{user:02d}", items["item_id"][i], 100 + p, p) for p, i in enumerate(taken)]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "position"])
+    return table.astype({"user_id": "str", "item_id": "str", "timestamp": "int64", "position": "int32"})

@@ -1,0 +1,131 @@
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm_i2i.errors import DataError
+from llm_i2i.llm.discriminator import (
+    _real_questions,
+    random_negatives,
+    score,
+    train_discriminator,
+    training_questions,
+)
+from llm_i2i.llm.histories import user_sequences
+from llm_i2i.params import ScoreParams
+from llm_i2i.schema import SCORED
+
+SCORE = ScoreParams(real_rows_per_user=3, batch_tokens=1024)
+
+
+def train_with(params, train, items, base_model, cpu_fp32, out):
+    settings = params.train_discriminator.model_copy(update={"max_histories": 0, "batch_tokens": 1024})
+    return train_discriminator(
+        train=train,
+        items=items,
+        base_model=base_model,
+        params=settings,
+        runtime=cpu_fp32,
+        seed=1,
+        out=out,
+        checkpoints=out / "checkpoints",
+    )
+
+
+@pytest.fixture(scope="module")
+def adapter(tmp_path_factory, params, train, items, base_model, cpu_fp32):
+    out = tmp_path_factory.mktemp("discriminator")
+    train_with(params, train, items, base_model, cpu_fp32, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def synthetic(train, items) -> pd.DataFrame:
+    rows = []
+    for user, taken in train.groupby("user_id")["item_id"]:
+        others = items.loc[~items["item_id"].isin(taken), "item_id"].iloc[:3]
+        rows += [(user, item, rank) for rank, item in enumerate(others, start=1)]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "rank"])
+    return table.astype({"user_id": "str", "item_id": "str", "rank": "int32"})
+
+
+@pytest.fixture(scope="module")
+def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
+    def score_with(params=SCORE, synthetic=synthetic):
+        return score(
+            train=train,
+            synthetic=synthetic,
+            items=items,
+            base_model=base_model,
+            adapter=adapter,
+            params=params,
+            runtime=cpu_fp32,
+            seed=1,
+        )
+
+    return score_with
+
+
+def test_negatives_are_distinct_and_not_the_users_own():
+    rng = np.random.default_rng(0)
+    own = np.array([1, 3])
+    for _ in range(50):
+        negatives = random_negatives(own, 8, 4, rng)
+        assert len(set(negatives)) == 4
+        assert not set(negatives) & set(own)
+    assert sorted(random_negatives(own, 4, 9, rng)) == [0, 2]
+
+
+def test_questions_never_ask_about_the_history(train, items, params):
+    by_user = user_sequences(train, items)
+    asked = training_questions(by_user, list(by_user), params.train_discriminator, n_items=len(items), seed=0)
+    assert len(asked) == len(by_user)
+    for user, history, candidates, labels in asked:
+        assert len(history) >= 1
+        assert not set(history) & set(candidates)
+        own = set(by_user[user])
+        assert all((c in own) == bool(y) for c, y in zip(candidates, labels, strict=True))
+
+
+@pytest.mark.parametrize("budget", [0, 3])
+def test_real_rows_are_never_asked_about_after_themselves(train, items, budget):
+    by_user = user_sequences(train, items)
+    asked = list(
+        _real_questions(by_user, 10, SCORE.model_copy(update={"real_rows_per_user": budget}), seed=0)
+    )
+    for user, _, history, candidates, _ in asked:
+        assert 1 <= len(history) <= 10
+        assert not set(history) & set(candidates)
+        assert set(history) | set(candidates) <= set(by_user[user])
+    n_rows = sum(len(candidates) for *_, candidates, _ in asked)
+    assert n_rows == (len(train) if budget == 0 else sum(min(3, len(s) - 1) for s in by_user.values()))
+
+
+def test_held_out_report(adapter):
+    report = json.loads((adapter / "held_out.json").read_text())
+    assert report["auc_low"] <= report["auc"] <= report["auc_high"]
+    assert sum(b["n"] for b in report["reliability"]) == report["n"]
+
+
+def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, synthetic, train):
+    table, calibration, _ = scores()
+    assert {c: str(t) for c, t in table.dtypes.items()} == {**SCORED, "rank": "int32"}
+    assert table["p_yes"].between(0, 1).all()
+    found = table[table["source"] == "synthetic"].sort_values(["user_id", "rank"], ignore_index=True)
+    pd.testing.assert_frame_equal(found[["user_id", "item_id", "rank"]], synthetic)
+    real = table[table["source"] == "real"]
+    assert set(zip(real["user_id"], real["item_id"], strict=True)) <= set(
+        zip(train["user_id"], train["item_id"], strict=True)
+    )
+    assert calibration["n_real"] == len(real)
+
+
+def test_batching_changes_no_score(scores):
+    small, large = scores()[0], scores(SCORE.model_copy(update={"batch_tokens": 100_000}))[0]
+    np.testing.assert_allclose(small["p_yes"], large["p_yes"], atol=1e-4)
+
+
+def test_too_few_users(train, items, params, base_model, cpu_fp32, tmp_path):
+    with pytest.raises(DataError, match="hold"):
+        train_with(params, train[train["user_id"] == "u00"], items, base_model, cpu_fp32, tmp_path)

@@ -1,0 +1,80 @@
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_i2i.errors import BaseModelError
+from llm_i2i.llm.trie import Catalogue, blocked_leaves, build_trie, tokenize_catalogue
+
+END = 9
+
+
+def catalogue_of(sequences: list[tuple[int, ...]]) -> Catalogue:
+    lengths = np.array([len(s) + 1 for s in sequences])
+    tokens = np.full((len(sequences), lengths.max()), -1, dtype=np.int64)
+    for row, sequence in enumerate(sequences):
+        tokens[row, : len(sequence)] = sequence
+        tokens[row, len(sequence)] = END
+    return Catalogue(tokens, lengths, END)
+
+
+# Few tokens and short sequences: shared prefixes and items that begin another are the rule, not the exception.
+catalogues = st.lists(
+    st.lists(st.integers(0, 3), min_size=1, max_size=4).map(tuple), min_size=1, max_size=25, unique=True
+)
+
+
+def walk(trie, tokens) -> int:
+    node = 0
+    for token in tokens:
+        children = slice(trie.child_start[node], trie.child_start[node + 1])
+        found = np.flatnonzero(trie.child_token[children] == token)
+        assert len(found) == 1, "every token of an item leads to exactly one child"
+        node = int(trie.child_node[children][found[0]])
+    return node
+
+
+def test_hand_computed():
+    # "1" begins "1 2"; both and "3" are items: root -> {1, 3}, 1 -> {2, END}.
+    trie = build_trie(catalogue_of([(1,), (1, 2), (3,)]))
+    assert trie.child_token[trie.child_start[0] : trie.child_start[1]].tolist() == [1, 3]
+    one = walk(trie, [1])
+    assert trie.child_token[trie.child_start[one] : trie.child_start[one + 1]].tolist() == [2, END]
+    assert trie.n_leaves[[0, one, walk(trie, [3])]].tolist() == [3, 2, 1]
+    assert trie.leaf_item[walk(trie, [1, END])] == 0
+    assert trie.leaf_item[walk(trie, [1, 2, END])] == 1
+
+
+@given(catalogues)
+def test_leaves_are_exactly_the_items(sequences):
+    catalogue = catalogue_of(sequences)
+    trie = build_trie(catalogue)
+    assert sorted(trie.leaf_item[trie.leaf_item >= 0]) == list(range(len(sequences)))
+    for index in range(len(sequences)):
+        assert trie.leaf_item[walk(trie, catalogue.item(index))] == index
+    # A leaf has no children, every other node has some: no path ends outside the catalogue.
+    n_children = np.diff(trie.child_start)
+    assert ((n_children == 0) == (trie.leaf_item >= 0)).all()
+
+
+@given(catalogues, st.data())
+@settings(max_examples=50)
+def test_blocked_counts_excluded_items_below_each_node(sequences, data):
+    trie = build_trie(catalogue_of(sequences))
+    excluded = np.array(sorted(data.draw(st.sets(st.integers(0, len(sequences) - 1)))), dtype=np.int64)
+    blocked = blocked_leaves(trie, [excluded])[0]
+    for node in range(len(trie.n_leaves)):
+        below = {item for item in range(len(sequences)) if node == 0 or node in trie.path[item]}
+        assert trie.n_leaves[node] == len(below)
+        assert blocked[node] == len(below & set(excluded.tolist()))
+
+
+def test_titles_with_special_tokens_are_plain_text(tokenizer):
+    catalogue = tokenize_catalogue(["</s>", "s", "<s> No.1 {history}"], tokenizer)
+    assert not np.isin(catalogue.tokens, tokenizer.all_special_ids).any()
+    assert tokenizer.decode(catalogue.item(2)[:-1]) == "<s> No.1 {history}"
+
+
+def test_texts_with_equal_ids_are_an_error(tokenizer):
+    with pytest.raises(BaseModelError, match="same ids"):
+        tokenize_catalogue(["a", "b", "a"], tokenizer)
