@@ -1,0 +1,305 @@
+"""What raw tables must hold, checked with Great Expectations.
+
+Severity "error" stops the run (`raise_on_errors`), "warning" goes into the report.
+"""
+
+import contextlib
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+import pandas as pd
+
+from llm_i2i.data.sources import RawTables
+from llm_i2i.errors import DataError
+from llm_i2i.params import ValidateParams
+from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
+
+logger = logging.getLogger(__name__)
+
+SAMPLE_ROWS: Final = 5
+# 2100-01-01: a later time is nearly always one in milliseconds.
+_MAX_SECONDS: Final = 4_102_444_800
+
+_COMPUTED: Final = ("item_is_known", "is_repeated", "has_text", "is_tail")
+
+Severity = Literal["error", "warning"]
+
+
+@dataclass(frozen=True)
+class Check:
+    """One expectation.
+
+    Attributes:
+        name: What must hold, in the words of the report.
+        severity: "error" or "warning".
+        kind: Class name in `great_expectations.expectations`.
+        options: Its keyword arguments.
+    """
+
+    name: str
+    severity: Severity
+    kind: str
+    options: dict[str, Any]
+
+
+def validate_tables(
+    raw: RawTables, *, params: ValidateParams, tail_max_count: int, docs_dir: Path | None
+) -> dict[str, Any]:
+    """Check both raw tables.
+
+    Args:
+        raw: The tables as read.
+        params: Limits.
+        tail_max_count: An item with at most so many interactions counts as a tail item.
+        docs_dir: Folder for Great Expectations' Data Docs (HTML); None = no pages.
+
+    Returns:
+        success (of all checks with severity error), expectations (name, table, severity, success,
+        unexpected_count, unexpected_percent, sample: up to 5 rows) and counts, ready for JSON, equal for
+        equal input.
+    """
+    interactions, items = _with_computed_columns(raw, tail_max_count)
+    checks = {
+        "interactions": (interactions, interaction_checks(raw, params)),
+        "items": (items, item_checks(params, tail_max_count)),
+    }
+    expectations = _run(checks, docs_dir)
+    for row in expectations:
+        if not row["success"]:
+            logger.warning("%s", describe(row))
+    return {
+        "success": all(row["success"] for row in expectations if row["severity"] == "error"),
+        "expectations": expectations,
+        "counts": {
+            "interactions": len(interactions),
+            "users": int(interactions[USER_ID].nunique()),
+            "items": len(items),
+            "items_with_interactions": int((items["n_interactions"] > 0).sum()),
+            "items_with_text": int(items["has_text"].sum()),
+            "tail_items": int(items["is_tail"].sum()),
+            "order": raw.order,
+        },
+    }
+
+
+def raise_on_errors(result: dict[str, Any]) -> None:
+    """Stop on a failed check of severity error.
+
+    Args:
+        result: What `validate_tables` returned.
+
+    Raises:
+        DataError: At least one such check failed; each is named with its count and sample rows.
+    """
+    failed = [row for row in result["expectations"] if row["severity"] == "error" and not row["success"]]
+    if failed:
+        lines = "".join(f"\n  {describe(row)}" for row in failed)
+        fix = "correct the raw tables, or the limits under `validate` in params.yaml"
+        raise DataError("data/", f"{len(failed)} expectation(s) failed{lines}", fix=fix)
+
+
+def describe(row: dict[str, Any]) -> str:
+    """One line about a failed check: table, rule, count, first rows."""
+    count = (
+        f", {row['unexpected_count']:,} row(s) ({row['unexpected_percent']:.2f} %)"
+        if row["unexpected_count"]
+        else ""
+    )
+    sample = "; ".join(
+        ", ".join(f"{key} {value!r}" for key, value in example.items()) for example in row["sample"][:3]
+    )
+    return f"{row['table']}: not so: {row['name']}{count}" + (f" [{sample}]" if sample else "")
+
+
+def interaction_checks(raw: RawTables, params: ValidateParams) -> list[Check]:
+    """The checks of the interactions table; those of a column that is optional only where it is there."""
+    checks = [
+        *_column_checks({USER_ID: "str", ITEM_ID: "str", TIMESTAMP: "int64"}),
+        Check(
+            f"at least {params.min_interactions:,} interactions", "error",
+            "ExpectTableRowCountToBeBetween", {"min_value": params.min_interactions},
+        ),
+        Check(
+            f"at least {params.min_users:,} users", "error",
+            "ExpectColumnUniqueValueCountToBeBetween", {"column": USER_ID, "min_value": params.min_users},
+        ),
+        Check(
+            "every item_id is in the items table", "error",
+            "ExpectColumnValuesToBeInSet", {"column": "item_is_known", "value_set": [True]},
+        ),
+        Check(
+            "no interaction occurs twice (the split keeps the first)", "warning",
+            "ExpectColumnValuesToBeInSet", {"column": "is_repeated", "value_set": [False]},
+        ),
+        Check(
+            f"{raw.order} is not negative", "error",
+            "ExpectColumnValuesToBeBetween", {"column": TIMESTAMP, "min_value": 0},
+        ),
+    ]  # fmt: skip
+    if raw.order == TIMESTAMP:
+        options = {"column": TIMESTAMP, "max_value": _MAX_SECONDS}
+        name = "timestamp is in seconds, before the year 2100"
+        checks.append(Check(name, "warning", "ExpectColumnValuesToBeBetween", options))
+    if RATING in raw.interactions:
+        options = {"column": RATING, "min_value": params.rating_min, "max_value": params.rating_max}
+        name = f"rating lies in {params.rating_min:g}..{params.rating_max:g}"
+        checks.append(Check(name, "error", "ExpectColumnValuesToBeBetween", options))
+    return checks
+
+
+def item_checks(params: ValidateParams, tail_max_count: int) -> list[Check]:
+    """The checks of the items table."""
+    return [
+        *_column_checks({ITEM_ID: "str", "title": "str"}, may_be_null=("title",)),
+        Check("every item_id occurs once", "error", "ExpectColumnValuesToBeUnique", {"column": ITEM_ID}),
+        Check(
+            f"at least {params.min_items:,} items", "error",
+            "ExpectTableRowCountToBeBetween", {"min_value": params.min_items},
+        ),
+        Check(
+            f"at least {_percent(params.min_text_share)} of items have a title", "error",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "has_text", "value_set": [True], "mostly": params.min_text_share},
+        ),
+        Check(
+            f"titles have at most {params.max_text_length:,} characters", "warning",
+            "ExpectColumnValueLengthsToBeBetween", {"column": "title", "max_value": params.max_text_length},
+        ),
+        Check(
+            f"at most {_percent(params.max_tail_share)} of items have {tail_max_count} or fewer interactions",
+            "warning",
+            "ExpectColumnValuesToBeInSet",
+            {"column": "is_tail", "value_set": [False], "mostly": 1.0 - params.max_tail_share},
+        ),
+    ]  # fmt: skip
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:g} %"
+
+
+def _column_checks(columns: dict[str, str], may_be_null: tuple[str, ...] = ()) -> list[Check]:
+    checks = []
+    for column, dtype in columns.items():
+        options = {"column": column, "type_": dtype}
+        checks.append(Check(f"{column} has type {dtype}", "error", "ExpectColumnValuesToBeOfType", options))
+        if column not in may_be_null:
+            name = f"{column} is never missing"
+            checks.append(Check(name, "error", "ExpectColumnValuesToNotBeNull", {"column": column}))
+    return checks
+
+
+def _with_computed_columns(raw: RawTables, tail_max_count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+    """Rules between rows or tables as boolean columns: one column-wise check each can name its rows."""
+    known = raw.interactions[ITEM_ID].isin(raw.items[ITEM_ID]) | raw.interactions[ITEM_ID].isna()
+    repeated = raw.interactions.duplicated([USER_ID, ITEM_ID, TIMESTAMP])
+    n_interactions = (
+        raw.items[ITEM_ID].map(raw.interactions[ITEM_ID].value_counts()).fillna(0).astype("int64")
+    )
+    interactions = raw.interactions.assign(item_is_known=known, is_repeated=repeated)
+    items = raw.items.assign(
+        has_text=raw.items["title"].fillna("").str.strip() != "",
+        n_interactions=n_interactions,
+        is_tail=n_interactions <= tail_max_count,
+    )
+    return interactions, items
+
+
+def _run(checks: dict[str, tuple[pd.DataFrame, list[Check]]], docs_dir: Path | None) -> list[dict[str, Any]]:
+    """Run Great Expectations on each table, in memory, and write its pages."""
+    os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
+    import great_expectations as gx  # noqa: PLC0415 - takes seconds, and must come after the line above
+    from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
+
+    with _quiet_logger("great_expectations"):
+        context = gx.get_context(mode="ephemeral")
+        context.variables.progress_bars = ProgressBarsConfig(globally=False)
+        _set_docs_site(context, docs_dir)
+        source = context.data_sources.add_pandas("raw")
+        rows = []
+        for table, (frame, table_checks) in checks.items():
+            expectations = [
+                getattr(gx.expectations, check.kind)(**check.options, meta={"place": place})
+                for place, check in enumerate(table_checks)
+            ]
+            batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all rows")
+            suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=expectations))
+            definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
+            result = context.validation_definitions.add(definition).run(
+                batch_parameters={"dataframe": frame},
+                result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS},
+            )
+            # Results come grouped by column: put them back into the order of the checks.
+            ordered = sorted(result.results, key=lambda one: one.expectation_config.meta["place"])
+            rows += [
+                _as_row(table, frame, check, one) for check, one in zip(table_checks, ordered, strict=True)
+            ]
+        if docs_dir is not None:
+            context.build_data_docs()
+    return rows
+
+
+def _as_row(table: str, frame: pd.DataFrame, check: Check, result: Any) -> dict[str, Any]:
+    """One result as plain values; a check that could not run counts as failed and says why."""
+    found = result.result or {}
+    if not result.success and not found:
+        sample = [{"problem": "the check could not run: is the column there?"}]
+    elif "partial_unexpected_index_list" in found:
+        places = found["partial_unexpected_index_list"]
+        shown = frame.iloc[places].drop(columns=list(_COMPUTED), errors="ignore")
+        shown.insert(0, "row", [place + 1 for place in places])  # 1 = the first below the header
+        sample = shown.to_dict("records")
+    else:
+        sample = [{"found": found["observed_value"]}] if "observed_value" in found else []
+    return {
+        "name": check.name,
+        "table": table,
+        "severity": check.severity,
+        "success": bool(result.success),
+        "unexpected_count": int(found.get("unexpected_count", 0)),
+        "unexpected_percent": round(float(found.get("unexpected_percent") or 0.0), 4),
+        "sample": [{str(key): _plain(value) for key, value in row.items()} for row in sample],
+    }
+
+
+def _plain(value: Any) -> str | int | float | bool | None:
+    """A value that JSON knows; missing is None."""
+    if pd.isna(value):
+        return None
+    if hasattr(value, "item"):
+        value = value.item()
+    return value if isinstance(value, str | int | float | bool) else str(value)
+
+
+def _set_docs_site(context: Any, docs_dir: Path | None) -> None:
+    """Let Data Docs go to `docs_dir` only, without the pages of earlier runs (their names carry times)."""
+    context.delete_data_docs_site("local_site")  # the default: a temporary folder
+    if docs_dir is None:
+        return
+    for name in ("expectations", "validations", "static"):
+        shutil.rmtree(docs_dir / name, ignore_errors=True)
+    store = {"class_name": "TupleFilesystemStoreBackend", "base_directory": str(docs_dir.resolve())}
+    site = {
+        "class_name": "SiteBuilder",
+        "show_how_to_buttons": False,
+        "store_backend": store,
+        "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
+    }
+    context.add_data_docs_site("validation", site)
+
+
+@contextlib.contextmanager
+def _quiet_logger(name: str) -> Iterator[None]:
+    """Only warnings of a chatty library while the block runs."""
+    chatty = logging.getLogger(name)
+    level = chatty.level
+    chatty.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        chatty.setLevel(level)

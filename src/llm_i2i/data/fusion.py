@@ -1,0 +1,198 @@
+"""Fuse real and synthetic interactions into what the I2I models train on, one arm at a time."""
+
+import logging
+from collections import Counter
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.data.hashing import seeded_hash
+from llm_i2i.errors import ArtifactError, GenerationError
+from llm_i2i.params import Arm, FuseParams
+from llm_i2i.schema import BUCKETS, FUSED, ITEM_ID, SCORED, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
+
+logger = logging.getLogger(__name__)
+
+_PAIR: Final = [USER_ID, ITEM_ID]
+_FILTERED_REAL: Final = ("llm_i2i", "no_generator")
+_WITH_SYNTHETIC: Final = ("llm_i2i", "no_discriminator")
+
+
+def fuse(
+    *,
+    arm: Arm,
+    train: pd.DataFrame,
+    valid: pd.DataFrame,
+    scored: pd.DataFrame,
+    items: pd.DataFrame,
+    params: FuseParams,
+) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """Keep the real and synthetic rows that an arm trains on; the order of input rows does not matter.
+
+    real: every real row. llm_i2i: real rows (without those that score below `real_threshold`, if
+    `filter_real`) and the synthetic rows that pass the threshold or quantile, at most
+    `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. no_discriminator: every
+    real row and the generator's first `max_synthetic_per_user` rows a user.
+
+    Args:
+        arm: Which arm.
+        train: schema.INTERACTIONS, all real training rows.
+        valid: schema.INTERACTIONS; read only if `params.index` is "train+valid".
+        scored: schema.SCORED with `rank` (int32; 1 = the generator's first choice, 0 for real rows).
+        items: schema.ITEMS.
+        params: Thresholds and caps.
+
+    Returns:
+        schema.FUSED with weight 1.0 everywhere, sorted by (user_id, item_id); and the kept counts.
+
+    Raises:
+        ArtifactError: `scored` does not fit: bad p_yes, unknown users or items, a synthetic row that is
+            a real one.
+        GenerationError: No row survives a filter that the arm needs to let rows through.
+    """
+    _check_scored(scored, train, items)
+    real = train[_PAIR]
+    if params.index == "train+valid":
+        real = pd.concat([real, valid[_PAIR]], ignore_index=True)
+    kept_real = real
+    if arm in _FILTERED_REAL and params.filter_real:
+        kept_real = _filter_real(real, scored, params.real_threshold)
+    synthetic = scored[scored["source"] == SOURCE_SYNTHETIC]
+    # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
+    synthetic = synthetic[~_is_in(synthetic, real)] if arm in _WITH_SYNTHETIC else synthetic.iloc[:0]
+    kept_synthetic = synthetic
+    if arm in _WITH_SYNTHETIC:
+        kept_synthetic = _choose_synthetic(synthetic, arm, params)
+    parts = [kept_real.assign(source=SOURCE_REAL), kept_synthetic[_PAIR].assign(source=SOURCE_SYNTHETIC)]
+    fused = pd.concat(parts).assign(weight=1.0).astype(FUSED).sort_values(_PAIR, ignore_index=True)
+    counts = {
+        "arm": arm,
+        "index": params.index,
+        "rows": len(fused),
+        "real_in": len(real),
+        "real_kept": len(kept_real),
+        "synthetic_in": len(synthetic),
+        "synthetic_kept": len(kept_synthetic),
+        "share_kept_synthetic": len(kept_synthetic) / len(synthetic) if len(synthetic) else 0.0,
+        "by_bucket": _by_bucket(fused, items),
+    }
+    _log(counts, params)
+    return fused[list(FUSED)], counts
+
+
+def _choose_synthetic(synthetic: pd.DataFrame, arm: Arm, params: FuseParams) -> pd.DataFrame:
+    """Filter by confidence (not in arm no_discriminator), then cap each user's rows."""
+    if synthetic.empty:
+        raise GenerationError(
+            f"fuse, arm {arm}",
+            "there is no synthetic row",
+            fix="raise `synthesize.max_users` or `synthesize.items_per_user` and rerun `dvc repro`",
+        )
+    if arm == "no_discriminator":
+        chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
+    else:
+        chosen = _confident(synthetic, params)
+        if chosen.empty:
+            raise _nothing_survives(synthetic, arm, params)
+    return chosen.groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
+
+
+def _confident(synthetic: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
+    """Rows at or above the threshold, or the most confident share; the most confident first.
+
+    Equal p_yes (a saturated model gives many) are ordered by a hash of the pair, the same for quantile and
+    cap: an order by item_id would favour some items, two orders would let a stricter filter keep new rows.
+    """
+    ordered = synthetic.sort_values(_PAIR)
+    tie = seeded_hash(0, ordered[USER_ID], ordered[ITEM_ID])
+    ordered = ordered.iloc[np.lexsort((tie, -ordered["p_yes"].to_numpy()))]
+    if params.mode == "quantile":
+        return ordered.iloc[: int(params.quantile * len(ordered) + 0.5)]
+    # In float32 as p_yes itself: otherwise a row stored as 0.9 would fail a threshold of 0.9.
+    return ordered[ordered["p_yes"].to_numpy() >= np.float32(params.threshold)]
+
+
+def _nothing_survives(synthetic: pd.DataFrame, arm: Arm, params: FuseParams) -> GenerationError:
+    p_yes = synthetic["p_yes"].to_numpy(dtype=np.float64)
+    quantiles = ", ".join(f"{share:.0%} {np.quantile(p_yes, share):.3g}" for share in (0.5, 0.9, 0.99))
+    highest = np.floor(p_yes.max() * 1000) / 1000  # rounded down: the advice must work
+    rule, fix = f"p_yes >= {params.threshold:g}", f"lower `fuse.threshold` to {highest:g} or less"
+    if params.mode == "quantile":
+        rule, fix = f"the upper {params.quantile:g} by p_yes", "raise `fuse.quantile`"
+    return GenerationError(
+        f"fuse, arm {arm}",
+        f"none of {len(synthetic):,} synthetic rows survives {rule}"
+        f" (p_yes: max {p_yes.max():.3g}, quantiles {quantiles})",
+        "at least one",
+        f"{fix} in params.yaml",
+    )
+
+
+def _filter_real(real: pd.DataFrame, scored: pd.DataFrame, threshold: float) -> pd.DataFrame:
+    """Drop the real rows that were scored below the threshold; rows without a score stay."""
+    doubtful = scored[
+        (scored["source"] == SOURCE_REAL) & (scored["p_yes"].to_numpy() < np.float32(threshold))
+    ]
+    kept = real[~_is_in(real, doubtful)]
+    if kept.empty:
+        raise GenerationError(
+            "fuse",
+            f"none of {len(real):,} real rows has p_yes >= {threshold:g}",
+            "at least one",
+            "lower `fuse.real_threshold` or set `fuse.filter_real: false` in params.yaml",
+        )
+    return kept
+
+
+def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame) -> None:
+    """Refuse rows that no run of the stages before can have made."""
+    missing = [column for column in (*SCORED, "rank") if column not in scored]
+    if missing:
+        raise ArtifactError("scored.parquet", f"columns {missing} are missing", fix="rerun `dvc repro score`")
+    p_yes = scored["p_yes"].to_numpy()
+    synthetic = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
+    in_train = _is_in(scored, train)
+    rules = {
+        "have a p_yes outside [0, 1]": ~((p_yes >= 0) & (p_yes <= 1)),
+        "have an unknown source": ~synthetic & (scored["source"] != SOURCE_REAL).to_numpy(),
+        "occur twice": scored.duplicated([*_PAIR, "source"]).to_numpy(),
+        "have an item outside the catalogue": ~scored[ITEM_ID].isin(items[ITEM_ID]).to_numpy(),
+        "have a user outside train": ~scored[USER_ID].isin(train[USER_ID]).to_numpy(),
+        "are synthetic but equal a real row of train": synthetic & in_train,
+        "are called real but are not in train": ~synthetic & ~in_train,
+    }
+    for rule, broken in rules.items():
+        if broken.any():
+            first = scored[broken].sort_values(_PAIR).iloc[0]
+            found = f"{int(broken.sum()):,} rows {rule}"
+            example = f" (first: user {first[USER_ID]}, item {first[ITEM_ID]})"
+            raise ArtifactError("scored.parquet", found + example, fix="rerun `dvc repro score`")
+
+
+def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """For each row: is its (user_id, item_id) among the others? Shape (n_rows,)."""
+    pairs = pd.MultiIndex.from_frame(rows[_PAIR])
+    return np.asarray(pairs.isin(pd.MultiIndex.from_frame(others[_PAIR])), dtype=np.bool_)
+
+
+def _by_bucket(fused: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, int]]:
+    """Kept rows by the bucket of their item and by source."""
+    bucket = fused[ITEM_ID].map(items.set_index(ITEM_ID)["bucket"])
+    counts = Counter(zip(bucket, fused["source"], strict=True))
+    sources = (SOURCE_REAL, SOURCE_SYNTHETIC)
+    return {name: {source: counts[name, source] for source in sources} for name in BUCKETS}
+
+
+def _log(counts: dict[str, Any], params: FuseParams) -> None:
+    rule = ""
+    if counts["arm"] == "llm_i2i":
+        by_threshold = params.mode == "threshold"
+        rule = f" at p_yes >= {params.threshold:g}" if by_threshold else f" in the upper {params.quantile:g}"
+    logger.info(
+        "fuse %s: kept %s of %s real and %s of %s synthetic pairs (%.1f %%)%s",
+        counts["arm"],
+        *(f"{counts[key]:,}" for key in ("real_kept", "real_in", "synthetic_kept", "synthetic_in")),
+        100 * counts["share_kept_synthetic"],
+        rule,
+    )

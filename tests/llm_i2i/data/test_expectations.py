@@ -1,0 +1,169 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+from llm_i2i.data.expectations import raise_on_errors, validate_tables
+from llm_i2i.data.sources import RawTables
+from llm_i2i.errors import DataError
+from llm_i2i.schema import TIMESTAMP
+from tests.llm_i2i.data.tables import interactions, raw_items, validate_params
+
+
+def good() -> RawTables:
+    table = interactions(("u1", "a", 1), ("u1", "b", 2), ("u2", "a", 3))
+    return RawTables(table, raw_items(item_id=["a", "b"], title=["Apple", "Pear"]), TIMESTAMP)
+
+
+def check(raw: RawTables, docs_dir: Path | None = None, **limits: float) -> dict[str, Any]:
+    return validate_tables(raw, params=validate_params(**limits), tail_max_count=1, docs_dir=docs_dir)
+
+
+def failed(result: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    return {row["name"]: row for row in result["expectations"] if not row["success"]}
+
+
+def only_failure(result: dict[str, Any]) -> dict[str, Any]:
+    rows = list(failed(result).values())
+    assert len(rows) == 1, failed(result)
+    return rows[0]
+
+
+def test_good_tables(tmp_path: Path) -> None:
+    result = check(good(), tmp_path / "docs")
+    raise_on_errors(result)
+    assert result["success"]
+    assert failed(result) == {}
+    assert result["counts"] == {
+        "interactions": 3,
+        "users": 2,
+        "items": 2,
+        "items_with_interactions": 2,
+        "items_with_text": 2,
+        "tail_items": 1,
+        "order": "timestamp",
+    }
+    assert {row["table"] for row in result["expectations"]} == {"interactions", "items"}
+    keys = {"name", "table", "severity", "success", "unexpected_count", "unexpected_percent", "sample"}
+    assert all(set(row) == keys for row in result["expectations"])
+    assert "Apple" not in (tmp_path / "docs" / "index.html").read_text(encoding="utf-8")
+
+
+def test_result_is_json_and_equal_for_equal_input() -> None:
+    assert json.dumps(check(good()), allow_nan=False) == json.dumps(check(good()), allow_nan=False)
+
+
+def test_pages_of_earlier_runs_go_and_other_files_stay(tmp_path: Path) -> None:
+    (tmp_path / "mine.txt").write_text("kept")
+    for _ in range(2):
+        check(good(), tmp_path)
+    assert len(list((tmp_path / "validations").rglob("*.html"))) == 2  # one a table
+    assert (tmp_path / "mine.txt").exists()
+
+
+def test_unknown_item_is_an_error_that_names_the_row() -> None:
+    raw = good()
+    raw.interactions.loc[1, "item_id"] = "ghost"
+    row = only_failure(check(raw))
+    assert (row["severity"], row["unexpected_count"], row["unexpected_percent"]) == ("error", 1, 33.3333)
+    assert row["sample"] == [{"row": 2, "user_id": "u1", "item_id": "ghost", "timestamp": 2}]
+    with pytest.raises(
+        DataError, match=r"(?s)1 expectation.*every item_id is in the items table, 1 row.*ghost"
+    ):
+        raise_on_errors(check(raw))
+
+
+def test_exact_duplicates_are_a_warning() -> None:
+    raw = good()
+    raw.interactions.loc[1] = raw.interactions.loc[0]
+    result = check(raw)
+    assert only_failure(result)["severity"] == "warning"
+    assert only_failure(result)["unexpected_count"] == 1
+    assert result["success"]
+    raise_on_errors(result)
+
+
+def test_the_same_item_again_later_is_fine() -> None:
+    raw = good()
+    raw.interactions.loc[1, "item_id"] = "a"
+    assert failed(check(raw)) == {}
+
+
+def test_duplicated_item_is_an_error() -> None:
+    raw = good()
+    raw.items.loc[2] = ["a", "Apple again"]
+    row = only_failure(check(raw))
+    assert (row["name"], row["severity"]) == ("every item_id occurs once", "error")
+    assert [example["row"] for example in row["sample"]] == [1, 3]
+
+
+def test_missing_identifiers() -> None:
+    raw = good()
+    raw.interactions.loc[0, "user_id"] = None
+    row = only_failure(check(raw))
+    assert row["name"] == "user_id is never missing"
+    assert row["sample"][0]["user_id"] is None
+
+
+@pytest.mark.parametrize("title", [None, "", "  \t"])
+def test_share_of_items_with_text(title: str | None) -> None:
+    raw = good()
+    raw.items.loc[0, "title"] = title
+    row = only_failure(check(raw))
+    assert (row["name"], row["severity"]) == ("at least 90 % of items have a title", "error")
+    assert failed(check(raw, min_text_share=0.5)) == {}
+
+
+def test_limits_of_size_rating_length_and_tail() -> None:
+    raw = good()
+    raw.interactions["rating"] = [1.0, 5.5, -1.0]
+    result = check(raw, min_users=3, min_items=3, min_interactions=4, max_text_length=4, max_tail_share=0.4)
+    assert {name: row["severity"] for name, row in failed(result).items()} == {
+        "at least 4 interactions": "error",
+        "at least 3 users": "error",
+        "rating lies in 0..5": "error",
+        "at least 3 items": "error",
+        "titles have at most 4 characters": "warning",
+        "at most 40 % of items have 1 or fewer interactions": "warning",
+    }
+    assert failed(result)["rating lies in 0..5"]["unexpected_count"] == 2
+    assert failed(result)["at least 3 users"]["sample"] == [{"found": 2}]
+    with pytest.raises(DataError, match=r"4 expectation\(s\) failed"):
+        raise_on_errors(result)
+
+
+def test_times() -> None:
+    raw = good()
+    raw.interactions.loc[0, "timestamp"] = -1
+    raw.interactions.loc[1, "timestamp"] = 1_700_000_000_000
+    rows = failed(check(raw))
+    assert rows["timestamp is not negative"]["severity"] == "error"
+    assert rows["timestamp is in seconds, before the year 2100"]["severity"] == "warning"
+
+
+def test_positions_are_no_times() -> None:
+    raw = RawTables(good().interactions, good().items, "position")
+    names = [row["name"] for row in check(raw)["expectations"]]
+    assert "position is not negative" in names
+    assert not any("2100" in name for name in names)
+
+
+def test_another_type_fails() -> None:
+    raw = good()
+    table = raw.interactions.astype({"timestamp": "float64"})
+    assert "timestamp has type int64" in failed(check(RawTables(table, raw.items, TIMESTAMP)))
+
+
+def test_a_check_that_cannot_run_counts_as_failed() -> None:
+    """Great Expectations reports a crash inside a check as a result, not as an exception."""
+    raw = good()
+    mixed = raw.interactions.assign(rating=pd.Series(["x", 1, 2], dtype=object))
+    row = failed(check(RawTables(mixed, raw.items, TIMESTAMP)))["rating lies in 0..5"]
+    assert "could not run" in str(row["sample"])
+
+
+def test_empty_tables_fail_by_size() -> None:
+    raw = RawTables(interactions(), raw_items(item_id=[], title=[]), TIMESTAMP)
+    assert {"at least 1 interactions", "at least 1 users", "at least 1 items"} <= set(failed(check(raw)))

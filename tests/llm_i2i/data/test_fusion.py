@@ -1,0 +1,199 @@
+from itertools import pairwise
+
+import numpy as np
+import pandas as pd
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from llm_i2i.data.fusion import fuse
+from llm_i2i.data.hashing import seeded_hash
+from llm_i2i.errors import ArtifactError, GenerationError
+from llm_i2i.schema import FUSED
+from tests.llm_i2i.data.tables import catalogue, fuse_params, scored_rows, train_rows
+
+ITEMS = catalogue(*"abcdefgh")
+TRAIN = train_rows(("u", "a"), ("u", "b"), ("v", "a"), ("w", "c"))
+VALID = train_rows(("u", "d"))
+SCORED = scored_rows(
+    ("u", "a", "real", 0.9, 0), ("u", "b", "real", 0.01, 0), ("v", "a", "real", 0.05, 0),
+    ("u", "c", "synthetic", 0.9, 2), ("u", "d", "synthetic", 0.6, 1), ("u", "e", "synthetic", 0.9, 3),
+    ("u", "f", "synthetic", 0.95, 4), ("v", "c", "synthetic", 0.4, 1), ("v", "d", "synthetic", 0.5, 2),
+)  # fmt: skip
+
+
+def run(
+    arm: str = "llm_i2i",
+    train: pd.DataFrame = TRAIN,
+    valid: pd.DataFrame = VALID,
+    scored: pd.DataFrame = SCORED,
+    items: pd.DataFrame = ITEMS,
+    **params: object,
+) -> tuple[pd.DataFrame, dict[str, object]]:
+    return fuse(arm=arm, train=train, valid=valid, scored=scored, items=items, params=fuse_params(**params))
+
+
+def pairs(fused: pd.DataFrame, source: str) -> list[str]:
+    rows = fused[fused["source"] == source]
+    return [f"{user}{item}" for user, item in zip(rows["user_id"], rows["item_id"], strict=True)]
+
+
+def test_real() -> None:
+    fused, counts = run("real")
+    assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
+    assert pairs(fused, "synthetic") == []
+    assert fused.dtypes.astype(str).to_dict() == FUSED
+    assert set(fused["weight"]) == {1.0}
+    assert (counts["rows"], counts["real_kept"], counts["synthetic_in"]) == (4, 4, 0)
+
+
+def test_llm_i2i_by_threshold() -> None:
+    fused, counts = run()
+    assert pairs(fused, "real") == ["ua", "va", "wc"]  # ub scored below .05; va is exactly at it
+    assert pairs(fused, "synthetic") == ["uc", "ue", "uf", "vd"]  # capped at 3: .95, .9, .9
+    assert fused[["user_id", "item_id"]].apply(tuple, axis=1).is_monotonic_increasing
+    assert counts == {
+        "arm": "llm_i2i",
+        "index": "train",
+        "rows": 7,
+        "real_in": 4,
+        "real_kept": 3,
+        "synthetic_in": 6,
+        "synthetic_kept": 4,
+        "share_kept_synthetic": pytest.approx(4 / 6),
+        "by_bucket": {
+            "head": {"real": 0, "synthetic": 0},
+            "mid": {"real": 3, "synthetic": 4},
+            "tail": {"real": 0, "synthetic": 0},
+            "cold": {"real": 0, "synthetic": 0},
+        },
+    }
+
+
+def test_cap_takes_the_most_confident_with_ties_by_hash() -> None:
+    c, e = seeded_hash(0, ["u", "u"], ["c", "e"])  # tie at .9
+    first = "uc" if c < e else "ue"
+    fused, _ = run(max_synthetic_per_user=2)
+    assert pairs(fused, "synthetic") == [first, "uf", "vd"]
+
+
+def test_thresholds_compare_as_stored() -> None:
+    """p_yes is float32: 0.9 stored is below 0.9 in double precision."""
+    assert float(np.float32(0.9)) != 0.9
+    fused, _ = run(threshold=0.9)
+    assert pairs(fused, "synthetic") == ["uc", "ue", "uf"]
+
+
+def test_quantile() -> None:
+    fused, _ = run(mode="quantile", quantile=0.5)
+    assert pairs(fused, "synthetic") == ["uc", "ue", "uf"]
+    fused, _ = run(mode="quantile", quantile=1.0, max_synthetic_per_user=9)
+    assert len(pairs(fused, "synthetic")) == 6
+
+
+def test_no_generator_and_no_discriminator() -> None:
+    fused, counts = run("no_generator")
+    assert pairs(fused, "real") == ["ua", "va", "wc"]
+    assert counts["synthetic_kept"] == 0
+    fused, _ = run("no_discriminator", max_synthetic_per_user=2)
+    assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
+    assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]  # by the generator's rank
+
+
+def test_real_filter_can_be_off() -> None:
+    assert pairs(run(filter_real=False)[0], "real") == ["ua", "ub", "va", "wc"]
+
+
+@pytest.mark.parametrize("arm", ["real", "llm_i2i", "no_generator", "no_discriminator"])
+def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
+    without = run(arm, valid=train_rows())
+    other = run(arm, valid=train_rows(("u", "g"), ("v", "h")))
+    pd.testing.assert_frame_equal(without[0], other[0])
+    assert without[1] == other[1]
+    fused, counts = run(arm, index="train+valid")
+    assert "ud" in pairs(fused, "real")  # proposed by the generator too: one row, a real one
+    assert not fused.duplicated(["user_id", "item_id"]).any()
+    assert counts["real_in"] == 5
+
+
+def test_nothing_survives() -> None:
+    with pytest.raises(GenerationError, match=r"none of 6 .* p_yes >= 0.99 \(p_yes: max 0.95.*to 0.94"):
+        run(threshold=0.99)
+    with pytest.raises(GenerationError, match=r"upper 0 by p_yes.*raise `fuse.quantile`"):
+        run(mode="quantile", quantile=0.0)
+    real_only = SCORED[SCORED["source"] == "real"]
+    for arm in ("llm_i2i", "no_discriminator"):
+        with pytest.raises(GenerationError, match="there is no synthetic row"):
+            run(arm, scored=real_only)
+    assert len(run("real", scored=real_only)[0]) == 4
+
+
+def test_advised_threshold_works() -> None:
+    scored = scored_rows(("u", "c", "synthetic", 0.8999, 1))
+    with pytest.raises(GenerationError, match=r"to 0\.899 or less"):
+        run(scored=scored, threshold=0.9)
+    assert run(scored=scored, threshold=0.899)[1]["synthetic_kept"] == 1
+
+
+def test_every_real_row_doubted() -> None:
+    train = TRAIN.iloc[:1]
+    scored = scored_rows(("u", "a", "real", 0.01, 0), ("u", "c", "synthetic", 1.0, 1))
+    with pytest.raises(GenerationError, match=r"none of 1 real rows .*real_threshold"):
+        run(train=train, scored=scored)
+
+
+@pytest.mark.parametrize(
+    ("row", "message"),
+    [
+        (("w", "d", "synthetic", 1.5, 1), "p_yes outside"),
+        (("w", "d", "synthetic", float("nan"), 1), "p_yes outside"),
+        (("w", "d", "made", 0.5, 1), "unknown source"),
+        (("u", "c", "synthetic", 0.5, 1), "occur twice"),
+        (("w", "z", "synthetic", 0.5, 1), "item outside the catalogue"),
+        (("x", "a", "synthetic", 0.5, 1), "user outside train"),
+        (("w", "c", "synthetic", 0.5, 1), "synthetic but equal a real row"),
+        (("w", "d", "real", 0.5, 0), "called real but are not in train"),
+    ],
+)
+def test_scored_rows_that_cannot_be(row: tuple[str, str, str, float, int], message: str) -> None:
+    scored = pd.concat([SCORED, scored_rows(row)], ignore_index=True)
+    with pytest.raises(ArtifactError, match=f"1 rows .*{message}.*first: user {row[0]}, item {row[1]}"):
+        run(scored=scored)
+
+
+def test_missing_rank_column() -> None:
+    with pytest.raises(ArtifactError, match=r"columns \['rank'\] are missing"):
+        run(scored=SCORED.drop(columns="rank"))
+
+
+SYNTHETIC = st.dictionaries(
+    st.tuples(st.sampled_from("uvw"), st.sampled_from("defgh")),
+    st.tuples(st.sampled_from([0.2, 0.5, 0.7, 0.9]), st.integers(1, 5)),
+    min_size=1,
+)
+
+
+@settings(max_examples=20, deadline=None)
+@given(SYNTHETIC, st.sampled_from(["threshold", "quantile"]), st.integers(1, 3), st.integers(0, 2**32 - 1))
+def test_properties(
+    drawn: dict[tuple[str, str], tuple[float, int]], mode: str, cap: int, shuffle: int
+) -> None:
+    scored = scored_rows(*((u, i, "synthetic", p, rank) for (u, i), (p, rank) in drawn.items()))
+
+    def kept(level: float, table: pd.DataFrame = scored) -> set[str]:
+        levels = {"threshold": level, "quantile": 1.0 - level}
+        try:
+            fused, _ = run(scored=table, mode=mode, max_synthetic_per_user=cap, **levels)
+        except GenerationError:
+            return set()
+        found = pairs(fused, "synthetic")
+        assert len(found) == len(set(found))
+        assert pd.Series([pair[0] for pair in found]).value_counts().max() <= cap
+        return set(found)
+
+    levels = [0.0, 0.3, 0.5, 0.6, 0.8, 1.0]
+    by_level = [kept(level) for level in levels]
+    for lower, higher in pairwise(by_level):
+        assert higher <= lower  # a higher threshold never keeps more, nor other rows
+    shuffled = scored.sample(frac=1.0, random_state=shuffle)
+    assert [kept(level, shuffled) for level in levels] == by_level

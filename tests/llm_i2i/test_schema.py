@@ -1,0 +1,60 @@
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from llm_i2i import schema
+from llm_i2i.errors import ArtifactError
+
+COLUMNS = {"user_id": "str", "rank": "int32"}
+
+
+def table() -> pd.DataFrame:
+    return pd.DataFrame({"user_id": ["007", "u"], "rank": [1, 2]})
+
+
+def test_round_trip_casts_and_keeps_extra_columns(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "t.parquet"
+    schema.write_table(table().assign(extra=[0.5, 1.5]), path, COLUMNS)
+    read = schema.read_table(path, COLUMNS)
+    assert read.to_dict("list") == {"user_id": ["007", "u"], "rank": [1, 2], "extra": [0.5, 1.5]}
+    assert read["rank"].dtype == "int32"
+    assert [found.name for found in path.parent.iterdir()] == ["t.parquet"]
+
+
+def test_bytes_depend_on_content_only(tmp_path: Path) -> None:
+    schema.write_table(table(), tmp_path / "a.parquet", COLUMNS)
+    schema.write_table(table().set_index(pd.Index([9, 4])), tmp_path / "b.parquet", COLUMNS)
+    assert (tmp_path / "a.parquet").read_bytes() == (tmp_path / "b.parquet").read_bytes()
+
+
+def test_empty_table_keeps_its_types(tmp_path: Path) -> None:
+    schema.write_table(table().iloc[:0], tmp_path / "t.parquet", COLUMNS)
+    read = schema.read_table(tmp_path / "t.parquet", COLUMNS)
+    assert read.dtypes.astype(str).to_dict() == COLUMNS
+
+
+def test_missing_and_broken_files(tmp_path: Path) -> None:
+    with pytest.raises(ArtifactError, match=r"t\.parquet: no such file; run `dvc repro`"):
+        schema.read_table(tmp_path / "t.parquet", COLUMNS)
+    (tmp_path / "t.parquet").write_bytes(b"PAR1")
+    with pytest.raises(ArtifactError, match="unreadable"):
+        schema.read_table(tmp_path / "t.parquet", COLUMNS)
+
+
+def test_wrong_columns_are_all_named(tmp_path: Path) -> None:
+    table().astype({"rank": "int64"}).to_parquet(tmp_path / "t.parquet")
+    with pytest.raises(ArtifactError) as caught:
+        schema.read_table(tmp_path / "t.parquet", {**COLUMNS, "score": "float32"})
+    assert "columns {'rank': 'int64', 'score': 'missing'}" in str(caught.value)
+    assert "expected {'rank': 'int32', 'score': 'float32'}" in str(caught.value)
+
+
+def test_identifiers_are_strings_everywhere() -> None:
+    tables = [
+        schema.INTERACTIONS, schema.ITEMS, schema.SYNTHETIC, schema.SCORED, schema.FUSED, schema.INDEX,
+        schema.PER_USER,
+    ]  # fmt: skip
+    for columns in tables:
+        assert columns[schema.ITEM_ID] == "str"
+        assert columns.get(schema.USER_ID, "str") == "str"
