@@ -1,0 +1,282 @@
+"""Read everything the report shows: the only place of this package that reads artifacts."""
+
+import json
+import logging
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llm_i2i import schema
+from llm_i2i.errors import ArtifactError
+from llm_i2i.evaluation.protocol import require_same_protocol
+from llm_i2i.params import Params, load_params
+from llm_i2i.reporting.provenance import Provenance, read_provenance
+
+logger = logging.getLogger(__name__)
+
+BASELINE_ARM = "real"
+Json = dict[str, Any]
+Run = tuple[str, str]  # (model, arm)
+TRAININGS = ("generator", "discriminator")
+TRAINING_COLUMNS = ("step", "loss")
+TOKEN_COLUMNS = ("step", "tokens_per_s")
+
+
+@dataclass(frozen=True)
+class ReportInputs:
+    """All that a report is made of; None or a missing key = not measured here.
+
+    Attributes:
+        params: The parameters of the run.
+        metrics: Content of reports/metrics/MODEL-ARM.json; one protocol hash in all of them.
+        per_user: Per-user ranks (schema.PER_USER), sorted by user_id; same users and targets in all.
+        items: The catalogue (schema.ITEMS).
+        train: Training interactions (schema.INTERACTIONS).
+        split_rows: Interactions in train, valid and test.
+        split_manifest: What the split wrote about itself.
+        validation: Result of the data validation.
+        synthetic: Generated rows (schema.SYNTHETIC).
+        scored: Scored rows (schema.SCORED).
+        fused: What each arm trained on (schema.FUSED), arms with synthetic rows only.
+        kept: Kept counts by arm.
+        held_out: AUC and reliability of the discriminator.
+        calibration: What scoring wrote about calibration.
+        synthesis: What synthesis wrote about itself (counts, validity).
+        training: Training log of generator and discriminator (step, loss, ...).
+        tokens_per_s: Tokens a second by step of both trainings.
+        runtime: Runtime facts by stage, `stage@model-arm` for matrix stages.
+        base_model: Manifest of the base LLM.
+        provenance: Git revision, data hash, versions.
+    """
+
+    params: Params
+    metrics: dict[Run, Json]
+    per_user: dict[Run, pd.DataFrame]
+    items: pd.DataFrame
+    train: pd.DataFrame
+    split_rows: dict[str, int]
+    split_manifest: Json
+    validation: Json
+    synthetic: pd.DataFrame
+    scored: pd.DataFrame
+    fused: dict[str, pd.DataFrame]
+    kept: dict[str, Json]
+    held_out: Json | None
+    calibration: Json | None
+    synthesis: Json | None
+    training: dict[str, pd.DataFrame]
+    tokens_per_s: dict[str, pd.DataFrame]
+    runtime: dict[str, Json]
+    base_model: Json | None
+    provenance: Provenance
+
+    @property
+    def protocol_hash(self) -> str:
+        """The protocol hash that all metrics share."""
+        return str(next(iter(self.metrics.values()))["protocol_hash"])
+
+    @property
+    def models(self) -> tuple[str, ...]:
+        """Evaluated models in the order of params.yaml, others after them by name."""
+        return _ordered({model for model, _ in self.metrics}, self.params.train_i2i.models)
+
+    @property
+    def arms(self) -> tuple[str, ...]:
+        """Evaluated arms: `real` first, then in the order of params.yaml, others after them by name."""
+        return _ordered({arm for _, arm in self.metrics}, (BASELINE_ARM, *self.params.fuse.arms))
+
+
+def _ordered(found: set[str], known: tuple[str, ...]) -> tuple[str, ...]:
+    first = [name for name in dict.fromkeys(known) if name in found]
+    return (*first, *sorted(found - set(first)))
+
+
+def _read_json(path: Path, *, stage: str) -> Json:
+    """Read a JSON object that a stage wrote.
+
+    Raises:
+        ArtifactError: The file is missing, unreadable or no JSON object.
+    """
+    fix = f"run `dvc repro {stage}`"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(str(path), "no such file", fix=fix) from error
+    except (OSError, UnicodeDecodeError, ValueError) as error:
+        raise ArtifactError(str(path), f"unreadable ({error})", "a JSON file", fix) from error
+    if not isinstance(content, dict):
+        raise ArtifactError(str(path), f"holds a JSON {type(content).__name__}", "a JSON object", fix)
+    return content
+
+
+def _optional_json(path: Path, *, stage: str) -> Json | None:
+    return _read_json(path, stage=stage) if path.is_file() else None
+
+
+def _optional_csv(path: Path, columns: tuple[str, ...], *, stage: str) -> pd.DataFrame | None:
+    """Read a CSV log; None if there is none.
+
+    Raises:
+        ArtifactError: The file cannot be read, or a column is missing or not numeric.
+    """
+    if not path.is_file():
+        return None
+    fix = f"run `dvc repro {stage}`"
+    try:
+        table = pd.read_csv(path)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
+    wrong = [
+        name
+        for name in columns
+        if name not in table.columns or not pd.api.types.is_numeric_dtype(table[name])
+    ]
+    if wrong:
+        raise ArtifactError(str(path), f"columns {list(table.columns)}", f"numeric columns {wrong}", fix)
+    return table
+
+
+def _read_metrics(folder: Path) -> dict[Run, Json]:
+    """Read every MODEL-ARM.json.
+
+    Raises:
+        ArtifactError: No file, a file without the required keys, a name that does not match its content,
+            or metrics of different protocols side by side.
+    """
+    metrics: dict[Run, Json] = {}
+    for path in sorted(folder.glob("*.json")):
+        content = _read_json(path, stage="evaluate")
+        missing = sorted({"protocol_hash", "protocol", "model", "arm", "overall"} - content.keys())
+        if missing:
+            raise ArtifactError(
+                str(path), f"no {missing}", "metrics of one evaluation", "run `dvc repro evaluate`"
+            )
+        model, arm = str(content["model"]), str(content["arm"])
+        if path.stem != f"{model}-{arm}":
+            raise ArtifactError(
+                str(path), f"holds model {model}, arm {arm}", f"a file named {model}-{arm}.json", "rename it"
+            )
+        metrics[model, arm] = content
+        require_same_protocol(next(iter(metrics.values())), content)
+    if not metrics:
+        raise ArtifactError(
+            str(folder), "no metrics", "one MODEL-ARM.json or more", "run `dvc repro evaluate`"
+        )
+    return metrics
+
+
+def _recall(table: pd.DataFrame, k: int) -> float:
+    return float(table["rank"].between(1, k).mean()) if len(table) else 0.0
+
+
+def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) -> dict[Run, pd.DataFrame]:
+    """Read the per-user ranks of every run and check that they can be compared pair by pair.
+
+    Raises:
+        ArtifactError: A table is missing, differs from its metrics, or two tables differ in users or targets.
+    """
+    tables: dict[Run, pd.DataFrame] = {}
+    reference: pd.DataFrame | None = None
+    for (model, arm), content in metrics.items():
+        path = folder / f"{model}-{arm}.parquet"
+        table = schema.read_table(path, schema.PER_USER).sort_values(schema.USER_ID, ignore_index=True)
+        for k in ks:
+            stated = content["overall"].get(f"recall@{k}")
+            if stated is not None and not math.isclose(stated, _recall(table, k), abs_tol=1e-4):
+                raise ArtifactError(
+                    str(path),
+                    f"recall@{k} of its ranks is {_recall(table, k):.4f}",
+                    f"{stated:.4f} as in reports/metrics/{model}-{arm}.json",
+                    "rerun `dvc repro evaluate`",
+                )
+        keys = table[[schema.USER_ID, schema.ITEM_ID, "bucket"]]
+        if reference is not None and not keys.equals(reference):
+            raise ArtifactError(
+                str(path),
+                f"{len(keys)} users and targets that differ from those of another run ({len(reference)})",
+                "the same test users and targets in every run",
+                "rerun `dvc repro evaluate`",
+            )
+        reference = keys
+        tables[model, arm] = table
+    return tables
+
+
+def _read_runtime(folder: Path) -> dict[str, Json]:
+    """Runtime facts by stage; an unreadable file is skipped with a warning, since it holds no result."""
+    runtime: dict[str, Json] = {}
+    for path in sorted(folder.glob("*.json")):
+        try:
+            runtime[path.stem] = _read_json(path, stage=path.stem)
+        except ArtifactError as error:
+            logger.warning("report: runtime of %s not shown: %s", path.stem, error)
+    return runtime
+
+
+def collect(root: Path) -> ReportInputs:
+    """Read the artifacts of a whole run.
+
+    Args:
+        root: Project folder, with params.yaml, artifacts/ and reports/.
+
+    Returns:
+        Everything `build_report` needs; optional parts that are not there are None or left out.
+
+    Raises:
+        ArtifactError: A required artifact is missing, malformed or does not fit the others.
+        ParamsError: params.yaml breaks its schema.
+    """
+    artifacts, reports = root / "artifacts", root / "reports"
+    params = load_params(root / "params.yaml")
+    metrics = _read_metrics(reports / "metrics")
+    per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
+    arms = sorted({arm for _, arm in metrics})
+    split = {
+        part: schema.read_table(artifacts / "split" / f"{part}.parquet", schema.INTERACTIONS)
+        for part in ("train", "valid", "test")
+    }
+    kept = {arm: _read_json(artifacts / "fused" / f"{arm}.json", stage="fuse") for arm in arms}
+    training = {
+        name: _optional_csv(artifacts / name / "training.csv", TRAINING_COLUMNS, stage=f"train_{name}")
+        for name in TRAININGS
+    }
+    tokens = {
+        name: _optional_csv(reports / "runtime" / f"train_{name}.csv", TOKEN_COLUMNS, stage=f"train_{name}")
+        for name in TRAININGS
+    }
+    inputs = ReportInputs(
+        params=params,
+        metrics=metrics,
+        per_user=per_user,
+        items=schema.read_table(artifacts / "items" / "items.parquet", schema.ITEMS),
+        train=split["train"],
+        split_rows={part: len(table) for part, table in split.items()},
+        split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
+        validation=_read_json(artifacts / "validation" / "validation.json", stage="validate"),
+        synthetic=schema.read_table(artifacts / "synthetic" / "synthetic.parquet", schema.SYNTHETIC),
+        scored=schema.read_table(artifacts / "scored" / "scored.parquet", schema.SCORED),
+        fused={
+            arm: schema.read_table(artifacts / "fused" / f"{arm}.parquet", schema.FUSED)
+            for arm, counts in kept.items()
+            if counts.get("synthetic_kept")
+        },
+        kept=kept,
+        held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
+        calibration=_optional_json(artifacts / "scored" / "calibration.json", stage="score"),
+        synthesis=_optional_json(artifacts / "synthetic" / "stats.json", stage="synthesize"),
+        training={name: table for name, table in training.items() if table is not None},
+        tokens_per_s={name: table for name, table in tokens.items() if table is not None},
+        runtime=_read_runtime(reports / "runtime"),
+        base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
+        provenance=read_provenance(root),
+    )
+    logger.info(
+        "report: %d models x %d arms, %s test users",
+        len(inputs.models),
+        len(inputs.arms),
+        f"{len(next(iter(per_user.values()))):,}",
+    )
+    return inputs

@@ -1,0 +1,133 @@
+"""From a matplotlib figure to an SVG that follows the page: its colours, its font, its colour scheme.
+
+The same figure gives the same bytes: fixed hash salt, no dates, no creator.
+"""
+
+import html
+import io
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, Final
+
+from matplotlib import rc_context
+from matplotlib.backends.backend_svg import FigureCanvasSVG
+from matplotlib.figure import Figure
+
+# Stand-in colours, replaced by CSS variables: (stand-in, variable, light, dark).
+# Series: Okabe and Ito's palette, told apart by people with any common colour vision deficiency.
+_THEME: Final = (
+    ("#010101", "ink", "#1f2328", "#e6edf3"),
+    ("#020202", "muted", "#59636e", "#9aa4af"),
+    ("#030303", "grid", "#d8dee4", "#30363d"),
+    ("#040404", "surface", "#ffffff", "#0d1117"),
+    ("#050505", "s1", "#0072b2", "#56b4e9"),
+    ("#060606", "s2", "#d55e00", "#e69f00"),
+    ("#070707", "s3", "#009e73", "#2ecc9b"),
+    ("#080808", "s4", "#a0507d", "#e29bc1"),
+    ("#090909", "tint", "#eef4fa", "#15202c"),
+)
+INK, MUTED, GRID, SURFACE = (row[0] for row in _THEME[:4])
+SERIES = tuple(row[0] for row in _THEME[4:8])
+TINT = _THEME[8][0]
+
+_STYLE: Final[dict[str, Any]] = {
+    "svg.hashsalt": "llm-i2i",
+    "svg.fonttype": "none",
+    "font.size": 9.0,
+    "axes.titlesize": 9.0,
+    "axes.labelsize": 9.0,
+    "axes.edgecolor": GRID,
+    "axes.labelcolor": INK,
+    "axes.facecolor": "none",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.axisbelow": True,
+    "axes.grid": True,
+    "axes.formatter.use_mathtext": False,
+    "figure.facecolor": "none",
+    "figure.constrained_layout.use": True,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
+    "legend.frameon": False,
+    "legend.fontsize": 8.5,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelsize": 8.5,
+    "ytick.labelsize": 8.5,
+    "lines.linewidth": 1.6,
+}
+FONT_STACK: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
+_NAMESPACE: Final = 'xmlns="http://www.w3.org/2000/svg" '
+
+
+@contextmanager
+def theme() -> Iterator[None]:
+    """Matplotlib settings of every plot here; global settings are back afterwards."""
+    with rc_context(_STYLE):
+        yield
+
+
+def new_figure(width: float, height: float) -> Figure:
+    """An empty figure, size in inches, that leaves matplotlib's global state alone."""
+    figure = Figure(figsize=(width, height))
+    FigureCanvasSVG(figure)
+    return figure
+
+
+def css_variables(*, dark: bool) -> str:
+    """The theme's CSS declarations for one colour scheme."""
+    return " ".join(f"--{name}: {night if dark else day};" for _, name, day, night in _THEME)
+
+
+def _rewrite(text: str, name: str) -> str:
+    """Drop prolog, metadata and page-wide style; make ids unique; set theme colours and font."""
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r'<style type="text/css">.*?</style>\s*', "", text, flags=re.DOTALL)
+    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
+    text = re.sub(r'\bid="', f'id="{name}-', text)
+    text = re.sub(r"url\(#", f"url(#{name}-", text)
+    text = text.replace('xlink:href="#', f'href="#{name}-').replace("<defs>\n  </defs>\n", "")
+    for stand_in, variable, day, _ in _THEME:
+        text = text.replace(stand_in, f"var(--{variable}, {day})")
+    return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
+
+
+def to_svg(figure: Figure, *, name: str, title: str, description: str, standalone: bool = False) -> str:
+    """Render a figure as SVG text.
+
+    Args:
+        figure: Made by `new_figure` inside `theme`.
+        name: Prefix of every id in it; unique in a page.
+        title: Short accessible name.
+        description: What the picture shows, in words, for those who do not see it.
+        standalone: A file of its own (with its own colours and namespace) instead of a part of a page.
+
+    Returns:
+        The `<svg>` element.
+    """
+    buffer = io.BytesIO()
+    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+    figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    body = _rewrite(buffer.getvalue().decode("utf-8"), name)
+    head_end = body.index(">")
+    view_box = re.search(r'viewBox="([^"]*)"', body[:head_end])
+    if view_box is None:
+        raise AssertionError("matplotlib wrote an SVG without a viewBox")
+    width, height = (float(part) for part in view_box.group(1).split()[2:])
+    style = f"stroke-linejoin: round; font-family: {FONT_STACK if standalone else 'inherit'}"
+    head = (
+        f'<svg {_NAMESPACE if standalone else ""}viewBox="{view_box.group(1)}" width="{width:.0f}" '
+        f'height="{height:.0f}" role="img" aria-labelledby="{name}-title {name}-desc" style="{style}">\n'
+        f'<title id="{name}-title">{html.escape(title)}</title>\n'
+        f'<desc id="{name}-desc">{html.escape(description)}</desc>\n'
+    )
+    if standalone:
+        head += (
+            f"<style>svg {{ {css_variables(dark=False)} }}\n"
+            f"@media (prefers-color-scheme: dark) {{ svg {{ {css_variables(dark=True)} }} }}</style>\n"
+        )
+    return head + body[head_end + 1 :].lstrip("\n")
