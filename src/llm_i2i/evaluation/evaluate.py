@@ -1,0 +1,172 @@
+"""Evaluate an index under a protocol: one rank a test user, and every number derived from those and the lists."""
+
+import hashlib
+import logging
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.errors import ArtifactError
+from llm_i2i.evaluation.metrics import accuracy, list_metrics
+from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.i2i import Histories, from_index, recommend
+from llm_i2i.i2i.user_items import item_positions
+from llm_i2i.schema import BUCKETS, ITEM_ID, PER_USER, POSITION, USER_ID
+
+log = logging.getLogger(__name__)
+
+
+def evaluate_index(
+    *,
+    index: pd.DataFrame,
+    train: pd.DataFrame,
+    valid: pd.DataFrame,
+    test: pd.DataFrame,
+    items: pd.DataFrame,
+    protocol: Protocol,
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Evaluate an index on the test users.
+
+    The query of a user is its train and valid history in time order; all of that history is removed
+    from the candidates. To tune on valid, pass valid as `test` and an empty valid.
+
+    Args:
+        index: `schema.INDEX`.
+        train: `schema.INTERACTIONS`.
+        valid: `schema.INTERACTIONS`.
+        test: `schema.INTERACTIONS`, one row a user.
+        items: `schema.ITEMS`.
+        protocol: What the numbers mean.
+
+    Returns:
+        Metrics (without model and arm, which the caller knows) and `schema.PER_USER` sorted by user_id.
+        A user's bucket is its target's. A bucket without users has n_users 0 and no metric.
+
+    Raises:
+        ArtifactError: A table is malformed, an item is not in the catalogue, or a user has two test rows.
+    """
+    test = test.sort_values(USER_ID, kind="stable").reset_index(drop=True)
+    _check_tables(test, items)
+    similar = from_index(index, items)
+    targets = item_positions(test[ITEM_ID], items[ITEM_ID], where="test")
+    histories = histories_of(test[USER_ID], pd.concat([train, valid], ignore_index=True), items)
+    repeats = _targets_in_history(histories, targets)
+    if repeats:
+        log.warning(
+            "evaluate: %s test targets are in their user's history and count as not found", f"{repeats:,}"
+        )
+    top_k = max(protocol.ks)
+    found = recommend(
+        similar, histories, top_k=top_k, targets=targets, last_m=protocol.last_m, decay=protocol.decay
+    )
+    bucket_of = items["bucket"].to_numpy()
+    long_tail = items["is_long_tail"].to_numpy(dtype=np.bool_)
+    per_user = pd.DataFrame(
+        {
+            USER_ID: test[USER_ID],
+            ITEM_ID: test[ITEM_ID],
+            "bucket": pd.Series(bucket_of[targets], dtype="str"),
+            "rank": found.ranks,
+        }
+    ).astype(PER_USER)
+    metrics = {
+        "protocol_hash": protocol.hash,
+        "protocol": protocol.model_dump(mode="json"),
+        "test_sha256": _content_sha256(test),
+        **summarise(found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol),
+        **list_metrics(
+            found.lists, n_train=items["n_train"].to_numpy(), tail=bucket_of == "tail", long_tail=long_tail
+        ),
+    }
+    overall = metrics["overall"]
+    log.info(
+        "evaluate: %s users, recall@%d %.4f, ndcg@%d %.4f, reachable %.1f %%",
+        f"{len(test):,}",
+        top_k,
+        overall[f"recall@{top_k}"],
+        top_k,
+        overall[f"ndcg@{top_k}"],
+        100 * metrics["reachable_share"],
+    )
+    return metrics, per_user
+
+
+def summarise(
+    ranks: np.ndarray[Any, Any],
+    *,
+    buckets: np.ndarray[Any, Any],
+    long_tail: np.ndarray[Any, Any],
+    protocol: Protocol,
+) -> dict[str, Any]:
+    """Return accuracy overall and by bucket, and the reachable shares.
+
+    Args:
+        ranks: int (n_users,), 0 = the target got no score.
+        buckets: Bucket of each user's target.
+        long_tail: bool (n_users,), whether the target is long-tail.
+        protocol: For its cut-offs.
+    """
+    groups = {name: buckets == name for name in BUCKETS} | {"long_tail": long_tail}
+    by_bucket: dict[str, dict[str, float]] = {}
+    for name, members in groups.items():
+        by_bucket[name] = {"n_users": int(members.sum())}
+        if members.any():
+            by_bucket[name] |= accuracy(ranks[members], protocol.ks)
+    summary: dict[str, Any] = {
+        "n_users": len(ranks),
+        "overall": accuracy(ranks, protocol.ks),
+        "buckets": by_bucket,
+        "reachable_share": float((ranks > 0).mean()),
+    }
+    for name in ("tail", "long_tail"):
+        if groups[name].any():
+            summary[f"reachable_share_{name}"] = float((ranks[groups[name]] > 0).mean())
+    return summary
+
+
+def histories_of(users: pd.Series, interactions: pd.DataFrame, items: pd.DataFrame) -> Histories:
+    """Return each user's items, oldest first; a user without interactions has an empty history.
+
+    Args:
+        users: Unique user ids, in the order wanted.
+        interactions: `schema.INTERACTIONS`; other users' rows are ignored.
+        items: `schema.ITEMS`.
+
+    Raises:
+        ArtifactError: An item is not in the catalogue.
+    """
+    rows = pd.Index(users).get_indexer(pd.Index(interactions[USER_ID]))
+    wanted = rows >= 0
+    rows, kept = rows[wanted], interactions.loc[wanted]
+    taken = item_positions(kept[ITEM_ID], items[ITEM_ID], where="train or valid")
+    order = np.lexsort((kept[POSITION].to_numpy(), rows))
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(users)))])
+    return Histories(bounds.astype(np.int64), taken[order].astype(np.int32))
+
+
+def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:
+    """Raise ArtifactError unless there is one test row a user and every item has a known bucket."""
+    if test.empty:
+        raise ArtifactError("test", "holds no rows", "one row a test user", "check split.min_user_items")
+    twice = test[USER_ID].duplicated()
+    if twice.any():
+        raise ArtifactError(
+            "test", f"user {test[USER_ID][twice].iloc[0]} has more than one row", "one row a user"
+        )
+    unknown = ~items["bucket"].isin(BUCKETS)
+    if unknown.any():
+        raise ArtifactError("items", f"bucket {items['bucket'][unknown].iloc[0]!r}", " | ".join(BUCKETS))
+
+
+def _targets_in_history(histories: Histories, targets: np.ndarray[Any, Any]) -> int:
+    """Count the users whose target is in their own history."""
+    sizes = np.diff(histories.bounds)
+    hits = histories.items == np.repeat(targets, sizes)
+    return int(np.unique(np.repeat(np.arange(len(targets)), sizes)[hits]).size)
+
+
+def _content_sha256(test: pd.DataFrame) -> str:
+    """Return the SHA-256 of who is tested on what."""
+    text = "\n".join((test[USER_ID] + "\t" + test[ITEM_ID]).tolist())
+    return hashlib.sha256(text.encode()).hexdigest()

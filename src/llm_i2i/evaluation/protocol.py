@@ -1,0 +1,129 @@
+"""The evaluation protocol as a versioned object: numbers compare only if their protocols are the same."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from llm_i2i.errors import ArtifactError
+from llm_i2i.params import Params
+
+VERSION = 1
+
+
+class Protocol(BaseModel):
+    """Everything that decides what a metric means.
+
+    Attributes:
+        version: Raised when the meaning of a metric or of ranking changes in code.
+        split: Last item of a user is test, last but one valid.
+        split_ties: How interactions at one time are ordered.
+        min_user_items: Users with fewer interactions are not tested.
+        max_users: Size of the sample of users, 0 = all.
+        seed: Seed of the split, its ties and the tail's ties.
+        index: The real interactions that models may see.
+        query: Whose items are summed over: the whole history before the target.
+        last_m: Query length, 0 = all.
+        decay: Weight of a query item = decay^age.
+        seen: Items of the history never count as candidates.
+        candidates: What the target is ranked against.
+        rank_ties: How equal scores are ordered.
+        ks: Cut-offs.
+        tail_max_count: Bucket tail: 1..this training interactions; cold has none.
+        head_share: Bucket head: this most frequent share of the trained items.
+        long_tail_share: Long tail: this least frequent share of the trained items.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    version: int
+    split: Literal["leave_one_out"]
+    split_ties: Literal["seeded_hash"]
+    min_user_items: int
+    max_users: int
+    seed: int
+    index: Literal["train", "train+valid"]
+    query: Literal["train+valid"]
+    last_m: int
+    decay: float
+    seen: Literal["removed"]
+    candidates: Literal["whole_catalogue"]
+    rank_ties: Literal["float32_then_item_index"]
+    ks: tuple[int, ...]
+    tail_max_count: int
+    head_share: float
+    long_tail_share: float
+
+    @classmethod
+    def from_params(cls, params: Params) -> "Protocol":
+        """Collect the protocol from the parameters of the stages that realise it."""
+        return cls(
+            version=VERSION,
+            split="leave_one_out",
+            split_ties="seeded_hash",
+            min_user_items=params.split.min_user_items,
+            max_users=params.split.max_users,
+            seed=params.seed,
+            index=params.fuse.index,
+            query="train+valid",
+            last_m=params.evaluate.last_m,
+            decay=params.evaluate.decay,
+            seen="removed",
+            candidates="whole_catalogue",
+            rank_ties="float32_then_item_index",
+            ks=tuple(sorted(set(params.evaluate.ks))),
+            tail_max_count=params.tag.tail_max_count,
+            head_share=params.tag.head_share,
+            long_tail_share=params.tag.long_tail_share,
+        )
+
+    @property
+    def hash(self) -> str:
+        """SHA-256 of the canonical JSON (sorted keys, no spaces)."""
+        return protocol_hash(self.model_dump(mode="json"))
+
+
+def protocol_hash(values: Mapping[str, Any]) -> str:
+    """Return the SHA-256 of a protocol's canonical JSON."""
+    canonical = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+    """Check that two metric files may be compared.
+
+    Args:
+        a: Metrics as of `evaluate_index` (what a metrics JSON holds).
+        b: The same.
+
+    Raises:
+        ArtifactError: A protocol or its hash is missing, a hash does not belong to its protocol, the
+            protocols differ (each differing key is named), or the tested users and targets differ.
+    """
+    for metrics in (a, b):
+        name = _name(metrics)
+        if "protocol" not in metrics or "protocol_hash" not in metrics:
+            raise ArtifactError(name, "has no protocol or protocol_hash", fix="run `dvc repro evaluate`")
+        if protocol_hash(metrics["protocol"]) != metrics["protocol_hash"]:
+            raise ArtifactError(
+                name, "protocol_hash does not belong to its protocol", fix="run `dvc repro evaluate`"
+            )
+    where = f"{_name(a)} and {_name(b)}"
+    if a["protocol_hash"] != b["protocol_hash"]:
+        one, other = a["protocol"], b["protocol"]
+        keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
+        found = ", ".join(f"{key} {one.get(key)!r} against {other.get(key)!r}" for key in keys)
+        raise ArtifactError(
+            where, f"protocols differ: {found}", "one protocol", "evaluate both under one protocol"
+        )
+    if a.get("test_sha256") != b.get("test_sha256"):
+        found = "same protocol, but other test users or targets"
+        raise ArtifactError(where, found, "equal test_sha256", "evaluate both on one split of the same data")
+
+
+def _name(metrics: Mapping[str, Any]) -> str:
+    """Return what a message calls these metrics."""
+    parts = [str(metrics[key]) for key in ("model", "arm") if key in metrics]
+    return "metrics of " + "-".join(parts) if parts else "metrics"

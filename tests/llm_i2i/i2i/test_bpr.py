@@ -1,0 +1,108 @@
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from sklearn.metrics.pairwise import cosine_similarity
+
+from llm_i2i.errors import DataError, ParamsError
+from llm_i2i.i2i import bpr
+from llm_i2i.i2i._bpr_kernel import _draw, bpr_epoch
+from llm_i2i.i2i.bpr import cosine_top_k, train_bpr
+from llm_i2i.i2i.user_items import check_user_items, pointers
+from tests.llm_i2i.i2i.matrices import assert_ranked, matrix
+
+OPTIONS = {"factors": 12, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002}
+
+
+def two_groups(n_users: int = 200) -> object:
+    """Users of group 0 take items 0..9, users of group 1 take items 10..19: four each."""
+    generator = np.random.default_rng(0)
+    return matrix([sorted(10 * (u % 2) + generator.choice(10, 4, replace=False)) for u in range(n_users)], 21)
+
+
+def test_learns_the_groups_and_leaves_out_items_nobody_took():
+    similar = bpr(two_groups(), **OPTIONS, top_k=5)
+    assert_ranked(similar)
+    for item in range(20):
+        neighbours = similar[[item]].indices
+        assert len(neighbours) == 5
+        assert (neighbours // 10 == item // 10).all()
+    assert similar[[20]].nnz == 0
+    assert 20 not in similar.indices
+
+
+def test_one_step_by_hand():
+    user_items = check_user_items(matrix([[0]], n_items=2))  # the only negative is item 1
+    bounds, taken = pointers(user_items)
+    p, q, r = np.float32([0.5, -1.0]), np.float32([1.0, 0.25]), np.float32([-0.5, 2.0])
+    user, item, bias = p[None].copy(), np.stack([q, r]), np.float32([0.2, -0.1])
+    state = np.array([77], dtype=np.uint64)
+    ordered = bpr_epoch(np.zeros(1, np.int32), bounds, taken, user, item, bias, 0.1, 0.3, state)
+    margin = 0.2 + 0.1 + p @ (q - r)
+    step, keep = 0.1 / (1 + np.exp(margin)), 1 - 0.1 * 0.3
+    assert ordered == (margin > 0)
+    np.testing.assert_allclose(user[0], keep * p + step * (q - r), rtol=1e-6)
+    np.testing.assert_allclose(item, [keep * q + step * p, keep * r - step * p], rtol=1e-6)
+    np.testing.assert_allclose(bias, [keep * 0.2 + step, keep * -0.1 - step], rtol=1e-6)
+
+
+def test_negatives_are_uniform_and_never_taken():
+    user_items = check_user_items(matrix([[0, 3], [1], [0, 1, 2, 3, 4]], n_items=5))
+    bounds, taken = pointers(user_items)
+    user_of = np.repeat(np.arange(3, dtype=np.int32), np.diff(bounds))
+    triples = np.empty((80_000, 3), np.int32)
+    _draw(user_of, bounds, taken, 5, np.array([5], np.uint64), triples)
+    first = triples[triples[:, 0] == 0]
+    assert set(first[:, 1]) == {0, 3}
+    shares = np.bincount(first[:, 2], minlength=5) / len(first)
+    np.testing.assert_allclose(shares, [0, 1 / 3, 1 / 3, 0, 1 / 3], atol=0.02)
+    assert (triples[:, 0] == -1).mean() == pytest.approx(5 / 8, abs=0.01)  # user 2 took everything
+
+
+def test_same_bytes_for_two_runs_and_for_one_and_two_threads():
+    code = (
+        "import hashlib, numba, numpy as np; from scipy import sparse; from llm_i2i.i2i import bpr\n"
+        "from threadpoolctl import threadpool_limits\n"
+        "dense = (np.random.default_rng(0).random((400, 150)) < 0.05).astype(np.float32)\n"
+        "for n in (1, 1, 2):\n"
+        "    numba.set_num_threads(n)\n"
+        "    with threadpool_limits(n): s = bpr(sparse.csr_array(dense), factors=20, epochs=3, seed=7)\n"
+        "    print(hashlib.sha256(s.data.tobytes() + s.indices.tobytes() + s.indptr.tobytes()).hexdigest())\n"
+    )
+    env = {**os.environ, "NUMBA_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True)
+    assert len(set(done.stdout.split())) == 1
+
+
+def test_seed_matters():
+    one, other = (train_bpr(two_groups(), **OPTIONS, seed=seed).item for seed in (1, 2))
+    assert not np.array_equal(one, other)
+
+
+def test_cosine_top_k_agrees_with_scikit_learn():
+    vectors = np.random.default_rng(0).normal(size=(70, 8)).astype(np.float32)
+    vectors[3] = 0
+    similar = cosine_top_k(vectors, top_k=200)
+    expected = cosine_similarity(vectors)
+    np.fill_diagonal(expected, 0)
+    np.testing.assert_allclose(similar.toarray(), np.maximum(expected, 0), atol=1e-6)
+    assert_ranked(similar)
+    head = cosine_top_k(vectors, top_k=4)
+    for row in range(70):
+        assert head[[row]].indices.tolist() == similar[[row]].indices.tolist()[:4]
+
+
+def test_divergence_and_bad_options_are_errors():
+    with pytest.raises(DataError, match="diverged"):
+        bpr(two_groups(), factors=4, epochs=30, learning_rate=30.0, regularization=1.0)
+    for name, value in {
+        "factors": 0,
+        "epochs": 0,
+        "learning_rate": 0.0,
+        "regularization": -1.0,
+        "seed": -1,
+    }.items():
+        with pytest.raises(ParamsError, match=f"bpr {name}"):
+            bpr(two_groups(), **{**OPTIONS, name: value})
