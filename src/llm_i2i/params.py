@@ -167,6 +167,10 @@ class BprParams(Section):
     regularization: NonNegativeFloat
 
 
+class ItemKnnParams(Section):
+    """Item-kNN: no options of its own."""
+
+
 class TrainI2iParams(Section):
     """I2I models; `top_k` neighbours an item."""
 
@@ -174,6 +178,7 @@ class TrainI2iParams(Section):
     top_k: PositiveInt
     swing: SwingParams
     bpr: BprParams
+    item_knn: ItemKnnParams
 
 
 class EvaluateParams(Section):

@@ -49,12 +49,14 @@ def load_tokenizer(base_model: Path) -> Any:
     return AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
 
 
-def load_quantized(base_model: Path, runtime: Runtime) -> Any:
+def load_quantized(base_model: Path, runtime: Runtime, *, training: bool = False) -> Any:
     """Load the base model in NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3).
 
     Args:
         base_model: Output folder of stage base_model.
         runtime: Device and compute dtype.
+        training: Choose the attention kernel for training: on the CPU the fused kernel's backward in bf16 takes
+            more than twice the time of plain matrix products; in every other case the fused one is faster.
 
     Raises:
         BaseModelError: The weights cannot be loaded.
@@ -71,7 +73,7 @@ def load_quantized(base_model: Path, runtime: Runtime) -> Any:
             **_location(base_model),
             quantization_config=config,
             dtype=runtime.dtype,
-            attn_implementation="sdpa",
+            attn_implementation="eager" if training and runtime.device.type == "cpu" else "sdpa",
             device_map={"": runtime.device},
             trust_remote_code=False,
         )
@@ -176,6 +178,7 @@ class TargetLogits(nn.Module):
 
     def extend(self, cache: Any, *, keep: int, **inputs: torch.Tensor) -> torch.Tensor:
         """Feed tokens behind what `cache` holds; logits, float32 (n_rows, keep, vocabulary), of the last `keep`."""
+        inputs["attention_mask"] = _additive(inputs["attention_mask"], self.lm.dtype)
         output = self.lm(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep)
         logits: torch.Tensor = output.logits.float()
         return logits
@@ -198,7 +201,7 @@ class TargetLogits(nn.Module):
         """Logits at (row, position) pairs.
 
         Args:
-            inputs: input_ids, position_ids, attention_mask as the model takes them.
+            inputs: input_ids and, where needed, position_ids and attention_mask (bool, 2-D or 4-D).
             rows: int64 (n_targets,).
             positions: int64 (n_targets,): the position whose output predicts the target.
             columns: Token ids to compare, or None for the whole vocabulary.
@@ -206,8 +209,17 @@ class TargetLogits(nn.Module):
         Returns:
             float32 (n_targets, vocabulary or len(columns)).
         """
+        if "attention_mask" in inputs:
+            inputs = {**inputs, "attention_mask": _additive(inputs["attention_mask"], self.lm.dtype)}
         if not self.plain_head:
             logits: torch.Tensor = self.lm(**inputs, use_cache=False).logits[rows, positions].float()
             return logits if columns is None else logits[:, columns]
         hidden = self.lm.base_model(**inputs, use_cache=False).last_hidden_state
         return self._head(hidden[rows, positions], columns)
+
+
+def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
+    """A 4-D mask of bools as the addend that every attention kernel takes; a 2-D padding mask as it is."""
+    if mask.ndim != 4:
+        return mask
+    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)

@@ -2,6 +2,7 @@
 
 import csv
 import hashlib
+import json
 import logging
 import math
 import os
@@ -161,12 +162,12 @@ def save_adapter(model: PeftModel, out: Path) -> str:
     # The vocabulary is never changed; without this PEFT asks the hub whether it was.
     model.save_pretrained(str(out), safe_serialization=True, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
+    # PEFT keeps the names of the adapted layers as a set: their order differs from process to process.
+    config = out / "adapter_config.json"
+    content = json.loads(config.read_text(encoding="utf-8"))
+    content["target_modules"] = sorted(content["target_modules"])
+    config.write_text(json.dumps(content, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     return hashlib.sha256((out / "adapter_model.safetensors").read_bytes()).hexdigest()
-
-
-def adapter_sha256(adapter: Path) -> str:
-    """SHA-256 of an adapter's weights file."""
-    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
 
 
 def _optimizer(trainable: list[torch.nn.Parameter], params: LoraTraining) -> torch.optim.Optimizer:

@@ -5,14 +5,9 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import DataError
-from llm_i2i.llm.discriminator import (
-    _real_questions,
-    random_negatives,
-    score,
-    train_discriminator,
-    training_questions,
-)
+from llm_i2i.llm.discriminator import random_negatives, train_discriminator, training_questions
 from llm_i2i.llm.histories import user_sequences
+from llm_i2i.llm.scoring import _real_questions, score
 from llm_i2i.params import ScoreParams
 from llm_i2i.schema import SCORED
 

@@ -7,9 +7,11 @@ from hypothesis import strategies as st
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.batches import collate
-from llm_i2i.llm.generator import read_task, synthesize, train_generator, training_windows, window_sequence
+from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
 from llm_i2i.llm.loss import weighted_nll
 from llm_i2i.llm.prompts import generator_prompt, load_template
+from llm_i2i.llm.synthesis import synthesize
+from llm_i2i.llm.task import read_task
 from llm_i2i.llm.trie import tokenize_catalogue
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC

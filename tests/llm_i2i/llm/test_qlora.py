@@ -10,7 +10,8 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.llm import qlora
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.lm import TargetLogits, add_adapter, load_for_inference, load_quantized
-from llm_i2i.llm.qlora import adapter_sha256, plan_steps, save_adapter, train_lora
+from llm_i2i.llm.qlora import plan_steps, save_adapter, train_lora
+from llm_i2i.llm.task import adapter_sha256
 
 
 def sequences(n: int = 24) -> list[Sequence]:

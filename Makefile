@@ -1,0 +1,69 @@
+# Everything runs in .venv, which `make setup` creates; a second `make` of anything repeats nothing.
+.DEFAULT_GOAL := repro
+.PHONY: setup data repro report profile test test-fast lint format lock
+
+VENV := .venv
+INSTALLED := $(VENV)/.installed
+# The first that runs and is new enough; PYTHON=... overrides.
+PYTHON ?= python3.11 python3 python
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+unexport PYTHONHOME
+
+setup: $(INSTALLED)  ## create .venv and install the locked packages
+
+$(INSTALLED): pyproject.toml constraints.txt
+	@python=; for candidate in $(PYTHON); do \
+	  if "$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; then python=$$candidate; break; fi; \
+	done; \
+	if [ -z "$$python" ]; then \
+	  echo 'llm-i2i needs Python 3.11 or newer: none of "$(PYTHON)" is. Install one, or run `make PYTHON=/path/to/python`.' >&2; \
+	  exit 1; \
+	fi; \
+	[ -x $(VENV)/bin/python ] || "$$python" -m venv $(VENV)
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+data: setup  ## put the raw tables into data/: what is there, else from a DVC remote, else MovieLens-100K
+	@if ls data/interactions.* >/dev/null 2>&1; then :; \
+	elif [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
+	else \
+	  python -m llm_i2i.data.movielens --out data && \
+	  if ! dvc status --quiet data.dvc; then \
+	    echo 'data.dvc describes other data than MovieLens-100K: put its files into data/, or configure its DVC remote.' >&2; \
+	    exit 1; \
+	  fi; \
+	fi
+
+repro: data  ## bring every stage up to date, then show the main table
+	@python -m pipelines check
+	@dvc repro
+	@[ -f reports/report.html ] || python -m pipelines report
+	@python -m pipelines show
+
+report: setup  ## print the main table and where the report is
+	@python -m pipelines show
+
+profile: setup  ## make profile NAME=ci|gpu|laptop: write a profile's values into params.yaml
+	@python -m pipelines profile $(NAME)
+
+test: setup  ## all tests, two at a time
+	@python -m pytest -n 2 --dist loadfile
+
+test-fast: setup  ## the tests that take seconds
+	@python -m pytest -m 'not slow'
+
+lint: setup
+	ruff check .
+	ruff format --check .
+	mypy
+	lint-imports
+
+format: setup
+	ruff check --fix .
+	ruff format .
+
+lock: setup  ## write constraints.txt from what is installed
+	@{ echo '# Every package of a working environment, direct or not, made by `make lock`.'; \
+	  python -m pip freeze --exclude-editable --exclude llm-i2i \
+	  | sed -e 's/+cpu$$//' | grep -v -i -E '^(nvidia|triton|cuda)| @ '; } > constraints.txt.partial
+	@mv constraints.txt.partial constraints.txt

@@ -1,0 +1,121 @@
+"""The command line: `python -m pipelines STAGE`, which is what every stage of dvc.yaml runs."""
+
+import argparse
+import importlib
+import json
+import logging
+import os
+import sys
+import time
+import warnings
+from pathlib import Path
+
+from llm_i2i.errors import LlmI2iError
+from llm_i2i.params import load_params
+from pipelines import profile, zenml_store
+from steps.files import write_json
+from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
+from steps.stage import instance_name
+
+_STARTED = time.perf_counter()
+SIMPLE = (
+    "validate",
+    "split",
+    "tag",
+    "base_model",
+    "train_generator",
+    "train_discriminator",
+    "synthesize",
+    "score",
+    "report",
+    "full",
+)
+MATRIX = {"fuse": ("arm",), "train_i2i": ("model", "arm"), "evaluate": ("model", "arm")}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; an error of ours is one message and exit status 2, any other a traceback.
+
+    Args:
+        arguments: Command line without the program; None = the process's own.
+
+    Returns:
+        Exit status.
+    """
+    options = _parser().parse_args(arguments)
+    _log_to_stderr()
+    try:
+        _run(options)
+    except LlmI2iError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for stage in SIMPLE:
+        commands.add_parser(
+            stage, help=f"run stage {stage}" if stage != "full" else "run the whole graph in ZenML"
+        )
+    for stage, keys in MATRIX.items():
+        command = commands.add_parser(stage, help=f"run stage {stage} of one {' and '.join(keys)}")
+        for key in keys:
+            command.add_argument(f"--{key}", required=True)
+    commands.add_parser("check", help="check params.yaml")
+    commands.add_parser("show", help="print the main table and where the report is")
+    command = commands.add_parser("profile", help="write a profile's values into params.yaml")
+    command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
+    return parser
+
+
+def _run(options: argparse.Namespace) -> None:
+    command = options.command
+    if command == "check":
+        load_params()
+    elif command == "profile":
+        profile.apply(options.name)
+    elif command == "show":
+        _show()
+    else:
+        _run_stage(command, {key: getattr(options, key) for key in MATRIX.get(command, ())})
+
+
+def _run_stage(stage: str, matrix: dict[str, str]) -> None:
+    """Run a stage's pipeline, then add to its runtime facts what starting and ending it cost."""
+    load_params()  # before anything slow starts
+    zenml_store.prepare(Path())
+    module = importlib.import_module(f"pipelines.{stage}")
+    getattr(module, stage)(**matrix)
+    path = RUNTIME / f"{instance_name(stage, matrix)}.json"
+    if path.is_file():
+        facts = json.loads(path.read_text(encoding="utf-8"))
+        write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
+
+
+def _show() -> None:
+    """Print the main table of report.md and the path of report.html."""
+    try:
+        text = REPORT_MARKDOWN.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise LlmI2iError(str(REPORT_MARKDOWN), "no such file", fix="run `make repro`") from error
+    sys.stdout.write(f"{profile.first_table(text)}\n\nThe report: {REPORT_HTML.resolve()}\n")
+
+
+def _log_to_stderr() -> None:
+    """Log this project's own lines; what the libraries below tell about themselves is for their developers."""
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    warnings.simplefilter("ignore", FutureWarning)
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(logging.Formatter("%(message)s"))
+    for name in ("llm_i2i", "steps", "pipelines"):
+        logger = logging.getLogger(name)
+        logger.handlers = [handler]
+        logger.setLevel(logging.INFO)
+        logger.propagate = False
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,74 @@
+"""Yes/No questions as token sequences, and reading the model's answers."""
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from llm_i2i.llm.batches import IntArray, Sequence, collate, packed, plan_batches
+from llm_i2i.llm.calibration import FloatArray
+from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.lm import TargetLogits
+from llm_i2i.llm.prompts import DiscriminatorPrompt
+from llm_i2i.llm.trie import Catalogue
+
+HELD_OUT_FILE = "held_out.json"
+NO, YES = 0, 1
+
+
+def questions(
+    history: IntArray,
+    candidates: IntArray,
+    labels: IntArray,
+    prompt: DiscriminatorPrompt,
+    catalogue: Catalogue,
+) -> Sequence:
+    """Several candidates asked about after one history.
+
+    Args:
+        history: Item indices in time order; the candidates are not among them.
+        candidates: Item indices.
+        labels: int64 (n_candidates,): YES or NO.
+        prompt: The words around.
+        catalogue: Token ids of the items.
+    """
+    beginning = np.concatenate([prompt.prefix, catalogue.concat(history), prompt.between])
+    # A candidate stands without its line feed; the suffix follows.
+    blocks = [np.concatenate([catalogue.item(int(c))[:-1], prompt.suffix]) for c in candidates]
+    return packed(beginning, blocks, labels)
+
+
+def read_margins(
+    module: TargetLogits,
+    sequences: list[Sequence],
+    answers: tuple[int, int],
+    *,
+    batch_tokens: int,
+    runtime: Runtime,
+    pad_id: int,
+) -> list[FloatArray]:
+    """logit_yes - logit_no of every question of every sequence.
+
+    Args:
+        module: The discriminator.
+        sequences: From `questions`.
+        answers: Token ids of No and Yes.
+        batch_tokens: Tokens a batch, padding included.
+        runtime: Device.
+        pad_id: Token id of padding.
+
+    Returns:
+        float64 (n_questions,) a sequence, in the given order.
+    """
+    margins: list[FloatArray] = [np.empty(0)] * len(sequences)
+    columns = torch.tensor(answers, device=runtime.device)
+    with torch.no_grad():
+        for indices in tqdm(
+            plan_batches([len(s) for s in sequences], batch_tokens), unit="batch", disable=None, desc="score"
+        ):
+            batch = collate([sequences[i] for i in indices], pad_id).to(runtime.device)
+            logits = module(batch.inputs, batch.rows, batch.positions, columns)
+            margin = (logits[:, YES] - logits[:, NO]).double().cpu().numpy()
+            ends = np.cumsum([len(sequences[i].positions) for i in indices])
+            for i, part in zip(indices, np.split(margin, ends[:-1]), strict=True):
+                margins[i] = part
+    return margins

@@ -1,0 +1,133 @@
+"""Scoring: p_yes of synthetic and real interactions (LLM-I2I, section 3.3)."""
+
+import json
+import logging
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.llm.batches import IntArray
+from llm_i2i.llm.calibration import p_yes
+from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
+from llm_i2i.llm.histories import item_indices, user_sequences
+from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.prompts import discriminator_prompt, load_template
+from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
+from llm_i2i.llm.task import read_task
+from llm_i2i.llm.trie import tokenize_catalogue
+from llm_i2i.params import RuntimeParams, ScoreParams
+from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
+
+log = logging.getLogger(__name__)
+
+
+def score(
+    *,
+    train: pd.DataFrame,
+    synthetic: pd.DataFrame,
+    items: pd.DataFrame,
+    base_model: Path,
+    adapter: Path,
+    params: ScoreParams,
+    runtime: RuntimeParams,
+    seed: int,
+) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
+    """p_yes of every synthetic row and of real training rows.
+
+    A synthetic item is asked about after the user's last training items. Real items are asked about in runs of
+    neighbours, after the items before the run (and, where those are too few, those after it): never after
+    themselves.
+
+    Args:
+        train: Training interactions (schema.INTERACTIONS).
+        synthetic: schema.SYNTHETIC.
+        items: Catalogue (schema.ITEMS).
+        base_model: Output folder of stage base_model.
+        adapter: Output folder of stage train_discriminator.
+        params: Section score.
+        runtime: Section runtime.
+        seed: Samples the real rows.
+
+    Returns:
+        Rows (schema.SCORED, and `rank`: the synthetic rank, 0 for real rows); calibration facts; runtime facts.
+    """
+    device = resolve_runtime(runtime)
+    task = read_task(adapter)
+    template, _ = load_template(task["template"], "discriminator")
+    tokenizer = load_tokenizer(base_model)
+    prompt = discriminator_prompt(tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    by_user = user_sequences(train, items)
+    held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
+    asked = pd.DataFrame(
+        [
+            *_synthetic_questions(synthetic, items, by_user, task["max_history"]),
+            *_real_questions(by_user, task["max_history"], params, seed),
+        ],
+        columns=["user_id", "source", "history", "candidates", "ranks"],
+    )
+    sequences = [
+        questions(h, c, np.zeros(len(c), dtype=np.int64), prompt, catalogue)
+        for h, c in zip(asked["history"], asked["candidates"], strict=True)
+    ]
+    module = TargetLogits(load_for_inference(base_model, adapter, device))
+    started = time.perf_counter()
+    margins = read_margins(
+        module,
+        sequences,
+        (prompt.no_id, prompt.yes_id),
+        batch_tokens=params.batch_tokens,
+        runtime=device,
+        pad_id=catalogue.end_id,
+    )
+    seconds = time.perf_counter() - started
+    table = asked[["user_id", "source", "candidates", "ranks"]].assign(
+        margin=pd.Series(margins, dtype=object)
+    )
+    table = table.explode(["candidates", "ranks", "margin"], ignore_index=True)
+    table["p_yes"] = p_yes(table["margin"].to_numpy(dtype=np.float64), held_out["temperature"])
+    table["item_id"] = items["item_id"].to_numpy(dtype=object)[table["candidates"].to_numpy(dtype=np.int64)]
+    table = table.rename(columns={"ranks": "rank"})[[*SCORED, "rank"]].astype({**SCORED, "rank": "int32"})
+    table = table.sort_values(["user_id", "source", "item_id"], ignore_index=True)
+    calibration = {k: v for k, v in held_out.items() if k != "reliability"}
+    calibration["n_real"] = int((table["source"] == SOURCE_REAL).sum())
+    calibration["n_synthetic"] = int((table["source"] == SOURCE_SYNTHETIC).sum())
+    facts = {"pairs_per_s": round(len(table) / seconds, 1), **device.facts, **peak_memory_mb(device)}
+    log.info("score: %d pairs, %.1f pairs/s", len(table), facts["pairs_per_s"])
+    return table, calibration, facts
+
+
+_Asked = tuple[str, str, IntArray, IntArray, IntArray]
+
+
+def _synthetic_questions(
+    synthetic: pd.DataFrame, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
+) -> Iterable[_Asked]:
+    indices = item_indices(items, synthetic["item_id"])
+    ranks = synthetic["rank"].to_numpy(dtype=np.int64)
+    for user, rows in synthetic.groupby("user_id", sort=True).indices.items():
+        yield str(user), SOURCE_SYNTHETIC, by_user[str(user)][-max_history:], indices[rows], ranks[rows]
+
+
+def _real_questions(
+    by_user: dict[str, IntArray], max_history: int, params: ScoreParams, seed: int
+) -> Iterable[_Asked]:
+    """Runs of neighbouring real items with the context around them; a budget takes one random run a user."""
+    rng = np.random.default_rng(seed)
+    for user, items in by_user.items():
+        if len(items) < 2:
+            continue
+        # A run leaves at least one item of context and shares one encoding among at most max_history items.
+        size = min(params.real_rows_per_user or max_history, max_history, len(items) - 1)
+        starts: Iterable[int] = range(0, len(items), size)
+        if params.real_rows_per_user:
+            starts = [int(rng.integers(0, len(items) - size + 1))]
+        for start in starts:
+            run = items[start : start + size]
+            before, after = items[:start][-max_history:], items[start + len(run) :]
+            history = np.concatenate([before, after[: max_history - len(before)]])
+            yield user, SOURCE_REAL, history, run, np.zeros(len(run), dtype=np.int64)

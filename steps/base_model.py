@@ -1,0 +1,17 @@
+"""Stage base_model: obtain the base LLM."""
+
+from llm_i2i.llm.base_model import prepare_base_model
+from llm_i2i.params import load_params
+from steps.files import staged
+from steps.paths import BASE_MODEL, DOWNLOADS
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def base_model() -> Outcome:
+    """Obtain, check and, where needed, convert the base model."""
+    params = load_params()
+    DOWNLOADS.mkdir(exist_ok=True)
+    with staged(BASE_MODEL) as out:
+        prepare_base_model(params.base_model, seed=params.seed, out=out, downloads=DOWNLOADS)
+    return Outcome(inputs=(), outputs=(BASE_MODEL,))

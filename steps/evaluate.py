@@ -1,0 +1,35 @@
+"""Stage evaluate: measure one index on the test items."""
+
+from llm_i2i.evaluation.evaluate import evaluate_index
+from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.params import load_params
+from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
+from steps import paths
+from steps.files import staged, write_json
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def evaluate(model: str, arm: str) -> Outcome:
+    """Rank the whole catalogue for each test user and compute every metric.
+
+    Args:
+        model: One of train_i2i.models.
+        arm: One of fuse.arms.
+    """
+    name = f"{model}-{arm}"
+    index_path = paths.I2I / name / "index.parquet"
+    metrics, per_user = evaluate_index(
+        index=read_table(index_path, INDEX),
+        train=read_table(paths.TRAIN, INTERACTIONS),
+        valid=read_table(paths.VALID, INTERACTIONS),
+        test=read_table(paths.TEST, INTERACTIONS),
+        items=read_table(paths.ITEMS, ITEMS),
+        protocol=Protocol.from_params(load_params()),
+    )
+    table, numbers = paths.EVALUATION / f"{name}.parquet", paths.METRICS / f"{name}.json"
+    with staged(table) as table_out, staged(numbers) as numbers_out:
+        write_table(per_user, table_out, PER_USER)
+        write_json({**metrics, "model": model, "arm": arm}, numbers_out)
+    inputs = (paths.I2I / name, paths.SPLIT, paths.ITEMS_FOLDER)
+    return Outcome(inputs, (table, numbers), rows=len(per_user), metrics=metrics["overall"])

@@ -1,0 +1,31 @@
+"""Stage fuse: one arm's training data, real and synthetic."""
+
+from llm_i2i.data import fusion
+from llm_i2i.params import load_params
+from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, SCORED, read_table, write_table
+from steps import paths
+from steps.files import staged, write_json
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def fuse(arm: str) -> Outcome:
+    """Filter by confidence and join what the arm trains on.
+
+    Args:
+        arm: One of fuse.arms.
+    """
+    fused, kept = fusion.fuse(
+        arm=arm,
+        train=read_table(paths.TRAIN, INTERACTIONS),
+        valid=read_table(paths.VALID, INTERACTIONS),
+        scored=read_table(paths.SCORED, SCORED),
+        items=read_table(paths.ITEMS, ITEMS),
+        params=load_params().fuse,
+    )
+    table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"
+    with staged(table) as table_out, staged(counts) as counts_out:
+        write_table(fused, table_out, FUSED)
+        write_json(kept, counts_out)
+    inputs = (paths.TRAIN, paths.VALID, paths.SCORED_FOLDER, paths.ITEMS_FOLDER)
+    return Outcome(inputs=inputs, outputs=(table, counts), rows=len(fused))

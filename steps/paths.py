@@ -1,0 +1,34 @@
+"""Where every table, model and report lies, relative to the project folder; dvc.yaml names the same places."""
+
+from pathlib import Path
+from typing import Final
+
+DATA: Final = Path("data")
+DOWNLOADS: Final = Path(".downloads")
+CHECKPOINTS: Final = Path(".checkpoints")
+LOCKS: Final = Path(".locks")
+
+VALIDATION: Final = Path("artifacts/validation")
+SPLIT: Final = Path("artifacts/split")
+TRAIN: Final = SPLIT / "train.parquet"
+VALID: Final = SPLIT / "valid.parquet"
+TEST: Final = SPLIT / "test.parquet"
+ITEMS_FOLDER: Final = Path("artifacts/items")
+ITEMS: Final = ITEMS_FOLDER / "items.parquet"
+BASE_MODEL: Final = Path("artifacts/base_model")
+GENERATOR: Final = Path("artifacts/generator")
+DISCRIMINATOR: Final = Path("artifacts/discriminator")
+SYNTHETIC_FOLDER: Final = Path("artifacts/synthetic")
+SYNTHETIC: Final = SYNTHETIC_FOLDER / "synthetic.parquet"
+SCORED_FOLDER: Final = Path("artifacts/scored")
+SCORED: Final = SCORED_FOLDER / "scored.parquet"
+FUSED: Final = Path("artifacts/fused")
+I2I: Final = Path("artifacts/i2i")
+EVALUATION: Final = Path("artifacts/evaluation")
+
+METRICS: Final = Path("reports/metrics")
+RUNTIME: Final = Path("reports/runtime")
+DATA_DOCS: Final = Path("reports/validation")
+SUMMARY: Final = Path("reports/summary.json")
+REPORT_HTML: Final = Path("reports/report.html")
+REPORT_MARKDOWN: Final = Path("reports/report.md")

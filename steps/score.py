@@ -1,0 +1,35 @@
+"""Stage score: ask the discriminator about every synthetic and many real pairs."""
+
+from llm_i2i.llm import scoring as core
+from llm_i2i.params import load_params
+from llm_i2i.schema import INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
+from steps import paths
+from steps.files import staged, write_json
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def score() -> Outcome:
+    """Compute the calibrated probability of Yes of each row."""
+    params = load_params()
+    rows, calibration, facts = core.score(
+        train=read_table(paths.TRAIN, INTERACTIONS),
+        synthetic=read_table(paths.SYNTHETIC, SYNTHETIC),
+        items=read_table(paths.ITEMS, ITEMS),
+        base_model=paths.BASE_MODEL,
+        adapter=paths.DISCRIMINATOR,
+        params=params.score,
+        runtime=params.runtime,
+        seed=params.seed,
+    )
+    with staged(paths.SCORED_FOLDER) as out:
+        write_table(rows, out / paths.SCORED.name, SCORED)
+        write_json(calibration, out / "calibration.json")
+    inputs = (
+        paths.TRAIN,
+        paths.ITEMS_FOLDER,
+        paths.BASE_MODEL,
+        paths.DISCRIMINATOR,
+        paths.SYNTHETIC_FOLDER,
+    )
+    return Outcome(inputs=inputs, outputs=(paths.SCORED_FOLDER,), rows=len(rows), runtime=facts)

@@ -1,0 +1,23 @@
+"""Stage split: leave the last two items of each user out."""
+
+from llm_i2i.data.sources import read_raw
+from llm_i2i.data.split import split_interactions
+from llm_i2i.params import load_params
+from llm_i2i.schema import INTERACTIONS, write_table
+from steps.files import staged, write_json
+from steps.paths import DATA, SPLIT, VALIDATION
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def split() -> Outcome:
+    """Split the validated interactions into train, valid and test."""
+    params = load_params()
+    raw = read_raw(DATA)
+    result = split_interactions(raw.interactions, params=params.split, seed=params.seed)
+    with staged(SPLIT) as out:
+        write_table(result.train, out / "train.parquet", INTERACTIONS)
+        write_table(result.valid, out / "valid.parquet", INTERACTIONS)
+        write_table(result.test, out / "test.parquet", INTERACTIONS)
+        write_json(result.manifest, out / "manifest.json")
+    return Outcome(inputs=(DATA, VALIDATION), outputs=(SPLIT,), rows=len(result.train))

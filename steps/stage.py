@@ -1,0 +1,171 @@
+"""What every step shares: a lock, one log line, runtime facts, and the ZenML run's metadata.
+
+With `LLM_I2I_ZENML=off` the very same functions run without ZenML, in a third of the start-up time.
+"""
+
+import functools
+import inspect
+import logging
+import os
+import resource
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+from filelock import FileLock, Timeout
+
+from llm_i2i.params import load_params
+from steps.files import content_md5, write_json
+from steps.paths import LOCKS, RUNTIME
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a step's body read, wrote and measured.
+
+    Attributes:
+        inputs: Files or folders read.
+        outputs: Files or folders written.
+        rows: Rows of the main table; None if there is none.
+        metrics: Numbers worth comparing between runs.
+        runtime: Facts that differ from run to run (device, tokens/s): never part of an output.
+    """
+
+    inputs: tuple[Path, ...]
+    outputs: tuple[Path, ...]
+    rows: int | None = None
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    runtime: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Description:
+    """A step's outputs by reference; this is all that ZenML stores of them.
+
+    Attributes:
+        stage: Stage name as in dvc.lock, `train_i2i@swing-real` for matrix stages.
+        outputs: md5 by path, as in dvc.lock.
+        rows: Rows of the main table; None if there is none.
+    """
+
+    stage: str
+    outputs: Mapping[str, str]
+    rows: int | None
+
+
+def zenml_is_on() -> bool:
+    """Whether steps and pipelines run in ZenML: yes, unless LLM_I2I_ZENML is off."""
+    return os.environ.get("LLM_I2I_ZENML", "on") != "off"
+
+
+def instance_name(stage: str, matrix: Mapping[str, str]) -> str:
+    """A stage's name as DVC writes it: `fuse@real`, `train_i2i@swing-real`."""
+    return stage + ("@" + "-".join(matrix.values()) if matrix else "")
+
+
+def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:
+    """Turn a body that returns an `Outcome` into the step of the stage of the same name.
+
+    Keyword arguments of the body are the keys of the stage's matrix. The step returns a `Description`.
+    """
+    stage = body.__name__
+
+    @functools.wraps(body)
+    def run(**matrix: str) -> Description:
+        name = instance_name(stage, matrix)
+        with _only_one(name):
+            started = time.perf_counter()
+            outcome = body(**matrix)
+            seconds = time.perf_counter() - started
+        description = Description(
+            name, {str(path): content_md5(path) for path in outcome.outputs}, outcome.rows
+        )
+        _write_runtime(name, seconds, outcome)
+        if zenml_is_on():
+            _log_to_zenml(stage, outcome, description)
+        logger.info("%s: wrote %s in %.1f s", name, ", ".join(description.outputs), seconds)
+        return description
+
+    signature = inspect.signature(body)
+    run.__signature__ = signature.replace(return_annotation=Description)  # type: ignore[attr-defined]
+    return plain_step(run)
+
+
+def plain_step(run: Callable[..., Description]) -> Callable[..., Any]:
+    """Make a function that returns a description a ZenML step; with ZenML off it stays a function."""
+    if not zenml_is_on():
+        return run
+    from zenml import step  # noqa: PLC0415 - a second and a half, only where it is used
+
+    from steps.materializer import DescriptionMaterializer  # noqa: PLC0415
+
+    return step(enable_cache=False, output_materializers=DescriptionMaterializer)(run)
+
+
+@contextmanager
+def _only_one(name: str) -> Iterator[None]:
+    """Wait until no other process runs this stage: dvc, when killed, leaves its child at work."""
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(LOCKS / f"{name}.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        logger.warning("%s: another process runs this stage; waiting for it to end", name)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _write_runtime(name: str, seconds: float, outcome: Outcome) -> None:
+    """Write reports/runtime/NAME.json, and the speed by training step as NAME.csv where there is one."""
+    facts = dict(outcome.runtime)
+    speeds = facts.pop("tokens_per_s_by_step", None)
+    if speeds:
+        # A resumed training measures only its own, last steps.
+        first = int(facts.get("steps", len(speeds))) - len(speeds) + 1
+        lines = ["step,tokens_per_s", *(f"{first + i},{speed:.1f}" for i, speed in enumerate(speeds))]
+        RUNTIME.mkdir(parents=True, exist_ok=True)
+        (RUNTIME / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    measured = {"stage": name, "seconds": round(seconds, 2), "peak_memory_mb": _peak_memory_mb()}
+    write_json({**facts, **measured}, RUNTIME / f"{name}.json")
+
+
+def _peak_memory_mb() -> float:
+    """Peak resident memory of this process in MiB; the system counts in bytes on macOS, else in KiB."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
+
+
+def _log_to_zenml(stage: str, outcome: Outcome, description: Description) -> None:
+    """Log params section, content hashes, git revision and metrics to the ZenML run."""
+    from zenml import log_metadata  # noqa: PLC0415
+
+    section = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")).get(stage, {})
+    log_metadata(
+        {
+            "params": {"seed": load_params().seed, stage: section},
+            "inputs": {str(path): content_md5(path) for path in outcome.inputs},
+            "outputs": dict(description.outputs),
+            "git_revision": _git_revision(),
+            "metrics": dict(outcome.metrics),
+        }
+    )
+
+
+def _git_revision() -> str:
+    """Commit id, with `-dirty` if tracked files differ from it; empty outside a git repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    except OSError:
+        return ""

@@ -1,0 +1,21 @@
+"""Stage tag: the catalogue with popularity groups, on training counts only."""
+
+from llm_i2i.data.long_tail import long_tail_curve, tag_items
+from llm_i2i.data.sources import read_raw
+from llm_i2i.params import load_params
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_table
+from steps import paths
+from steps.files import staged
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def tag() -> Outcome:
+    """Count each item's training interactions and name its bucket."""
+    params = load_params()
+    train = read_table(paths.TRAIN, INTERACTIONS)
+    items = tag_items(read_raw(paths.DATA).items, train, params=params.tag, seed=params.seed)
+    with staged(paths.ITEMS_FOLDER) as out:
+        write_table(items, out / paths.ITEMS.name, ITEMS)
+        long_tail_curve(items).to_csv(out / "popularity.csv", index=False, lineterminator="\n")
+    return Outcome(inputs=(paths.DATA, paths.TRAIN), outputs=(paths.ITEMS_FOLDER,), rows=len(items))

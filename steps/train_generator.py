@@ -1,0 +1,29 @@
+"""Stage train_generator: QLoRA-tune the writer of synthetic interactions."""
+
+from llm_i2i.llm import generator as core
+from llm_i2i.params import load_params
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
+from steps import paths
+from steps.files import remove, staged
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def train_generator() -> Outcome:
+    """Train the generator's adapter; a killed training goes on from its last checkpoint."""
+    params = load_params()
+    checkpoints = paths.CHECKPOINTS / "train_generator"
+    with staged(paths.GENERATOR) as out:
+        facts = core.train_generator(
+            train=read_table(paths.TRAIN, INTERACTIONS),
+            items=read_table(paths.ITEMS, ITEMS),
+            base_model=paths.BASE_MODEL,
+            params=params.train_generator,
+            runtime=params.runtime,
+            seed=params.seed,
+            out=out,
+            checkpoints=checkpoints,
+        )
+    remove(checkpoints)
+    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.BASE_MODEL)
+    return Outcome(inputs=inputs, outputs=(paths.GENERATOR,), runtime=facts)

@@ -1,0 +1,37 @@
+"""Stage train_i2i: an item-to-item index of one model on one arm's data."""
+
+from llm_i2i.i2i.train import train_index
+from llm_i2i.params import load_params
+from llm_i2i.schema import FUSED, INDEX, ITEMS, read_table, write_table
+from steps import paths
+from steps.files import file_sha256, staged, write_json
+from steps.stage import Outcome, stage_step
+
+
+@stage_step
+def train_i2i(model: str, arm: str) -> Outcome:
+    """Train a model and save each item's neighbours.
+
+    Args:
+        model: One of train_i2i.models.
+        arm: One of fuse.arms.
+    """
+    params = load_params()
+    fused_path, folder = paths.FUSED / f"{arm}.parquet", paths.I2I / f"{model}-{arm}"
+    fused = read_table(fused_path, FUSED)
+    items = read_table(paths.ITEMS, ITEMS)
+    index = train_index(model=model, fused=fused, items=items, params=params.train_i2i, seed=params.seed)
+    section = params.train_i2i.model_dump(mode="json")
+    with staged(folder) as out:
+        write_table(index, out / "index.parquet", INDEX)
+        manifest = {
+            "model": model,
+            "arm": arm,
+            "params": {"top_k": section["top_k"], model: section.get(model, {})},
+            "rows": len(index),
+            "items_with_neighbours": int(index["item_id"].nunique()),
+            "sha256": file_sha256(out / "index.parquet"),
+            "fused_sha256": file_sha256(fused_path),
+        }
+        write_json(manifest, out / "manifest.json")
+    return Outcome(inputs=(fused_path, paths.ITEMS_FOLDER), outputs=(folder,), rows=len(index))

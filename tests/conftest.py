@@ -1,0 +1,29 @@
+"""Environment of all tests: offline, quiet, one thread a worker, and steps as plain functions."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+# Before anything imports numpy, torch, numba, zenml or great_expectations.
+os.environ.update(
+    {
+        "OMP_NUM_THREADS": "1",
+        "OPENBLAS_NUM_THREADS": "1",
+        "NUMBA_NUM_THREADS": os.environ.get("NUMBA_NUM_THREADS", "2"),
+        "TOKENIZERS_PARALLELISM": "false",
+        "GX_ANALYTICS_ENABLED": "false",
+        "DVC_NO_ANALYTICS": "true",
+        "ZENML_ANALYTICS_OPT_IN": "false",
+        "LLM_I2I_ZENML": "off",
+        "MPLBACKEND": "Agg",
+    }
+)
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="session")
+def root() -> Path:
+    """The project folder."""
+    return ROOT

@@ -1,0 +1,147 @@
+"""dvc.yaml, params.yaml, pipelines/ and steps/ tell one story."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from llm_i2i import params as schema
+from pipelines.__main__ import MATRIX, SIMPLE
+from steps import paths
+from tests.conftest import ROOT
+from tests.contracts.imports import core_files
+
+STAGES = (
+    "validate",
+    "split",
+    "tag",
+    "base_model",
+    "train_generator",
+    "train_discriminator",
+    "synthesize",
+    "score",
+    "fuse",
+    "train_i2i",
+    "evaluate",
+    "report",
+)
+NO_STAGES = {"seed", "runtime"}
+PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "zenml_store"}
+STEP_TOOLS = {"__init__", "dvc_stage", "files", "materializer", "paths", "stage"}
+
+# What of params.yaml each stage depends on, besides nothing else.
+PARAMS = {
+    "validate": {"validate", "tag.tail_max_count"},
+    "split": {"split", "seed"},
+    "tag": {"tag", "seed"},
+    "base_model": {"base_model", "seed"},
+    "train_generator": {"train_generator", "runtime", "seed"},
+    "train_discriminator": {"train_discriminator", "runtime", "seed"},
+    "synthesize": {"synthesize", "runtime", "seed"},
+    "score": {"score", "runtime", "seed"},
+    "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
+    "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
+    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag"},
+    "report": {"report", "seed"},
+}
+
+
+def modules(folder: str) -> set[str]:
+    return {path.stem for path in (ROOT / folder).glob("*.py")}
+
+
+def test_stage_is_section_is_pipeline_is_step(written, params) -> None:
+    assert tuple(written) == STAGES
+    assert set(params) - NO_STAGES == set(STAGES)
+    assert modules("pipelines") - PIPELINE_TOOLS == set(STAGES)
+    assert modules("steps") - STEP_TOOLS == set(STAGES)
+    assert {*SIMPLE, *MATRIX} - {"full"} == set(STAGES)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_command_is_the_stages_pipeline_on_its_matrix(stage, written) -> None:
+    matrix = written[stage].get("matrix", {})
+    assert tuple(matrix) == MATRIX.get(stage, ())
+    options = "".join(f" --{key} ${{item.{key}}}" for key in matrix)
+    assert written[stage]["cmd"] == f"python -m pipelines {stage}{options}"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_params_are_exactly_those_it_depends_on(stage, written) -> None:
+    listed = written[stage]["params"]
+    assert len(listed) == len(set(listed))
+    assert set(listed) == PARAMS[stage]
+
+
+def test_every_key_of_params_is_somebodys(written, params) -> None:
+    listed = {key for stage in written.values() for key in stage["params"]}
+    listed |= {f"train_i2i.{model}" for model in re.findall(r"\w+", str(schema.Model.__args__))}
+    lists_of_the_matrices = {"fuse.arms", "train_i2i.models"}
+    keys = {
+        f"{section}.{key}" if isinstance(values, dict) else section
+        for section, values in params.items()
+        for key in (values if isinstance(values, dict) else [""])
+    }
+    nobodys = {key for key in keys if key not in listed and key.split(".")[0] not in listed}
+    assert nobodys == lists_of_the_matrices
+
+
+def test_every_model_has_a_section(params) -> None:
+    for model in schema.Model.__args__:
+        assert model in params["train_i2i"], "dvc.yaml depends on train_i2i.MODEL"
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_name_the_code_it_runs_through(stage, written) -> None:
+    deps = written[stage]["deps"]
+    code = {dep for dep in deps if dep.startswith(("src/", "steps/")) and dep.endswith(".py")}
+    assert code == core_files(stage) | {f"steps/{stage}.py"}
+    assert len(deps) == len(set(deps))
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_deps_exist(stage, written, params) -> None:
+    for dep in written[stage]["deps"]:
+        if dep.startswith(("src/", "steps/")):
+            path = dep.replace("${" + f"{stage}.template" + "}", params[stage].get("template", ""))
+            assert (ROOT / path).exists(), path
+
+
+def test_outputs_lie_where_the_steps_write(written) -> None:
+    named = {value.as_posix() for value in vars(paths).values() if isinstance(value, Path)}
+    for stage in written.values():
+        for out in stage.get("outs", []):
+            assert out in named or Path(out).parent.as_posix() in named
+        for metric in stage.get("metrics", []):
+            (path,) = metric
+            assert metric[path] == {"cache": False}
+            assert path in named or Path(path).parent.as_posix() in named
+
+
+def test_heavy_stages_have_no_uncached_metrics(written) -> None:
+    assert {name for name, stage in written.items() if "metrics" in stage} == {"evaluate", "report"}
+
+
+def downstream(edges, first: str) -> set[str]:
+    found = {name for pair in edges for name in pair if name.split("@")[0] == first}
+    while new := {after for before, after in edges if before in found} - found:
+        found |= new
+    return {name.split("@")[0] for name in found}
+
+
+@pytest.mark.parametrize(
+    ("key", "rerun"),
+    [
+        ("fuse.threshold", {"fuse", "train_i2i", "evaluate", "report"}),
+        (
+            "train_generator.tail_weight",
+            {"train_generator", "synthesize", "score", "fuse", "train_i2i", "evaluate", "report"},
+        ),
+        ("evaluate.last_m", {"evaluate", "report"}),
+        ("train_i2i.top_k", {"train_i2i", "evaluate", "report"}),
+    ],
+)
+def test_a_changed_key_reruns_its_stage_and_later_ones_only(key, rerun, written, edges) -> None:
+    section = key.split(".")[0]
+    direct = {name for name, stage in written.items() if {key, section} & set(stage["params"])}
+    assert set().union(*(downstream(edges, name) for name in direct)) == rerun

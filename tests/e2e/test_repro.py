@@ -1,0 +1,248 @@
+"""The whole graph for real, on the ci profile: every link, not what it is worth."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pandas as pd
+import pytest
+import yaml
+
+from steps.files import content_md5
+from tests.e2e.project import Project
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture
+def branch(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project to change, its stages without ZenML."""
+    root = tmp_path / "branch"
+    shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns(".zenml-store", "tmp"))
+    return Project(root)
+
+
+def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
+    outs = finished.locked_outs()
+    assert len(outs) == 9 + 2 * 2 + 4 + 2 * 4
+    for path, md5 in outs.items():
+        assert content_md5(finished.root / path) == md5, path
+    assert (finished.root / "reports" / "report.html").stat().st_size > 10_000
+    assert (finished.root / "reports" / "validation").is_dir()
+    assert list((finished.root / ".checkpoints").glob("*")) == []
+    assert list(finished.root.rglob("*.partial")) == []
+
+
+def test_second_repro_runs_no_stage(finished: Project) -> None:
+    assert finished.repro() == []
+    assert "up to date" in finished.dvc("status").stdout
+
+
+def test_synthetic_rows_are_catalogue_items_outside_the_users_history(finished: Project) -> None:
+    artifacts = finished.root / "artifacts"
+    synthetic = pd.read_parquet(artifacts / "synthetic" / "synthetic.parquet")
+    items = pd.read_parquet(artifacts / "items" / "items.parquet")
+    train = pd.read_parquet(artifacts / "split" / "train.parquet")
+    assert len(synthetic) > 0
+    assert synthetic["item_id"].isin(items["item_id"]).all()
+    pairs = pd.MultiIndex.from_frame(synthetic[["user_id", "item_id"]])
+    assert not pairs.isin(pd.MultiIndex.from_frame(train[["user_id", "item_id"]])).any()
+    assert not pairs.duplicated().any()
+
+
+def test_runtime_facts_of_every_stage(finished: Project) -> None:
+    lock = yaml.safe_load((finished.root / "dvc.lock").read_text(encoding="utf-8"))
+    for stage in lock["stages"]:
+        facts = json.loads((finished.root / "reports" / "runtime" / f"{stage}.json").read_text())
+        assert facts["stage"] == stage
+        assert facts["process_seconds"] > facts["seconds"] > 0
+    facts = json.loads((finished.root / "reports" / "runtime" / "train_generator.json").read_text())
+    assert facts["device"]
+    assert facts["precision"]
+
+
+def test_zenml_holds_references_whose_hashes_are_the_locks(finished: Project) -> None:
+    code = """
+import json
+from pathlib import Path
+from pipelines import zenml_store
+zenml_store.prepare(Path())
+from zenml.client import Client
+found = {}
+for run in Client().list_pipeline_runs(size=100, hydrate=True):
+    step, = run.steps.values()
+    artifact = step.outputs["output"][0]
+    description = artifact.load()
+    found[description.stage] = {
+        "outputs": dict(description.outputs),
+        "logged": step.run_metadata["outputs"],
+        "inputs": step.run_metadata["inputs"],
+        "keys": sorted(step.run_metadata),
+        "status": str(run.status),
+        "params": step.run_metadata["params"],
+        "size": sum(p.stat().st_size for p in Path(artifact.uri).rglob("*") if p.is_file()),
+    }
+print(json.dumps(found))
+"""
+    found = json.loads(finished.run(sys.executable, "-c", code).stdout.splitlines()[-1])
+    lock = yaml.safe_load((finished.root / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    assert set(found) == set(lock)
+    outs = finished.locked_outs()
+    for stage, entry in found.items():
+        assert entry["outputs"] == entry["logged"] == {out["path"]: out["md5"] for out in lock[stage]["outs"]}
+        assert {"git_revision", "inputs", "metrics", "outputs", "params"} <= set(entry["keys"])
+        assert entry["status"] == "completed"
+        assert entry["size"] < 2_000
+        for path, md5 in entry["inputs"].items():
+            assert outs.get(path, md5) == md5
+    assert found["fuse@real"]["params"]["fuse"]["threshold"] == 0.3
+
+
+def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
+    before = branch.locked_outs()
+    branch.set_param("fuse.threshold", 0.4)
+    direct = json.loads(branch.dvc("status", "--json").stdout)
+    assert set(direct) == {"fuse@real", "fuse@llm_i2i"}
+    # A random model's confidences are all alike: this makes sure that the fused rows change.
+    branch.set_param("fuse.max_synthetic_per_user", 1)
+    ran = {name.split("@")[0] for name in branch.repro()}
+    assert ran == {"fuse", "train_i2i", "evaluate", "report"}
+    after = branch.locked_outs()
+    for path, md5 in before.items():
+        if not path.startswith(
+            ("artifacts/fused/llm_i2i", "artifacts/i2i/", "artifacts/evaluation", "reports/")
+        ):
+            assert after[path] == md5, path
+    changed = branch.dvc("params", "diff", "--json", "HEAD").stdout
+    assert json.loads(changed)["params.yaml"]["fuse.threshold"] == {"old": 0.3, "new": 0.4}
+    assert branch.dvc("metrics", "diff", "HEAD").returncode == 0
+
+
+def test_changed_tail_weight_makes_the_generator_stale_and_not_the_discriminator(branch: Project) -> None:
+    branch.set_param("train_generator.tail_weight", 9.0)
+    assert set(json.loads(branch.dvc("status", "--json").stdout)) == {"train_generator"}
+
+
+def test_typo_stops_with_one_message_and_touches_nothing(branch: Project) -> None:
+    before = branch.sha256("artifacts/**/*", "reports/metrics/*", "reports/*.json", "dvc.lock")
+    branch.set_param("train_i2i.swing.smoothing", None, rename="smooting")
+    done = branch.dvc("repro", ok=False)
+    assert done.returncode != 0
+    message = done.stdout + done.stderr
+    assert "smooting" in message
+    assert "Traceback" not in message
+    after = branch.sha256("artifacts/**/*", "reports/metrics/*", "reports/*.json", "dvc.lock")
+    # DVC clears the outputs of the stage that it starts; they are in its cache.
+    gone = {path for path in before if path not in after}
+    assert all(path.startswith("artifacts/i2i/swing-") for path in gone)
+    assert {path: after[path] for path in before if path not in gone} == {
+        path: digest for path, digest in before.items() if path not in gone
+    }
+    assert not list(branch.root.rglob("*.partial"))
+    branch.set_param("train_i2i.swing.smooting", None, rename="smoothing")
+    branch.repro()
+    assert branch.sha256("artifacts/**/*") == {k: v for k, v in before.items() if k.startswith("artifacts/")}
+
+
+def test_killed_run_from_nothing_without_zenml_gives_the_same_bytes(
+    finished: Project, raw_data: Path, tmp_path: Path
+) -> None:
+    """Two runs from scratch are equal, ZenML changes no byte, and a kill in mid-training changes none either."""
+    project = Project.copy(tmp_path, data=raw_data)
+    project.kill_when(".checkpoints/train_generator/**/*", "train_generator")
+    assert not (project.root / "artifacts" / "generator").exists()
+    project.repro()
+    assert project.locked_outs() == finished.locked_outs()
+    assert list((project.root / ".checkpoints").glob("*")) == []
+
+
+def test_no_byte_before_evaluation_depends_on_valid_or_test_items(
+    finished: Project, raw_data: Path, tmp_path: Path
+) -> None:
+    """The leak canary: every user's last two items become others.
+
+    Their times become the latest, since ties in time are broken by a hash of the item.
+    """
+    project = Project.copy(tmp_path, data=raw_data)
+    path = project.root / "data" / "interactions.csv"
+    rows = pd.read_csv(path, dtype=str)
+    catalogue = sorted(pd.read_csv(raw_data / "items.csv", dtype=str)["item_id"])
+    own = rows.groupby("user_id")["item_id"].agg(set)
+    places = {pair: i for i, pair in enumerate(zip(rows["user_id"], rows["item_id"], strict=True))}
+    for later, part in enumerate(("valid", "test")):
+        held_out = pd.read_parquet(finished.root / "artifacts" / "split" / f"{part}.parquet")
+        for user, item in zip(held_out["user_id"], held_out["item_id"], strict=True):
+            place = places[user, item]
+            other = next(i for i in catalogue[place % 1000 :] + catalogue if i not in own[user])
+            own[user].add(other)
+            rows.loc[place, ["item_id", "timestamp"]] = [other, str(2_000_000_000 + later)]
+    rows.to_csv(path, index=False)
+    project.repro("train_i2i")
+    parts = [
+        f"artifacts/{name}/**/*" for name in ("items", "synthetic", "scored", "fused", "i2i", "generator")
+    ]
+    assert project.sha256(*parts) == finished.sha256(*parts)
+    assert project.sha256("artifacts/split/test.parquet") != finished.sha256("artifacts/split/test.parquet")
+    assert project.sha256("artifacts/split/train.parquet") == finished.sha256("artifacts/split/train.parquet")
+
+
+def test_own_tables_in_three_steps(tmp_path: Path) -> None:
+    """CSV with positions instead of times, `dvc add data`, `dvc repro`; then Parquet of the same rows."""
+    project = Project.copy(tmp_path)
+    (project.root / "data.dvc").unlink(missing_ok=True)
+    data = project.root / "data"
+    data.mkdir()
+    rows = [(f"u{u}", f"i{(u * 7 + p * p) % 60}", p) for u in range(80) for p in range(12)]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "position"]).drop_duplicates(
+        ["user_id", "item_id"]
+    )
+    items = pd.DataFrame(
+        {"item_id": [f"i{n}" for n in range(60)], "title": [f"Thing {n}" for n in range(60)]}
+    )
+    table.to_csv(data / "interactions.csv", index=False)
+    items.to_csv(data / "items.csv", index=False)
+    project.dvc("add", "data")
+    project.repro("tag")
+    from_csv = project.sha256("artifacts/split/*.parquet", "artifacts/items/*")
+    for path in data.iterdir():
+        path.unlink()
+    table.to_parquet(data / "interactions.parquet")
+    items.to_parquet(data / "items.parquet")
+    project.dvc("add", "data")
+    project.repro("tag")
+    assert project.sha256("artifacts/split/*.parquet", "artifacts/items/*") == from_csv
+    (data / "items.parquet").unlink()
+    done = project.dvc("repro", "tag", ok=False)
+    assert done.returncode != 0
+    assert "items.csv / items.parquet: no such file" in done.stdout + done.stderr
+
+
+def test_whole_graph_as_one_zenml_pipeline_keeps_cached_stages_cached(branch: Project) -> None:
+    branch.zenml = True
+    lock = (branch.root / "dvc.lock").read_bytes()
+    before = branch.sha256("reports/runtime/*.json")
+    branch.pipeline("full")
+    assert (branch.root / "dvc.lock").read_bytes() == lock
+    assert branch.sha256("reports/runtime/*.json") == before, "a cached stage has run"
+    code = """
+from pathlib import Path
+from pipelines import zenml_store
+zenml_store.prepare(Path())
+from zenml.client import Client
+run, = Client().list_pipeline_runs(hydrate=True)
+print(run.status, len(run.steps), sorted(run.steps["report"].spec.upstream_steps)[0])
+"""
+    assert re.search(r"^completed 19 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
+
+
+def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:
+    environment = {**branch.environment, "LLM_I2I_ZENML": "on", "DVC_STAGE": "split"}
+    command = [sys.executable, "-m", "pipelines", "full"]
+    done = subprocess.run(
+        command, cwd=branch.root, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "inside a DVC stage" in done.stderr

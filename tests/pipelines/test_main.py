@@ -1,0 +1,104 @@
+"""The command line: one clear message for our errors, a traceback for all others."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from packaging.utils import canonicalize_name
+
+from pipelines import zenml_store
+from tests.conftest import ROOT
+
+
+def pipelines(folder: Path, *arguments: str, zenml: str = "off") -> subprocess.CompletedProcess[str]:
+    environment = {
+        **os.environ,
+        "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}",
+        "LLM_I2I_ZENML": zenml,
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+    command = [sys.executable, "-m", "pipelines", *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "params.yaml").write_bytes((ROOT / "params.yaml").read_bytes())
+    return tmp_path
+
+
+def test_all_typos_of_params_are_told_at_once_without_a_traceback(folder: Path) -> None:
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    text = text.replace("  threshold: 0.5", "  treshold: 0.5").replace("seed: 42", "seed: many")
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    for command in ("check", "split"):
+        done = pipelines(folder, command)
+        assert done.returncode == 2
+        assert "Traceback" not in done.stderr
+        for expected in ("params.yaml", "fuse.threshold", "fuse.treshold", "seed", "many"):
+            assert expected in done.stderr
+    assert {path.name for path in folder.iterdir()} == {"params.yaml"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("zenml", ["off", "on"])
+def test_missing_input_is_one_line_and_leaves_no_output(folder: Path, zenml: str) -> None:
+    done = pipelines(folder, "tag", zenml=zenml)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: artifacts/split/train.parquet: no such file")
+    assert "Traceback" not in done.stderr + done.stdout
+    assert not (folder / "artifacts").exists()
+
+
+def test_unknown_command_is_refused(folder: Path) -> None:
+    done = pipelines(folder, "spilt")
+    assert done.returncode == 2
+    assert "invalid choice" in done.stderr
+
+
+def test_show_needs_a_report(folder: Path) -> None:
+    assert "run `make repro`" in pipelines(folder, "show").stderr
+    (folder / "reports").mkdir()
+    (folder / "reports" / "report.md").write_text("# R\n\n| a |\n| - |\n\nmore", encoding="utf-8")
+    done = pipelines(folder, "show")
+    assert done.returncode == 0
+    assert done.stdout.startswith("| a |\n| - |\n")
+    assert str(folder / "reports" / "report.html") in done.stdout
+
+
+def test_full_refuses_to_run_without_zenml(folder: Path) -> None:
+    done = pipelines(folder, "full")
+    assert done.returncode == 2
+    assert "LLM_I2I_ZENML=off" in done.stderr
+
+
+@pytest.mark.slow
+def test_cold_store_survives_two_processes_at_once(tmp_path: Path) -> None:
+    code = "from pathlib import Path; from pipelines import zenml_store; zenml_store.prepare(Path())"
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "LLM_I2I_ZENML": "on"}
+    running = [
+        subprocess.Popen([sys.executable, "-c", code], cwd=tmp_path, env=environment, stderr=subprocess.PIPE)
+        for _ in range(3)
+    ]
+    for process in running:
+        _, errors = process.communicate()
+        assert process.returncode == 0, errors.decode()
+    assert (tmp_path / ".zenml-store" / "ready").is_file()
+
+
+@pytest.mark.slow
+def test_what_we_replace_in_zenml_is_still_there() -> None:
+    """The start-up shortcuts rest on these names; an upgrade of ZenML must not lose them silently."""
+    from zenml.environment import Environment
+    from zenml.integrations.registry import integration_registry
+
+    assert set(zenml_store.UNUSED_INTEGRATIONS) <= set(integration_registry.integrations)
+    ours, pips = map(_names, (zenml_store.installed_packages(), Environment.get_python_packages()))
+    assert len(ours) > 100
+    assert pips <= ours
+
+
+def _names(lines: list[str]) -> set[str]:
+    return {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line}
