@@ -28,10 +28,13 @@ data: setup  ## put the raw tables into data/: what is there, else from a DVC re
 	elif [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
 	else \
 	  python -m llm_i2i.data.movielens --out data && \
-	  if ! dvc status --quiet data.dvc; then \
+	  mkdir -p .dvc/tmp && cp data.dvc .dvc/tmp/data.dvc && dvc add --quiet data && \
+	  if [ "$$(grep md5: data.dvc)" != "$$(grep md5: .dvc/tmp/data.dvc)" ]; then \
+	    cp .dvc/tmp/data.dvc data.dvc; rm -r data; \
 	    echo 'data.dvc describes other data than MovieLens-100K: put its files into data/, or configure its DVC remote.' >&2; \
 	    exit 1; \
 	  fi; \
+	  cp .dvc/tmp/data.dvc data.dvc; \
 	fi
 
 repro: data  ## bring every stage up to date, then show the main table

@@ -1,6 +1,7 @@
 """The command line: `python -m pipelines STAGE`, which is what every stage of dvc.yaml runs."""
 
 import argparse
+import gc
 import importlib
 import json
 import logging
@@ -118,4 +119,9 @@ def _log_to_stderr() -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # Imports and ZenML's models are made once and stay: looking for garbage among them takes longer than
+    # running a small stage. The step turns the collector on for its own work.
+    gc.disable()
+    status = main()
+    gc.freeze()
+    sys.exit(status)

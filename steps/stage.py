@@ -4,6 +4,7 @@ With `LLM_I2I_ZENML=off` the very same functions run without ZenML, in a third o
 """
 
 import functools
+import gc
 import inspect
 import logging
 import os
@@ -83,7 +84,8 @@ def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:
         name = instance_name(stage, matrix)
         with _only_one(name):
             started = time.perf_counter()
-            outcome = body(**matrix)
+            with _collecting_garbage():
+                outcome = body(**matrix)
             seconds = time.perf_counter() - started
         description = Description(
             name, {str(path): content_md5(path) for path in outcome.outputs}, outcome.rows
@@ -108,6 +110,20 @@ def plain_step(run: Callable[..., Description]) -> Callable[..., Any]:
     from steps.materializer import DescriptionMaterializer  # noqa: PLC0415
 
     return step(enable_cache=False, output_materializers=DescriptionMaterializer)(run)
+
+
+@contextmanager
+def _collecting_garbage() -> Iterator[None]:
+    """Collect garbage while a step works, also if the program around it does without."""
+    was_on = gc.isenabled()
+    if not was_on:
+        gc.freeze()  # what is there by now stays
+        gc.enable()
+    try:
+        yield
+    finally:
+        if not was_on:
+            gc.disable()
 
 
 @contextmanager
