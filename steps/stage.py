@@ -147,8 +147,9 @@ def _write_runtime(name: str, seconds: float, outcome: Outcome) -> None:
     facts = dict(outcome.runtime)
     speeds = facts.pop("tokens_per_s_by_step", None)
     if speeds:
-        # A resumed training measures only its own, last steps.
-        first = int(facts.get("steps", len(speeds))) - len(speeds) + 1
+        # A resumed training measures only its own, last steps; the log it wrote has all of them.
+        with (outcome.outputs[0] / "training.csv").open(encoding="utf-8") as log:
+            first = sum(1 for _ in log) - len(speeds)
         lines = ["step,tokens_per_s", *(f"{first + i},{speed:.1f}" for i, speed in enumerate(speeds))]
         RUNTIME.mkdir(parents=True, exist_ok=True)
         (RUNTIME / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -131,9 +131,10 @@ class SynthesizeParams(Section):
 
 
 class ScoreParams(Section):
-    """Discriminator scoring; `real_rows_per_user` 0 = every real training row."""
+    """Discriminator scoring; `real_rows_per_user` 0 = every real training row, `max_real_users` 0 = all users."""
 
     real_rows_per_user: NonNegativeInt
+    max_real_users: NonNegativeInt
     batch_tokens: PositiveInt
 
 

@@ -8,7 +8,8 @@ from tests.conftest import ROOT
 
 ARTIFACTS = ROOT / "artifacts"
 pytestmark = pytest.mark.skipif(
-    not (ARTIFACTS / "synthetic" / "synthetic.parquet").is_file(), reason="`dvc repro` has not run in this workspace"
+    not (ARTIFACTS / "synthetic" / "synthetic.parquet").is_file(),
+    reason="`dvc repro` has not run in this workspace",
 )
 
 

@@ -49,7 +49,9 @@ def test_step_describes_by_reference_and_writes_runtime_facts() -> None:
 def test_speed_by_training_step_becomes_a_table_numbered_from_the_end() -> None:
     @stage_step
     def train_generator() -> Outcome:
-        return write_out({"tokens_per_s_by_step": [10.0, 20.0], "steps": 7})
+        Path("adapter").mkdir()
+        Path("adapter/training.csv").write_text("step,loss\n" + "".join(f"{i},0.5\n" for i in range(1, 8)))
+        return Outcome((), (Path("adapter"),), runtime={"tokens_per_s_by_step": [10.0, 20.0]})
 
     train_generator()
     assert Path("reports/runtime/train_generator.csv").read_text() == "step,tokens_per_s\n6,10.0\n7,20.0\n"

@@ -13,7 +13,7 @@ import pandas as pd
 from llm_i2i.llm.batches import IntArray
 from llm_i2i.llm.calibration import p_yes
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import item_indices, user_sequences
+from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
 from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
@@ -118,9 +118,9 @@ def _real_questions(
 ) -> Iterable[_Asked]:
     """Runs of neighbouring real items with the context around them; a budget takes one random run a user."""
     rng = np.random.default_rng(seed)
-    for user, items in by_user.items():
-        if len(items) < 2:
-            continue
+    users = [user for user, items in by_user.items() if len(items) >= 2]
+    for user in sample_keys(users, params.max_real_users, seed=seed):
+        items = by_user[user]
         # A run leaves at least one item of context and shares one encoding among at most max_history items.
         size = min(params.real_rows_per_user or max_history, max_history, len(items) - 1)
         starts: Iterable[int] = range(0, len(items), size)

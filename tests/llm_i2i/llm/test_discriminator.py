@@ -11,7 +11,7 @@ from llm_i2i.llm.scoring import _real_questions, score
 from llm_i2i.params import ScoreParams
 from llm_i2i.schema import SCORED
 
-SCORE = ScoreParams(real_rows_per_user=3, batch_tokens=1024)
+SCORE = ScoreParams(real_rows_per_user=3, max_real_users=0, batch_tokens=1024)
 
 
 def train_with(params, train, items, base_model, cpu_fp32, out):
@@ -95,6 +95,13 @@ def test_real_rows_are_never_asked_about_after_themselves(train, items, budget):
         assert set(history) | set(candidates) <= set(by_user[user])
     n_rows = sum(len(candidates) for *_, candidates, _ in asked)
     assert n_rows == (len(train) if budget == 0 else sum(min(3, len(s) - 1) for s in by_user.values()))
+
+
+def test_max_real_users_is_a_sample(train, items):
+    asked = list(
+        _real_questions(user_sequences(train, items), 10, SCORE.model_copy(update={"max_real_users": 4}), 0)
+    )
+    assert len({user for user, *_ in asked}) == 4
 
 
 def test_held_out_report(adapter):

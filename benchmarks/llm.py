@@ -1,0 +1,233 @@
+"""Speed of the LLM engine against the plain way of doing the same, in one run on one machine.
+
+    python benchmarks/llm.py [--base-model artifacts/base_model] [--users 8] [--items 12000]
+
+Each row compares like with like and first checks that both give the same answer:
+
+* training: one pass with a loss at every item, against one prompt a target;
+* synthesis: tensor trie with shared prompts, against `generate` with a Python `prefix_allowed_tokens_fn`;
+* scoring: ten questions on one encoded history, against one forward pass a pair.
+"""
+
+import argparse
+import json
+import resource
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from llm_i2i.llm.base_model import prepare_base_model
+from llm_i2i.llm.batches import Sequence, collate
+from llm_i2i.llm.beam import TrieOnDevice, beam_search
+from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.generator import window_sequence
+from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.loss import weighted_nll
+from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
+from llm_i2i.llm.questions import questions, read_margins
+from llm_i2i.llm.trie import Catalogue, build_trie, tokenize_catalogue
+from llm_i2i.params import BaseModelParams
+
+SYLLABLES = ("ba", "co", "di", "fu", "ga", "hi", "jo", "ka", "lu", "me", "no", "pi", "ra", "so", "ti", "vu")
+
+
+def catalogue_texts(n_items: int, rng: np.random.Generator) -> list[str]:
+    """Product-like titles of three to six words out of a small vocabulary, so that prefixes are shared."""
+    words = np.array([a + b for a in SYLLABLES for b in SYLLABLES])
+    texts: dict[str, None] = {}
+    while len(texts) < n_items:
+        texts[" ".join(rng.choice(words, size=int(rng.integers(3, 7))))] = None
+    return list(texts)
+
+
+def timed(run: Callable[[], Any]) -> tuple[Any, float]:
+    """Result and seconds of a call."""
+    started = time.perf_counter()
+    result = run()
+    return result, time.perf_counter() - started
+
+
+def training(
+    module: TargetLogits, tokenizer: Any, catalogue: Catalogue, rng: np.random.Generator, users: int
+) -> dict[str, Any]:
+    """Forward and backward through every target of `users` windows of 11 items."""
+    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    weights = np.where(rng.random(len(catalogue.lengths)) < 0.2, 4.0, 1.0)
+    windows = [rng.choice(len(weights), size=11, replace=False) for _ in range(users)]
+    for parameter in module.parameters():
+        parameter.requires_grad_(requires_grad=True)
+
+    def loss_of(sequences: list[Sequence], total: float) -> float:
+        batch = collate(sequences, 0)
+        loss = weighted_nll(
+            module(batch.inputs, batch.rows, batch.positions, None), batch.labels, batch.weights, total
+        )
+        loss.backward()
+        return float(loss.detach())
+
+    together = [window_sequence(w, prompt, catalogue, weights) for w in windows]
+    total = float(sum(s.weights.sum() for s in together))
+    single = []
+    for window in windows:
+        for t in range(1, len(window)):
+            whole = window_sequence(window[: t + 1], prompt, catalogue, weights)
+            last = slice(len(whole.positions) - int(catalogue.lengths[window[t]]), None)
+            single.append(
+                Sequence(
+                    whole.ids, whole.blocks, whole.positions[last], whole.labels[last], whole.weights[last]
+                )
+            )
+    ours, ours_s = timed(lambda: loss_of(together, total))
+    theirs, theirs_s = timed(
+        lambda: sum(loss_of(single[i : i + users], total) for i in range(0, len(single), users))
+    )
+    for parameter in module.parameters():
+        parameter.requires_grad_(requires_grad=False)
+    targets = 10 * users
+    return {
+        "what": "training, target items/s",
+        "plain": targets / theirs_s,
+        "ours": targets / ours_s,
+        "difference": f"loss {abs(ours - theirs):.1e}",
+    }
+
+
+def synthesis(
+    module: TargetLogits, tokenizer: Any, catalogue: Catalogue, rng: np.random.Generator, users: int
+) -> dict[str, Any]:
+    """Beams of width 8 for `users` histories of 10 items, the histories excluded."""
+    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    histories = [np.sort(rng.choice(len(catalogue.lengths), size=10, replace=False)) for _ in range(users)]
+    prompts = [np.concatenate([prompt.prefix, catalogue.concat(h)]) for h in histories]
+    trie = build_trie(catalogue)
+    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
+    ours, ours_s = timed(
+        lambda: beam_search(
+            module, prompts, trie, on_device, histories, n=5, num_beams=8, pad_id=catalogue.end_id
+        )
+    )
+    theirs, theirs_s = timed(lambda: _generate(module, catalogue, prompts, histories))
+    same = np.mean([a.tolist() == b for a, b in zip(ours.items, theirs, strict=True)])
+    return {
+        "what": f"synthesis over {len(catalogue.lengths):,} items, users/s",
+        "plain": users / theirs_s,
+        "ours": users / ours_s,
+        "difference": f"{same:.0%} of users with the same five items in the same order",
+    }
+
+
+@torch.no_grad()
+def _generate(
+    module: TargetLogits, catalogue: Catalogue, prompts: list[np.ndarray], histories: list[np.ndarray]
+) -> list[list[int]]:
+    """The same search by the library: a dictionary trie a user, asked by a callback a beam and step."""
+    item_of = {tuple(catalogue.item(i).tolist()): i for i in range(len(catalogue.lengths))}
+    tries = []
+    for history in histories:
+        root: dict[int, Any] = {}
+        for item in np.setdiff1d(np.arange(len(catalogue.lengths)), history):
+            node = root
+            for token in catalogue.item(int(item)).tolist():
+                node = node.setdefault(token, {})
+        tries.append(root)
+    length = max(map(len, prompts))
+    ids = torch.full((len(prompts), length), catalogue.end_id)
+    mask = torch.zeros((len(prompts), length), dtype=torch.long)
+    for row, prompt in enumerate(prompts):
+        ids[row, length - len(prompt) :] = torch.from_numpy(prompt)
+        mask[row, length - len(prompt) :] = 1
+
+    def allowed(row: int, sequence: torch.Tensor) -> list[int]:
+        node = tries[row]
+        for token in sequence[length:].tolist():
+            node = node.get(token, {})
+        return list(node) or [catalogue.end_id]
+
+    out = module.lm.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=8,
+        num_return_sequences=5,
+        do_sample=False,
+        length_penalty=0.0,
+        max_new_tokens=int(catalogue.lengths.max()),
+        eos_token_id=catalogue.end_id,
+        pad_token_id=catalogue.end_id,
+    )[:, length:].tolist()
+    found = [item_of.get(tuple(row[: row.index(catalogue.end_id) + 1]), -1) for row in out]
+    return [found[i : i + 5] for i in range(0, len(found), 5)]
+
+
+def scoring(
+    module: TargetLogits, tokenizer: Any, catalogue: Catalogue, rng: np.random.Generator, users: int
+) -> dict[str, Any]:
+    """Ten candidates for each of `users` histories of 10 items."""
+    prompt = discriminator_prompt(tokenizer, load_template("discriminator_v1", "discriminator")[0])
+    chosen = [rng.choice(len(catalogue.lengths), size=20, replace=False) for _ in range(users)]
+    no = np.zeros(10, dtype=np.int64)
+    together = [questions(c[:10], c[10:], no, prompt, catalogue) for c in chosen]
+    separate = [
+        questions(c[:10], c[10 + k : 11 + k], no[:1], prompt, catalogue) for c in chosen for k in range(10)
+    ]
+    reading = {
+        "batch_tokens": 2048,
+        "runtime": Runtime(torch.device("cpu"), module.lm.dtype),
+        "pad_id": catalogue.end_id,
+    }
+    answers = (prompt.no_id, prompt.yes_id)
+    ours, ours_s = timed(lambda: np.concatenate(read_margins(module, together, answers, **reading)))
+    theirs, theirs_s = timed(lambda: np.concatenate(read_margins(module, separate, answers, **reading)))
+    gap = np.abs(1 / (1 + np.exp(-ours)) - 1 / (1 + np.exp(-theirs))).max()
+    return {
+        "what": "scoring, pairs/s",
+        "plain": 10 * users / theirs_s,
+        "ours": 10 * users / ours_s,
+        "difference": f"p_yes {gap:.1e}",
+    }
+
+
+def main() -> None:
+    """Run all comparisons and print a Markdown table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--base-model", type=Path, default=Path("artifacts/base_model"))
+    parser.add_argument("--users", type=int, default=8)
+    parser.add_argument("--items", type=int, default=12_000)
+    options = parser.parse_args()
+    if not (options.base_model / "manifest.json").is_file():
+        params = BaseModelParams(source="embedded", id="", revision="", path="")
+        prepare_base_model(params, seed=0, out=options.base_model, downloads=Path(".downloads"))
+    rng = np.random.default_rng(0)
+    tokenizer = load_tokenizer(options.base_model)
+    catalogue = tokenize_catalogue(catalogue_texts(options.items, rng), tokenizer)
+    # fp32, so that equal answers are equal to rounding.
+    module = TargetLogits(
+        load_for_inference(options.base_model, None, Runtime(torch.device("cpu"), torch.float32))
+    )
+    module(
+        {"input_ids": torch.ones(1, 8, dtype=torch.long)},
+        torch.zeros(1, dtype=torch.long),
+        torch.zeros(1, dtype=torch.long),
+        None,
+    )
+    name = json.loads((options.base_model / "manifest.json").read_text(encoding="utf-8"))["id"]
+    print(f"{name}, fp32, {torch.get_num_threads()} threads, {options.users} users\n")
+    print("| what | plain | ours | ratio | difference |\n| --- | ---: | ---: | ---: | --- |")
+    for measure in (scoring, synthesis, training):
+        row = measure(module, tokenizer, catalogue, rng, options.users)
+        print(
+            f"| {row['what']} | {row['plain']:.2f} | {row['ours']:.2f} | {row['ours'] / row['plain']:.1f} "
+            f"| {row['difference']} |",
+            flush=True,
+        )
+    print(f"\npeak memory {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
+
+
+if __name__ == "__main__":
+    main()
