@@ -17,7 +17,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Arm = Literal["real", "llm_i2i", "no_generator", "no_discriminator"]
-Model = Literal["swing", "bpr", "item_knn"]
+Model = Literal["swing", "bpr", "item_knn", "bm25", "popularity", "youtube_dnn"]
 
 
 class Section(BaseModel):
@@ -166,10 +166,40 @@ class BprParams(Section):
     epochs: PositiveInt
     learning_rate: PositiveFloat
     regularization: NonNegativeFloat
+    negative_sampling: Literal["uniform", "popularity"]
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)]
+    patience: PositiveInt
 
 
 class ItemKnnParams(Section):
     """Item-kNN: no options of its own."""
+
+
+class Bm25Params(Section):
+    """BM25: see `llm_i2i.i2i.bm25`."""
+
+    k1: NonNegativeFloat
+    b: Share
+
+
+class PopularityParams(Section):
+    """Popularity: no options of its own."""
+
+
+class YoutubeDnnParams(Section):
+    """YoutubeDNN: see `llm_i2i.i2i.youtube_dnn`."""
+
+    factors: PositiveInt
+    hidden: tuple[PositiveInt, ...]
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    negatives: PositiveInt
+    sampling_exponent: NonNegativeFloat
+    temperature: PositiveFloat
+    learning_rate: PositiveFloat
+    max_history: PositiveInt
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)]
+    patience: PositiveInt
 
 
 class TrainI2iParams(Section):
@@ -180,6 +210,9 @@ class TrainI2iParams(Section):
     swing: SwingParams
     bpr: BprParams
     item_knn: ItemKnnParams
+    bm25: Bm25Params
+    popularity: PopularityParams
+    youtube_dnn: YoutubeDnnParams
 
 
 class EvaluateParams(Section):

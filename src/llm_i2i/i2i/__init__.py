@@ -4,11 +4,12 @@ from llm_i2i.i2i.bm25 import bm25
 from llm_i2i.i2i.bpr import bpr
 from llm_i2i.i2i.index import from_index, index_sha256, to_index
 from llm_i2i.i2i.item_knn import item_knn
-from llm_i2i.i2i.popularity import popularity
+from llm_i2i.i2i.popularity import popular_items, popularity
 from llm_i2i.i2i.recommend import Histories, Recommendations, recommend
 from llm_i2i.i2i.swing import PRESETS, swing, swing_preset
 from llm_i2i.i2i.train import train_index
 from llm_i2i.i2i.user_items import check_user_items, user_items_from_frame
+from llm_i2i.i2i.youtube_dnn import youtube_dnn
 
 __all__ = [
     "PRESETS",
@@ -20,6 +21,7 @@ __all__ = [
     "from_index",
     "index_sha256",
     "item_knn",
+    "popular_items",
     "popularity",
     "recommend",
     "swing",
@@ -27,4 +29,5 @@ __all__ = [
     "to_index",
     "train_index",
     "user_items_from_frame",
+    "youtube_dnn",
 ]

@@ -1,17 +1,21 @@
 """One entry for all item-to-item models: a fused table in, an index out."""
 
 import logging
+from typing import get_args
 
 import pandas as pd
 
 from llm_i2i.errors import ParamsError
 from llm_i2i.i2i._similar import Similar
+from llm_i2i.i2i.bm25 import bm25
 from llm_i2i.i2i.bpr import bpr
 from llm_i2i.i2i.index import to_index
 from llm_i2i.i2i.item_knn import item_knn
+from llm_i2i.i2i.popularity import popular_items
 from llm_i2i.i2i.swing import swing
 from llm_i2i.i2i.user_items import UserItems, user_items_from_frame
-from llm_i2i.params import TrainI2iParams
+from llm_i2i.i2i.youtube_dnn import youtube_dnn
+from llm_i2i.params import Model, TrainI2iParams
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +26,7 @@ def train_index(
     """Train an item-to-item model on a fused table.
 
     Args:
-        model: `swing`, `bpr` or `item_knn`.
+        model: One of `params.Model`.
         fused: `schema.FUSED`.
         items: `schema.ITEMS`.
         params: Section train_i2i.
@@ -62,4 +66,10 @@ def _train(model: str, user_items: UserItems, params: TrainI2iParams, seed: int)
         return bpr(user_items, top_k=params.top_k, seed=seed, **params.bpr.model_dump())
     if model == "item_knn":
         return item_knn(user_items, top_k=params.top_k)
-    raise ParamsError("train_i2i model", f"is {model!r}", "swing | bpr | item_knn")
+    if model == "bm25":
+        return bm25(user_items, top_k=params.top_k, **params.bm25.model_dump())
+    if model == "popularity":
+        return popular_items(user_items, top_k=params.top_k)
+    if model == "youtube_dnn":
+        return youtube_dnn(user_items, top_k=params.top_k, seed=seed, **params.youtube_dnn.model_dump())
+    raise ParamsError("train_i2i model", f"is {model!r}", " | ".join(get_args(Model)))

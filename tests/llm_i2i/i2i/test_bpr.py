@@ -9,7 +9,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i import bpr
 from llm_i2i.i2i._bpr_kernel import _draw, bpr_epoch
-from llm_i2i.i2i.bpr import cosine_top_k, train_bpr
+from llm_i2i.i2i.bpr import train_bpr
+from llm_i2i.i2i.factors import cosine_top_k
 from llm_i2i.i2i.user_items import check_user_items, pointers
 from tests.llm_i2i.i2i.matrices import assert_ranked, matrix
 
@@ -39,7 +40,7 @@ def test_one_step_by_hand():
     p, q, r = np.float32([0.5, -1.0]), np.float32([1.0, 0.25]), np.float32([-0.5, 2.0])
     user, item, bias = p[None].copy(), np.stack([q, r]), np.float32([0.2, -0.1])
     state = np.array([77], dtype=np.uint64)
-    ordered = bpr_epoch(np.zeros(1, np.int32), bounds, taken, user, item, bias, 0.1, 0.3, state)
+    ordered = bpr_epoch(np.zeros(1, np.int32), bounds, taken, user, item, bias, 0.1, 0.3, False, state)
     margin = 0.2 + 0.1 + p @ (q - r)
     step, keep = 0.1 / (1 + np.exp(margin)), 1 - 0.1 * 0.3
     assert ordered == (margin > 0)
@@ -53,7 +54,7 @@ def test_negatives_are_uniform_and_never_taken():
     bounds, taken = pointers(user_items)
     user_of = np.repeat(np.arange(3, dtype=np.int32), np.diff(bounds))
     triples = np.empty((80_000, 3), np.int32)
-    _draw(user_of, bounds, taken, 5, np.array([5], np.uint64), triples)
+    _draw(user_of, bounds, taken, 5, False, np.array([5], np.uint64), triples)
     first = triples[triples[:, 0] == 0]
     assert set(first[:, 1]) == {0, 3}
     shares = np.bincount(first[:, 2], minlength=5) / len(first)
