@@ -21,7 +21,8 @@ from llm_i2i.i2i._jit import jit
 
 Array = np.ndarray[Any, Any]
 LOW = 0x7FFFFFFF  # item indices fit 31 bits
-SHORT = 64  # up to here insertion sort beats numba's sort, which costs half a microsecond a call
+TABLE_USERS = 256  # up to here pairs of an item's users are counted in a table: 256 KiB of int32
+SHORT = 128  # up to here Shell's sort beats numba's sort, which costs half a microsecond a call
 
 
 @jit()
@@ -77,12 +78,13 @@ def pop_all(heap: Array, size: int, out_items: Array) -> None:
     if size > SHORT:
         heap[:size].sort()
     else:
-        for place in range(1, size):
-            key, gap = heap[place], place
-            while gap > 0 and heap[gap - 1] > key:
-                heap[gap] = heap[gap - 1]
-                gap -= 1
-            heap[gap] = key
+        for gap in (23, 10, 4, 1):  # Shell's sort, Ciura's gaps
+            for place in range(gap, size):
+                key, hole = heap[place], place
+                while hole >= gap and heap[hole - gap] > key:
+                    heap[hole] = heap[hole - gap]
+                    hole -= gap
+                heap[hole] = key
     for place in range(size):
         out_items[place] = LOW - (heap[size - 1 - place] & np.int64(LOW))
 
@@ -93,10 +95,11 @@ def _local_ids(
 ) -> int:
     """Number the items that share at least `minimum` users with `item`; fill their list offsets; return how many."""
     counts[item] = 0
-    kept = 0
+    kept, spare = 0, local.shape[0]
     starts[0] = 0
     for place in range(seen):
         other = touched[place]
+        local[other] = spare
         if counts[other] >= minimum:
             local[other] = kept
             touched[kept], touched[place] = other, touched[kept]  # local id -> item
@@ -180,6 +183,61 @@ def _fill_lists(
 
 
 @jit()
+def _fill_short(
+    users: Array, by_user: tuple[Array, Array], user_weight: Array, self_term: Array, minimum: int,
+    local: Array, cursor: Array, lists: Array, weights: Array, acc: Array,
+) -> int:  # fmt: skip
+    """List the positions of each local item's users; return the positions used.
+
+    Without a branch: items that do not count are numbered `spare`, a list emptied before each user.
+    """
+    start, taken = by_user
+    spare = local.shape[0]
+    active, begin = 0, cursor[spare]
+    for u in users:
+        cursor[spare] = begin
+        for p in range(start[u], start[u + 1]):
+            k = local[taken[p]]
+            lists[cursor[k]] = active
+            cursor[k] += 1
+            if minimum == 1:
+                acc[k] += self_term[u]
+        weights[active] = user_weight[u]
+        active += cursor[spare] - begin < start[u + 1] - start[u]  # else no pair with this user counts
+    return active
+
+
+@jit()
+def _pair_table(
+    n_active: int, kept: int, starts: Array, lists: Array, weights: Array, inverse: Array, table: Array, acc: Array
+) -> None:  # fmt: skip
+    """Do what `_pair_phase` does with a count for every pair of positions: faster while the table fits the cache."""
+    table[: n_active * n_active] = 0
+    for k in range(kept):
+        first = starts[k]
+        if starts[k + 1] - first == 2:
+            table[np.int64(lists[first]) * n_active + np.int64(lists[first + 1])] += 1
+            continue
+        for x in range(first, starts[k + 1] - 1):
+            row = np.int64(lists[x]) * n_active
+            for y in range(x + 1, starts[k + 1]):
+                table[row + np.int64(lists[y])] += 1
+    for k in range(kept):
+        first = starts[k]
+        if starts[k + 1] - first == 2:
+            a, v = np.int64(lists[first]), np.int64(lists[first + 1])
+            acc[k] += weights[a] * (weights[v] * inverse[table[a * n_active + v] + 1])
+            continue
+        for x in range(first, starts[k + 1] - 1):
+            a = np.int64(lists[x])
+            row, total = a * n_active, 0.0
+            for y in range(x + 1, starts[k + 1]):
+                v = np.int64(lists[y])
+                total += weights[v] * inverse[table[row + v] + 1]
+            acc[k] += weights[a] * total
+
+
+@jit()
 def _swing_worker(
     worker: int, n_workers: int, order: Array, by_user: tuple[Array, Array], by_item: tuple[Array, Array],
     user_weight: Array, inverse: Array, self_term: Array, item_scale: Array, minimum: int,
@@ -188,10 +246,11 @@ def _swing_worker(
     """Fill the rows of one worker's items. Scratch grows to the largest local problem met."""
     item_start, item_user = by_item
     out_item, out_score, out_size = out
-    n_items = item_start.shape[0] - 1
+    n_items, longest = item_start.shape[0] - 1, inverse.shape[0]
     counts, touched = np.zeros(n_items, np.int32), np.empty(n_items + 1, np.uint32)
     local, starts = np.empty(n_items, np.uint32), np.empty(n_items + 1, np.int64)
-    cursor, acc = np.empty(n_items, np.int64), np.empty(n_items, np.float64)
+    cursor, acc = np.empty(n_items + 1, np.int64), np.empty(n_items + 1, np.float64)
+    table = np.empty(TABLE_USERS * TABLE_USERS, np.int32)
     heap, as_float = np.empty(out_item.shape[1], np.int64), np.empty(1, np.float32)
     as_int = as_float.view(np.int32)
     lists, members = np.empty(0, np.uint32), np.empty(0, np.uint32)
@@ -204,7 +263,7 @@ def _swing_worker(
         if kept == 0:
             counts[touched[:seen]] = 0
             continue
-        size = starts[kept]
+        size = starts[kept] + longest
         if lists.shape[0] <= size:
             lists, members = (
                 np.empty(size + size // 2 + 1, np.uint32),
@@ -216,14 +275,21 @@ def _swing_worker(
             cells = np.empty(size, np.int64)
         cursor[:kept] = starts[:kept]
         acc[:kept] = 0.0
-        active = _fill_lists(
-            users, by_user, user_weight, self_term, minimum, counts,
-            local, cursor, lists, members, bounds, weights, cells, acc,
-        )  # fmt: skip
-        cursor[:kept] = starts[:kept]
-        _pair_phase(
-            active, inverse.shape[0], starts, cursor, lists, members, bounds, weights, inverse, cells, acc
-        )
+        if users.shape[0] <= TABLE_USERS:
+            cursor[n_items], acc[n_items] = starts[kept], 0.0
+            active = _fill_short(
+                users, by_user, user_weight, self_term, minimum, local, cursor, lists, weights, acc
+            )
+            _pair_table(active, kept, starts, lists, weights, inverse, table, acc)
+        else:
+            active = _fill_lists(
+                users, by_user, user_weight, self_term, minimum, counts,
+                local, cursor, lists, members, bounds, weights, cells, acc,
+            )  # fmt: skip
+            cursor[:kept] = starts[:kept]
+            _pair_phase(
+                active, inverse.shape[0], starts, cursor, lists, members, bounds, weights, inverse, cells, acc
+            )
         size = 0
         for k in range(kept):
             acc[k] *= item_scale[item] * item_scale[touched[k]]
@@ -314,6 +380,17 @@ def overlap_rows(
     """
     for worker in prange(n_workers):
         _overlap_worker(np.int64(worker), n_workers, order, by_user, by_item, user_gain, item_scale, out)
+
+
+@jit()
+def join_rows(rows: tuple[Array, Array, Array], indptr: Array, indices: Array, data: Array) -> None:
+    """Lay the filled parts of rows end to end; row n begins at indptr[n]."""
+    items, scores, sizes = rows
+    for row in range(sizes.shape[0]):
+        begin = np.int64(indptr[row])
+        for place in range(sizes[row]):
+            indices[begin + place] = items[row, place]
+            data[begin + place] = scores[row, place]
 
 
 @jit(parallel=True)

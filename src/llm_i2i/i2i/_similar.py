@@ -7,7 +7,7 @@ from scipy import sparse
 
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i._jit import threads
-from llm_i2i.i2i._kernels import overlap_rows
+from llm_i2i.i2i._kernels import join_rows, overlap_rows
 from llm_i2i.i2i.user_items import UserItems, pointers, row_pointers
 
 Array = np.ndarray[Any, Any]
@@ -54,13 +54,14 @@ def to_csr(rows: Rows, *, dtype: Any = np.float32) -> Similar:
         DataError: A score is not finite in `dtype` (extreme exponents or weights).
     """
     items, scores, sizes = rows
-    filled = np.arange(items.shape[1]) < sizes[:, None]
-    data = scores[filled].astype(dtype)
+    indptr = row_pointers(sizes)
+    indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], dtype)
+    join_rows(rows, indptr, indices, data)
     if not np.isfinite(data).all():
         raise DataError(
             "similarity", "a score is not finite", "scores within float32", "use a smaller exponent"
         )
-    matrix = sparse.csr_array((data, items[filled], row_pointers(sizes)), shape=(len(sizes), len(sizes)))
+    matrix = sparse.csr_array((data, indices, indptr), shape=(len(sizes), len(sizes)))
     matrix.has_sorted_indices = False  # the order within a row is the ranking
     return cast("Similar", matrix)
 
