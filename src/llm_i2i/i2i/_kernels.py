@@ -21,7 +21,7 @@ from llm_i2i.i2i._jit import jit
 
 Array = np.ndarray[Any, Any]
 LOW = 0x7FFFFFFF  # item indices fit 31 bits
-TABLE_USERS = 256  # up to here pairs of an item's users are counted in a table: 256 KiB of int32
+TABLE_USERS = 256  # up to here pairs of an item's users are counted in a table: 128 KiB of uint16
 SHORT = 128  # up to here Shell's sort beats numba's sort, which costs half a microsecond a call
 
 
@@ -200,8 +200,9 @@ def _fill_short(
             k = local[taken[p]]
             lists[cursor[k]] = active
             cursor[k] += 1
-            if minimum == 1:
-                acc[k] += self_term[u]
+        if minimum == 1:
+            for p in range(start[u], start[u + 1]):
+                acc[local[taken[p]]] += self_term[u]
         weights[active] = user_weight[u]
         active += cursor[spare] - begin < start[u + 1] - start[u]  # else no pair with this user counts
     return active
@@ -213,27 +214,28 @@ def _pair_table(
 ) -> None:  # fmt: skip
     """Do what `_pair_phase` does with a count for every pair of positions: faster while the table fits the cache."""
     table[: n_active * n_active] = 0
+    one = np.uint16(1)
     for k in range(kept):
         first = starts[k]
         if starts[k + 1] - first == 2:
-            table[np.int64(lists[first]) * n_active + np.int64(lists[first + 1])] += 1
+            table[np.int64(lists[first]) * n_active + np.int64(lists[first + 1])] += one
             continue
         for x in range(first, starts[k + 1] - 1):
             row = np.int64(lists[x]) * n_active
             for y in range(x + 1, starts[k + 1]):
-                table[row + np.int64(lists[y])] += 1
+                table[row + np.int64(lists[y])] += one
     for k in range(kept):
         first = starts[k]
         if starts[k + 1] - first == 2:
             a, v = np.int64(lists[first]), np.int64(lists[first + 1])
-            acc[k] += weights[a] * (weights[v] * inverse[table[a * n_active + v] + 1])
+            acc[k] += weights[a] * (weights[v] * inverse[np.int64(table[a * n_active + v]) + 1])
             continue
         for x in range(first, starts[k + 1] - 1):
             a = np.int64(lists[x])
             row, total = a * n_active, 0.0
             for y in range(x + 1, starts[k + 1]):
                 v = np.int64(lists[y])
-                total += weights[v] * inverse[table[row + v] + 1]
+                total += weights[v] * inverse[np.int64(table[row + v]) + 1]
             acc[k] += weights[a] * total
 
 
@@ -250,7 +252,7 @@ def _swing_worker(
     counts, touched = np.zeros(n_items, np.int32), np.empty(n_items + 1, np.uint32)
     local, starts = np.empty(n_items, np.uint32), np.empty(n_items + 1, np.int64)
     cursor, acc = np.empty(n_items + 1, np.int64), np.empty(n_items + 1, np.float64)
-    table = np.empty(TABLE_USERS * TABLE_USERS, np.int32)
+    table = np.empty(TABLE_USERS * TABLE_USERS, np.uint16)
     heap, as_float = np.empty(out_item.shape[1], np.int64), np.empty(1, np.float32)
     as_int = as_float.view(np.int32)
     lists, members = np.empty(0, np.uint32), np.empty(0, np.uint32)
@@ -275,7 +277,7 @@ def _swing_worker(
             cells = np.empty(size, np.int64)
         cursor[:kept] = starts[:kept]
         acc[:kept] = 0.0
-        if users.shape[0] <= TABLE_USERS:
+        if users.shape[0] <= TABLE_USERS and longest < 1 << 16:
             cursor[n_items], acc[n_items] = starts[kept], 0.0
             active = _fill_short(
                 users, by_user, user_weight, self_term, minimum, local, cursor, lists, weights, acc
