@@ -6,7 +6,7 @@ from llm_i2i.i2i.index import from_index, index_sha256, to_index
 from llm_i2i.i2i.item_knn import item_knn
 from llm_i2i.i2i.popularity import popular_items, popularity
 from llm_i2i.i2i.recommend import Histories, Recommendations, recommend
-from llm_i2i.i2i.swing import PRESETS, swing, swing_preset
+from llm_i2i.i2i.swing import PRESETS, swing, swing_blocks, swing_preset
 from llm_i2i.i2i.train import train_index
 from llm_i2i.i2i.user_items import check_user_items, user_items_from_frame
 from llm_i2i.i2i.youtube_dnn import youtube_dnn
@@ -25,6 +25,7 @@ __all__ = [
     "popularity",
     "recommend",
     "swing",
+    "swing_blocks",
     "swing_preset",
     "to_index",
     "train_index",
