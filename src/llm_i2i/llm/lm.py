@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers import logging as transformers_logging
 
 from llm_i2i.errors import ArtifactError, BaseModelError
@@ -44,9 +45,28 @@ def _location(base_model: Path) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": str(folder)}
 
 
-def load_tokenizer(base_model: Path) -> Any:
-    """The base model's tokenizer."""
-    return AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
+def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
+    """The base model's tokenizer, with new tokens at the end of its vocabulary.
+
+    Args:
+        base_model: Output folder of stage base_model.
+        new_tokens: From stage identify. They are special tokens, so that text read with `split_special_tokens`
+            is never taken for one of them.
+
+    Raises:
+        BaseModelError: The tokenizer has one of them already.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
+    known = tokenizer.get_vocab().keys() & set(new_tokens)
+    if known:
+        raise BaseModelError(
+            "tokenizer",
+            f"has {len(known)} of the new item tokens already (first: {min(known)!r})",
+            "new names",
+        )
+    added = [AddedToken(token, special=True, normalized=False) for token in new_tokens]
+    tokenizer.add_tokens(added, special_tokens=True)
+    return tokenizer
 
 
 def load_quantized(base_model: Path, runtime: Runtime, *, training: bool = False) -> Any:
