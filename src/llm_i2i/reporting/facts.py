@@ -14,6 +14,7 @@ STAGES = (
     "validate",
     "split",
     "tag",
+    "identify",
     "base_model",
     "train_generator",
     "train_discriminator",
