@@ -73,7 +73,7 @@ def item_features(items: pd.DataFrame, train: pd.DataFrame, *, seed: int) -> Flo
     Returns:
         float64 (n_items, at most 2 * FEATURES).
     """
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True, token_pattern=r"(?u)\b\w+\b")
+    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     try:
         text = words.fit_transform(items["text"])
     except ValueError:  # no word occurs twice
