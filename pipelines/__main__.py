@@ -23,6 +23,7 @@ SIMPLE = (
     "validate",
     "split",
     "tag",
+    "identify",
     "base_model",
     "train_generator",
     "train_discriminator",

@@ -15,6 +15,7 @@ VALID: Final = SPLIT / "valid.parquet"
 TEST: Final = SPLIT / "test.parquet"
 ITEMS_FOLDER: Final = Path("artifacts/items")
 ITEMS: Final = ITEMS_FOLDER / "items.parquet"
+IDENTIFIERS: Final = Path("artifacts/identifiers")
 BASE_MODEL: Final = Path("artifacts/base_model")
 GENERATOR: Final = Path("artifacts/generator")
 DISCRIMINATOR: Final = Path("artifacts/discriminator")

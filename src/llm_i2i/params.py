@@ -62,6 +62,14 @@ class TagParams(Section):
     head_share: Share
 
 
+class IdentifyParams(Section):
+    """How the LLM names an item. `code_levels` tokens of `code_size` values each, and one to tell equal codes apart."""
+
+    identifier: Literal["title", "id", "token", "code"]
+    code_levels: Annotated[int, Field(ge=1, le=8)]
+    code_size: Annotated[int, Field(ge=2)]
+
+
 class BaseModelParams(Section):
     """Where the base LLM comes from."""
 
@@ -238,6 +246,7 @@ class Params(Section):
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     split: SplitParams
     tag: TagParams
+    identify: IdentifyParams
     base_model: BaseModelParams
     train_generator: TrainGeneratorParams
     train_discriminator: TrainDiscriminatorParams

@@ -36,6 +36,10 @@ ITEMS: Final = {
     "is_long_tail": "bool",
 }
 
+# identifiers/identifiers.parquet: how the LLM names an item; unique, one line, same rows as items.parquet.
+# Beside it tokens.json: the tokens to add to the tokenizer, [] where identifiers are words.
+IDENTIFIERS: Final = {ITEM_ID: "str", "identifier": "str"}
+
 # synthetic/synthetic.parquet: rank 1..n per user; logprob: natural log of P(item | prompt).
 SYNTHETIC: Final = {
     USER_ID: "str",

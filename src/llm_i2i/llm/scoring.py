@@ -14,11 +14,11 @@ from llm_i2i.llm.batches import IntArray
 from llm_i2i.llm.calibration import p_yes
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
-from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
+from llm_i2i.llm.lm import TargetLogits, load_for_inference
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
 from llm_i2i.llm.task import read_task
-from llm_i2i.llm.trie import tokenize_catalogue
 from llm_i2i.params import RuntimeParams, ScoreParams
 from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
 
@@ -30,6 +30,7 @@ def score(
     train: pd.DataFrame,
     synthetic: pd.DataFrame,
     items: pd.DataFrame,
+    identifiers: Identifiers,
     base_model: Path,
     adapter: Path,
     params: ScoreParams,
@@ -46,6 +47,7 @@ def score(
         train: Training interactions (schema.INTERACTIONS).
         synthetic: schema.SYNTHETIC.
         items: Catalogue (schema.ITEMS).
+        identifiers: The items' names.
         base_model: Output folder of stage base_model.
         adapter: Output folder of stage train_discriminator.
         params: Section score.
@@ -58,9 +60,9 @@ def score(
     device = resolve_runtime(runtime)
     task = read_task(adapter)
     template, _ = load_template(task["template"], "discriminator")
-    tokenizer = load_tokenizer(base_model)
-    prompt = discriminator_prompt(tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
+    prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    catalogue = vocabulary.catalogue
     by_user = user_sequences(train, items)
     held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
     asked = pd.DataFrame(
@@ -74,7 +76,7 @@ def score(
         questions(h, c, np.zeros(len(c), dtype=np.int64), prompt, catalogue)
         for h, c in zip(asked["history"], asked["candidates"], strict=True)
     ]
-    module = TargetLogits(load_for_inference(base_model, adapter, device))
+    module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
     started = time.perf_counter()
     margins = read_margins(
         module,

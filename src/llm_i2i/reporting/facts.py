@@ -14,6 +14,7 @@ STAGES = (
     "validate",
     "split",
     "tag",
+    "identify",
     "base_model",
     "train_generator",
     "train_discriminator",
@@ -23,6 +24,7 @@ STAGES = (
     "train_i2i",
     "evaluate",
 )
+LLM_STAGES = ("train_generator", "train_discriminator", "synthesize", "score")
 TITLE_LENGTH = 80  # characters of a title that are shown
 HISTORY = 3  # last items of a user that a sample shows
 
@@ -219,7 +221,7 @@ def cost(inputs: ReportInputs) -> dict[str, Any]:
         "memory_gb": max((_number(entry, "peak_memory_mb") for entry in entries), default=0.0) / 1024,
         "measured": len(set(facts) & set(STAGES)),
         "stages": len(STAGES),
-        "device": _words([entry for name in STAGES[4:8] for entry in facts.get(name, [])], "device"),
+        "device": _words([entry for name in LLM_STAGES for entry in facts.get(name, [])], "device"),
     }
 
 

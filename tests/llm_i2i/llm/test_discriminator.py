@@ -7,6 +7,7 @@ import pytest
 from llm_i2i.errors import DataError
 from llm_i2i.llm.discriminator import random_negatives, train_discriminator, training_questions
 from llm_i2i.llm.histories import user_sequences
+from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.scoring import _real_questions, score
 from llm_i2i.params import ScoreParams
 from llm_i2i.schema import SCORED
@@ -19,6 +20,7 @@ def train_with(params, train, items, base_model, cpu_fp32, out):
     return train_discriminator(
         train=train,
         items=items,
+        identifiers=Identifiers(tuple(items["text"])),
         base_model=base_model,
         params=settings,
         runtime=cpu_fp32,
@@ -52,6 +54,7 @@ def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
             train=train,
             synthetic=synthetic,
             items=items,
+            identifiers=Identifiers(tuple(items["text"])),
             base_model=base_model,
             adapter=adapter,
             params=params,
