@@ -31,7 +31,12 @@ SIMPLE = (
     "report",
     "full",
 )
-MATRIX = {"fuse": ("arm",), "train_i2i": ("model", "arm"), "evaluate": ("model", "arm")}
+MATRIX = {
+    "controls": ("name",),
+    "fuse": ("arm",),
+    "train_i2i": ("model", "arm"),
+    "evaluate": ("model", "arm"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -20,6 +20,7 @@ GENERATOR: Final = Path("artifacts/generator")
 DISCRIMINATOR: Final = Path("artifacts/discriminator")
 SYNTHETIC_FOLDER: Final = Path("artifacts/synthetic")
 SYNTHETIC: Final = SYNTHETIC_FOLDER / "synthetic.parquet"
+CONTROLS: Final = Path("artifacts/controls")
 SCORED_FOLDER: Final = Path("artifacts/scored")
 SCORED: Final = SCORED_FOLDER / "scored.parquet"
 FUSED: Final = Path("artifacts/fused")

@@ -10,13 +10,26 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llm_i2i.errors import ParamsError
+from llm_i2i.schema import CONTROLS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Arm = Literal["real", "llm_i2i", "no_generator", "no_discriminator"]
+Control = Literal["random", "popularity", "item_knn"]
+Arm = Literal[
+    "real",
+    "llm_i2i",
+    "no_generator",
+    "no_discriminator",
+    "random",
+    "popularity",
+    "item_knn",
+    "random_filtered",
+    "popularity_filtered",
+    "item_knn_filtered",
+]
 Model = Literal["swing", "bpr", "item_knn", "bm25", "popularity", "youtube_dnn"]
 
 
@@ -130,9 +143,16 @@ class SynthesizeParams(Section):
         return self
 
 
+class ControlsParams(Section):
+    """Cheap recommenders whose pairs take the place of the generator's, at equal volume."""
+
+    names: Annotated[tuple[Control, ...], Field(min_length=1)]
+
+
 class ScoreParams(Section):
     """Discriminator scoring; `real_rows_per_user` 0 = every real training row, `max_real_users` 0 = all users."""
 
+    controls: tuple[Control, ...]
     real_rows_per_user: NonNegativeInt
     max_real_users: NonNegativeInt
     batch_tokens: PositiveInt
@@ -242,11 +262,25 @@ class Params(Section):
     train_generator: TrainGeneratorParams
     train_discriminator: TrainDiscriminatorParams
     synthesize: SynthesizeParams
+    controls: ControlsParams
     score: ScoreParams
     fuse: FuseParams
     train_i2i: TrainI2iParams
     evaluate: EvaluateParams
     report: ReportParams
+
+    @model_validator(mode="after")
+    def _controls_are_made(self) -> "Params":
+        for arm in self.fuse.arms:
+            name = arm.removesuffix("_filtered")
+            if name in CONTROLS and name not in self.controls.names:
+                raise ValueError(f"fuse.arms: {arm} needs {name} in controls.names")
+            if name != arm and name not in self.score.controls:
+                raise ValueError(f"fuse.arms: {arm} needs {name} in score.controls")
+        missing = [name for name in self.score.controls if name not in self.controls.names]
+        if missing:
+            raise ValueError(f"score.controls: {missing} must be in controls.names too")
+        return self
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

@@ -19,6 +19,7 @@ STAGES = (
     "train_generator",
     "train_discriminator",
     "synthesize",
+    "controls",
     "score",
     "fuse",
     "train_i2i",
@@ -38,6 +39,7 @@ PARAMS = {
     "train_generator": {"train_generator", "runtime", "seed"},
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
+    "controls": {"seed"},
     "score": {"score", "runtime", "seed"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
@@ -76,7 +78,7 @@ def test_params_are_exactly_those_it_depends_on(stage, written) -> None:
 def test_every_key_of_params_is_somebodys(written, params) -> None:
     listed = {key for stage in written.values() for key in stage["params"]}
     listed |= {f"train_i2i.{model}" for model in re.findall(r"\w+", str(schema.Model.__args__))}
-    lists_of_the_matrices = {"fuse.arms", "train_i2i.models"}
+    lists_of_the_matrices = {"controls.names", "fuse.arms", "train_i2i.models"}
     keys = {
         f"{section}.{key}" if isinstance(values, dict) else section
         for section, values in params.items()
@@ -135,7 +137,7 @@ def downstream(edges, first: str) -> set[str]:
         ("fuse.threshold", {"fuse", "train_i2i", "evaluate", "report"}),
         (
             "train_generator.tail_weight",
-            {"train_generator", "synthesize", "score", "fuse", "train_i2i", "evaluate", "report"},
+            {"train_generator", "synthesize", "controls", "score", "fuse", "train_i2i", "evaluate", "report"},
         ),
         ("evaluate.last_m", {"evaluate", "report"}),
         ("train_i2i.top_k", {"train_i2i", "evaluate", "report"}),
