@@ -28,6 +28,7 @@ I2I: Final = Path("artifacts/i2i")
 EVALUATION: Final = Path("artifacts/evaluation")
 
 METRICS: Final = Path("reports/metrics")
+TUNING: Final = Path("reports/tuning")
 RUNTIME: Final = Path("reports/runtime")
 DATA_DOCS: Final = Path("reports/validation")
 SUMMARY: Final = Path("reports/summary.json")

@@ -13,10 +13,12 @@ from llm_i2i.errors import ParamsError
 from llm_i2i.schema import CONTROLS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(gt=0.0, le=1.0)]
 Control = Literal["random", "popularity", "item_knn"]
 Arm = Literal[
     "real",
@@ -30,7 +32,19 @@ Arm = Literal[
     "popularity_filtered",
     "item_knn_filtered",
 ]
-Model = Literal["swing", "bpr", "item_knn", "bm25", "popularity", "youtube_dnn"]
+Model = Literal[
+    "swing",
+    "bpr",
+    "item_knn",
+    "bm25",
+    "popularity",
+    "youtube_dnn",
+    "swing_tuned",
+    "bpr_tuned",
+    "item_knn_tuned",
+    "bm25_tuned",
+    "youtube_dnn_tuned",
+]
 
 
 class Section(BaseModel):
@@ -61,10 +75,19 @@ class ValidateParams(Section):
 
 
 class SplitParams(Section):
-    """Leave-one-out split in time order. `max_users` 0 = all."""
+    """Leave-one-out split in time order, or a global one in time. `max_users` 0 = all."""
 
+    strategy: Literal["leave_one_out", "temporal"]
+    test_share: OpenShare
+    valid_share: OpenShare
     min_user_items: Annotated[int, Field(ge=3)]
     max_users: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "SplitParams":
+        if self.test_share + self.valid_share >= 1.0:
+            raise ValueError("test_share + valid_share must be below 1")
+        return self
 
 
 class TagParams(Section):
@@ -222,6 +245,42 @@ class YoutubeDnnParams(Section):
     patience: PositiveInt
 
 
+class TunedParams(Section):
+    """What `python -m pipelines tune` chooses for every model: neighbours an item, and the query."""
+
+    top_k: PositiveInt
+    last_m: NonNegativeInt
+    decay: Decay
+
+
+class SwingTunedParams(TunedParams):
+    """Swing with all its options: see `llm_i2i.i2i.swing`."""
+
+    smoothing: NonNegativeFloat
+    user_exponent: float
+    user_shift: NonNegativeFloat
+    self_pair_weight: NonNegativeFloat
+    popularity_exponent: float
+
+
+class BprTunedParams(TunedParams, BprParams):
+    """BPR, tuned."""
+
+
+class ItemKnnTunedParams(TunedParams):
+    """Item-kNN, tuned: see `llm_i2i.i2i.item_knn`."""
+
+    shrink: NonNegativeFloat
+
+
+class Bm25TunedParams(TunedParams, Bm25Params):
+    """BM25, tuned."""
+
+
+class YoutubeDnnTunedParams(TunedParams, YoutubeDnnParams):
+    """YoutubeDNN, tuned."""
+
+
 class TrainI2iParams(Section):
     """I2I models; `top_k` neighbours an item."""
 
@@ -233,13 +292,18 @@ class TrainI2iParams(Section):
     bm25: Bm25Params
     popularity: PopularityParams
     youtube_dnn: YoutubeDnnParams
+    swing_tuned: SwingTunedParams
+    bpr_tuned: BprTunedParams
+    item_knn_tuned: ItemKnnTunedParams
+    bm25_tuned: Bm25TunedParams
+    youtube_dnn_tuned: YoutubeDnnTunedParams
 
 
 class EvaluateParams(Section):
     """The query and the cut-offs. `last_m` 0 = the whole history."""
 
     last_m: NonNegativeInt
-    decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    decay: Decay
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 

@@ -27,7 +27,7 @@ STAGES = (
     "report",
 )
 NO_STAGES = {"seed", "runtime"}
-PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "zenml_store"}
+PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "tune", "zenml_store"}
 STEP_TOOLS = {"__init__", "dvc_stage", "files", "materializer", "paths", "stage"}
 
 # What of params.yaml each stage depends on, besides nothing else.
@@ -43,7 +43,7 @@ PARAMS = {
     "score": {"score", "runtime", "seed"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
-    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag"},
+    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
     "report": {"report", "seed"},
 }
 
