@@ -75,10 +75,10 @@ def evaluate_index(
         "protocol": protocol.model_dump(mode="json"),
         "test_sha256": _content_sha256(test),
         **summarise(found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol),
-        **list_metrics(
-            found.lists, n_train=items["n_train"].to_numpy(), tail=bucket_of == "tail", long_tail=long_tail
-        ),
     }
+    n_train, tail = items["n_train"].to_numpy(), bucket_of == "tail"
+    for k in protocol.ks:
+        metrics |= list_metrics(found.lists[:, :k], n_train=n_train, tail=tail, long_tail=long_tail)
     overall = metrics["overall"]
     log.info(
         "evaluate: %s users, recall@%d %.4f, ndcg@%d %.4f, reachable %.1f %%",
