@@ -74,9 +74,7 @@ def fuse(
         GenerationError: No row survives a filter that the arm needs to let rows through.
     """
     _check_scored(scored, train, items)
-    real = train[_PAIR]
-    if params.index == "train+valid":
-        real = pd.concat([real, valid[_PAIR]], ignore_index=True)
+    real = _visible(train, valid, params)
     kept_real = real
     if arm in _FILTERED_REAL and params.filter_real:
         kept_real = _filter_real(real, scored, params.real_threshold)
@@ -105,6 +103,13 @@ def fuse(
     }
     _log(counts, params)
     return fused[list(FUSED)], counts
+
+
+def _visible(train: pd.DataFrame, valid: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
+    """The real pairs that a model may see under the index setting: the one place where valid rows can enter."""
+    if params.index == "train":
+        return train[_PAIR]
+    return pd.concat([train[_PAIR], valid[_PAIR]], ignore_index=True)
 
 
 def _choose_synthetic(synthetic: pd.DataFrame, arm: Arm, params: FuseParams) -> pd.DataFrame:

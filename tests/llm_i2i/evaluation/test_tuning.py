@@ -92,6 +92,6 @@ def test_an_index_is_trained_once_for_many_queries(monkeypatch):
         return train_similar(*args, **options)
 
     monkeypatch.setattr(tuning, "train_similar", counted)
-    found = search(trials=12, grid={"top_k": (100,)})
+    found = search(trials=12, grid={"top_k": (100,), "shrink": (0.0,)})
     assert len(calls) == 1
     assert np.isfinite(found.trials["value"]).all()

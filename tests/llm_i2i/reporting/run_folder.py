@@ -231,6 +231,7 @@ def write_run(
     params["report"]["bootstrap_resamples"] = 500
     params["evaluate"]["ks"] = list(KS)
     params["train_i2i"]["models"], params["fuse"]["arms"] = list(models), list(arms)
+    params["score"]["controls"] = params["controls"]["names"]
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     data_dvc = {
