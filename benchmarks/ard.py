@@ -152,7 +152,7 @@ def tuned(name: str, data: Data, *, trials: int, objective: str) -> None:
         shown = ", ".join(
             f"{key} {value:g}"
             for key, value in found.options.items()
-            if value != PLAIN[key] or len(grid.get(key, ())) != 1
+            if value != PLAIN[model][key] or len(grid.get(key, ())) != 1
         )
         row = (
             f"| {label} | {found.value:.4f} | {figures(metrics)} | {known or '–'} | {shown} | {seconds:.0f} |"

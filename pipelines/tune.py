@@ -17,6 +17,8 @@ OBJECTIVE = "ndcg@10"
 def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict[str, Any]:
     """Tune a model on the split that is there; `train_i2i.MODEL_tuned` then holds what was found.
 
+    Options of that section that are not searched (`tuning.GRIDS`) keep their values.
+
     Args:
         model: One of `tuning.GRIDS`.
         trials: Settings to measure.
@@ -26,6 +28,8 @@ def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict
         The values written.
     """
     params = load_params()
+    section = getattr(params.train_i2i, f"{model}_tuned", None)
+    fixed = section.model_dump(exclude=set(tuning.GRIDS[model])) if section and model in tuning.GRIDS else {}
     found = tuning.tune(
         model,
         train=read_table(paths.TRAIN, INTERACTIONS),
@@ -34,8 +38,9 @@ def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict
         trials=trials,
         objective=objective,
         seed=params.seed,
+        fixed=fixed,
     )
-    kinds = type(getattr(params.train_i2i, f"{model}_tuned")).model_fields
+    kinds = type(section).model_fields
     # A whole number stays 1.0 in the file where the option is no count.
     values = {
         name: value if "int" in str(kinds[name].annotation) else float(value)

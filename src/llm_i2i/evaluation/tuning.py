@@ -33,7 +33,7 @@ _QUERY: Final = {
     "last_m": (1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 0),  # 0 = all, so it comes last
     "decay": (0.4, 0.5, 0.6, 0.7, 0.8, 0.85, 0.9, 0.95, 1.0),
 }
-# Values in order: the search steps along them. Each holds the plain model's value.
+# Values in order: the search steps along them. Options that are not listed stay as they are.
 GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
     {
         "swing": {
@@ -57,28 +57,37 @@ GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
             "learning_rate": (0.01, 0.02, 0.05, 0.1, 0.2),
             "regularization": (0.0, 0.0005, 0.002, 0.005, 0.01, 0.02, 0.05),
         },
+        "youtube_dnn": {
+            **_QUERY,
+            "factors": (32, 64, 128),
+            "sampling_exponent": (0.0, 0.25, 0.5, 0.75, 1.0),
+            "temperature": (0.05, 0.1, 0.2, 0.4),
+            "learning_rate": (0.0005, 0.001, 0.002, 0.005, 0.01),
+        },
     }
 )
-# The paper's setting of each option, where the search starts.
-PLAIN: Final[Mapping[str, float]] = MappingProxyType(
+_PLAIN_QUERY: Final = {"top_k": 100, "last_m": 0, "decay": 1.0}
+# The plain models, where the searches start.
+PLAIN: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
     {
-        "top_k": 100,
-        "last_m": 0,
-        "decay": 1.0,
-        "smoothing": 1.0,
-        "user_exponent": 0.5,
-        "user_shift": 0.0,
-        "self_pair_weight": 0.0,
-        "popularity_exponent": 0.0,
-        "shrink": 0.0,
-        "k1": 1.2,
-        "b": 0.2,
-        "factors": 64,
-        "epochs": 60,
-        "learning_rate": 0.05,
-        "regularization": 0.002,
+        "swing": {
+            **_PLAIN_QUERY,
+            "smoothing": 1.0,
+            "user_exponent": 0.5,
+            "user_shift": 0.0,
+            "self_pair_weight": 0.0,
+            "popularity_exponent": 0.0,
+        },
+        "item_knn": {**_PLAIN_QUERY, "shrink": 0.0},
+        "bm25": {**_PLAIN_QUERY, "k1": 1.2, "b": 0.2},
+        "bpr": {
+            **_PLAIN_QUERY, "factors": 64, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002,
+        },
+        "youtube_dnn": {
+            **_PLAIN_QUERY, "factors": 64, "sampling_exponent": 0.75, "temperature": 0.1, "learning_rate": 0.002,
+        },
     }
-)
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -86,7 +95,7 @@ class Tuned:
     """What a search found.
 
     Attributes:
-        options: The best trial's value of every option, `top_k`, `last_m` and `decay` among them.
+        options: The best trial's value of every searched option, `top_k`, `last_m` and `decay` among them.
         value: Its objective on valid.
         trials: All trials in order: trial, the options, value.
     """
@@ -106,6 +115,7 @@ def tune(
     objective: str,
     seed: int,
     grid: Grid | None = None,
+    fixed: Mapping[str, Any] | None = None,
 ) -> Tuned:
     """Search a model's options and query; the same arguments give the same result.
 
@@ -117,7 +127,8 @@ def tune(
         trials: Number of settings measured, >= 1; a setting drawn twice counts twice.
         objective: One of `OBJECTIVES`.
         seed: Of the search and of everything random in the model.
-        grid: Other values than `GRIDS[model]`; a single value fixes an option.
+        grid: Other values than those of `GRIDS[model]`, by option.
+        fixed: Options of the model that are not searched, where they are not its defaults.
 
     Returns:
         The best setting (the first of equals) and all trials.
@@ -142,6 +153,7 @@ def tune(
         user_items=user_items_from_frame(train, items),
         histories=histories_of(first[USER_ID], train, items),
         targets=item_positions(first[ITEM_ID], items[ITEM_ID], where="valid"),
+        fixed=fixed or {},
     )
     values = {**GRIDS[model], **(grid or {})}
     found = _search(measure, values, trials=trials, seed=seed)
@@ -170,6 +182,7 @@ class _Measure:
     user_items: UserItems
     histories: Histories
     targets: Any  # int64 (n_users,)
+    fixed: Mapping[str, Any]
     known: dict[tuple[float, ...], float] = field(default_factory=dict)
     last: tuple[dict[str, float], Any] | None = None
 
@@ -192,7 +205,7 @@ class _Measure:
         return self.known[key]
 
     def _train(self, own: dict[str, float]) -> Any:
-        options = {name: value for name, value in own.items() if name != "top_k"}
+        options = {**self.fixed, **{name: value for name, value in own.items() if name != "top_k"}}
         return train_similar(
             self.model, self.user_items, options=options, top_k=int(own["top_k"]), seed=self.seed
         )
@@ -204,8 +217,9 @@ def _search(measure: _Measure, grid: Grid, *, trials: int, seed: int) -> pd.Data
     startup = max(10, trials // 4)
     sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
     study = optuna.create_study(direction="maximize", sampler=sampler)
+    start = PLAIN[measure.model]
     plain = {
-        name: int(np.argmin([abs(value - PLAIN[name]) for value in values])) for name, values in grid.items()
+        name: int(np.argmin([abs(value - start[name]) for value in values])) for name, values in grid.items()
     }
     study.enqueue_trial(plain)
     rows = []

@@ -39,7 +39,9 @@ def test_the_value_is_what_the_evaluator_measures_on_valid(model):
 def test_the_first_trial_is_the_plain_model_and_the_search_repeats_itself():
     found = search("swing")
     first = found.trials.iloc[0]
-    assert {name: first[name] for name in GRIDS["swing"]} == {name: PLAIN[name] for name in GRIDS["swing"]}
+    assert {name: first[name] for name in GRIDS["swing"]} == {
+        name: PLAIN["swing"][name] for name in GRIDS["swing"]
+    }
     assert found.value >= first["value"]
     pd.testing.assert_frame_equal(found.trials, search("swing").trials)
     mixed = {"train": TRAIN.sample(frac=1.0, random_state=1), "valid": VALID.sample(frac=1.0, random_state=2)}
@@ -60,6 +62,18 @@ def test_a_fixed_option_stays_and_others_are_of_the_grid():
             assert set(found.trials[name]) <= set(values)
 
 
+def test_fixed_options_reach_the_model(monkeypatch):
+    seen = []
+
+    def noted(*args, **options):
+        seen.append(options["options"])
+        return train_similar(*args, **{**options, "options": {}})
+
+    monkeypatch.setattr(tuning, "train_similar", noted)
+    search("bm25", fixed={"patience": 3}, trials=2)
+    assert all(options["patience"] == 3 and "k1" in options for options in seen)
+
+
 def test_bad_input():
     with pytest.raises(ParamsError, match="model is 'magic'"):
         search("magic")
@@ -76,9 +90,11 @@ def test_every_grid_is_a_tuned_section_and_holds_the_plain_value():
     raw = params.model_dump(by_alias=True)
     assert set(GRIDS) <= set(MODELS)
     for model, grid in GRIDS.items():
-        assert set(type(getattr(params.train_i2i, f"{model}_tuned")).model_fields) == set(grid)
+        assert set(type(getattr(params.train_i2i, f"{model}_tuned")).model_fields) >= set(grid)
+        own = params.train_i2i.model_dump()[model]
+        assert {name: value for name, value in PLAIN[model].items() if name in own}.items() <= own.items()
         for name, values in grid.items():
-            assert PLAIN[name] in values
+            assert PLAIN[model][name] in values
             for value in values:
                 raw["train_i2i"][f"{model}_tuned"][name] = value
                 Params.model_validate(raw)
