@@ -32,7 +32,12 @@ SIMPLE = (
     "report",
     "full",
 )
-MATRIX = {"fuse": ("arm",), "train_i2i": ("model", "arm"), "evaluate": ("model", "arm")}
+MATRIX = {
+    "controls": ("name",),
+    "fuse": ("arm",),
+    "train_i2i": ("model", "arm"),
+    "evaluate": ("model", "arm"),
+}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,6 +74,12 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("show", help="print the main table and where the report is")
     command = commands.add_parser("profile", help="write a profile's values into params.yaml")
     command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
+    command = commands.add_parser(
+        "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
+    )
+    command.add_argument("model", help="swing, item_knn, bm25 or bpr")
+    command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
+    command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
     return parser
 
 
@@ -78,6 +89,11 @@ def _run(options: argparse.Namespace) -> None:
         load_params()
     elif command == "profile":
         profile.apply(options.name)
+    elif command == "tune":
+        # Optuna is of use here only, and takes a second to import.
+        importlib.import_module("pipelines.tune").run(
+            options.model, trials=options.trials, objective=options.objective
+        )
     elif command == "show":
         _show()
     else:

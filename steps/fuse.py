@@ -2,7 +2,7 @@
 
 from llm_i2i.data import fusion
 from llm_i2i.params import load_params
-from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, SCORED, read_table, write_table
+from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
 from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
@@ -15,6 +15,7 @@ def fuse(arm: str) -> Outcome:
     Args:
         arm: One of fuse.arms.
     """
+    control = fusion.control_of(arm)
     fused, kept = fusion.fuse(
         arm=arm,
         train=read_table(paths.TRAIN, INTERACTIONS),
@@ -22,10 +23,11 @@ def fuse(arm: str) -> Outcome:
         scored=read_table(paths.SCORED, SCORED),
         items=read_table(paths.ITEMS, ITEMS),
         params=load_params().fuse,
+        control=read_table(paths.CONTROLS / f"{control}.parquet", SYNTHETIC) if control else None,
     )
     table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"
     with staged(table) as table_out, staged(counts) as counts_out:
         write_table(fused, table_out, FUSED)
         write_json(kept, counts_out)
-    inputs = (paths.TRAIN, paths.VALID, paths.SCORED_FOLDER, paths.ITEMS_FOLDER)
+    inputs = (paths.TRAIN, paths.VALID, paths.SCORED_FOLDER, paths.ITEMS_FOLDER, paths.CONTROLS)
     return Outcome(inputs=inputs, outputs=(table, counts), rows=len(fused))

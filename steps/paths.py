@@ -21,6 +21,7 @@ GENERATOR: Final = Path("artifacts/generator")
 DISCRIMINATOR: Final = Path("artifacts/discriminator")
 SYNTHETIC_FOLDER: Final = Path("artifacts/synthetic")
 SYNTHETIC: Final = SYNTHETIC_FOLDER / "synthetic.parquet"
+CONTROLS: Final = Path("artifacts/controls")
 SCORED_FOLDER: Final = Path("artifacts/scored")
 SCORED: Final = SCORED_FOLDER / "scored.parquet"
 FUSED: Final = Path("artifacts/fused")
@@ -28,6 +29,7 @@ I2I: Final = Path("artifacts/i2i")
 EVALUATION: Final = Path("artifacts/evaluation")
 
 METRICS: Final = Path("reports/metrics")
+TUNING: Final = Path("reports/tuning")
 RUNTIME: Final = Path("reports/runtime")
 DATA_DOCS: Final = Path("reports/validation")
 SUMMARY: Final = Path("reports/summary.json")

@@ -24,6 +24,9 @@ def score() -> Outcome:
         params=params.score,
         runtime=params.runtime,
         seed=params.seed,
+        controls={
+            name: read_table(paths.CONTROLS / f"{name}.parquet", SYNTHETIC) for name in params.score.controls
+        },
     )
     with staged(paths.SCORED_FOLDER) as out:
         write_table(rows, out / paths.SCORED.name, SCORED)
@@ -35,5 +38,6 @@ def score() -> Outcome:
         paths.BASE_MODEL,
         paths.DISCRIMINATOR,
         paths.SYNTHETIC_FOLDER,
+        paths.CONTROLS,
     )
     return Outcome(inputs=inputs, outputs=(paths.SCORED_FOLDER,), rows=len(rows), runtime=facts)

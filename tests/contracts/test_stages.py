@@ -20,6 +20,7 @@ STAGES = (
     "train_generator",
     "train_discriminator",
     "synthesize",
+    "controls",
     "score",
     "fuse",
     "train_i2i",
@@ -27,7 +28,7 @@ STAGES = (
     "report",
 )
 NO_STAGES = {"seed", "runtime"}
-PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "zenml_store"}
+PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "tune", "zenml_store"}
 STEP_TOOLS = {"__init__", "dvc_stage", "files", "materializer", "paths", "stage"}
 
 # What of params.yaml each stage depends on, besides nothing else.
@@ -40,11 +41,12 @@ PARAMS = {
     "train_generator": {"train_generator", "runtime", "seed"},
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
+    "controls": {"seed"},
     "score": {"score", "runtime", "seed"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
-    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag"},
-    "report": {"report", "seed"},
+    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
+    "report": {"fuse.arms", "report", "seed", "train_i2i.models"},
 }
 
 
@@ -78,7 +80,7 @@ def test_params_are_exactly_those_it_depends_on(stage, written) -> None:
 def test_every_key_of_params_is_somebodys(written, params) -> None:
     listed = {key for stage in written.values() for key in stage["params"]}
     listed |= {f"train_i2i.{model}" for model in re.findall(r"\w+", str(schema.Model.__args__))}
-    lists_of_the_matrices = {"fuse.arms", "train_i2i.models"}
+    lists_of_the_matrices = {"controls.names"}
     keys = {
         f"{section}.{key}" if isinstance(values, dict) else section
         for section, values in params.items()
@@ -137,7 +139,7 @@ def downstream(edges, first: str) -> set[str]:
         ("fuse.threshold", {"fuse", "train_i2i", "evaluate", "report"}),
         (
             "train_generator.tail_weight",
-            {"train_generator", "synthesize", "score", "fuse", "train_i2i", "evaluate", "report"},
+            {"train_generator", "synthesize", "controls", "score", "fuse", "train_i2i", "evaluate", "report"},
         ),
         (
             "identify.identifier",

@@ -1,6 +1,6 @@
 """Paired bootstrap over users: how sure a difference of two models is, for these trained models.
 
-It says nothing about the variance of training: use several seeds for that.
+It says nothing about the variance of training: `seeds` does, of several trainings.
 """
 
 from typing import Any, NamedTuple

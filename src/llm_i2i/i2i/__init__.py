@@ -2,10 +2,11 @@
 
 from llm_i2i.i2i.bm25 import bm25
 from llm_i2i.i2i.bpr import bpr
+from llm_i2i.i2i.histories import Histories, histories_of
 from llm_i2i.i2i.index import from_index, index_sha256, to_index
 from llm_i2i.i2i.item_knn import item_knn
 from llm_i2i.i2i.popularity import popular_items, popularity
-from llm_i2i.i2i.recommend import Histories, Recommendations, recommend
+from llm_i2i.i2i.recommend import Recommendations, recommend
 from llm_i2i.i2i.swing import PRESETS, swing, swing_blocks, swing_preset
 from llm_i2i.i2i.train import train_index
 from llm_i2i.i2i.user_items import check_user_items, user_items_from_frame
@@ -19,6 +20,7 @@ __all__ = [
     "bpr",
     "check_user_items",
     "from_index",
+    "histories_of",
     "index_sha256",
     "item_knn",
     "popular_items",

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def score(
     params: ScoreParams,
     runtime: RuntimeParams,
     seed: int,
+    controls: Mapping[str, pd.DataFrame] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """p_yes of every synthetic row and of real training rows.
 
@@ -53,6 +54,7 @@ def score(
         params: Section score.
         runtime: Section runtime.
         seed: Samples the real rows.
+        controls: schema.SYNTHETIC of cheap recommenders by their name, which becomes the source of their rows.
 
     Returns:
         Rows (schema.SCORED, and `rank`: the synthetic rank, 0 for real rows); calibration facts; runtime facts.
@@ -65,9 +67,14 @@ def score(
     catalogue = vocabulary.catalogue
     by_user = user_sequences(train, items)
     held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
+    written = {SOURCE_SYNTHETIC: synthetic, **(controls or {})}
     asked = pd.DataFrame(
         [
-            *_synthetic_questions(synthetic, items, by_user, task["max_history"]),
+            *(
+                question
+                for source, table in written.items()
+                for question in _synthetic_questions(table, source, items, by_user, task["max_history"])
+            ),
             *_real_questions(by_user, task["max_history"], params, seed),
         ],
         columns=["user_id", "source", "history", "candidates", "ranks"],
@@ -107,12 +114,12 @@ _Asked = tuple[str, str, IntArray, IntArray, IntArray]
 
 
 def _synthetic_questions(
-    synthetic: pd.DataFrame, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
+    synthetic: pd.DataFrame, source: str, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
 ) -> Iterable[_Asked]:
     indices = item_indices(items, synthetic["item_id"])
     ranks = synthetic["rank"].to_numpy(dtype=np.int64)
     for user, rows in synthetic.groupby("user_id", sort=True).indices.items():
-        yield str(user), SOURCE_SYNTHETIC, by_user[str(user)][-max_history:], indices[rows], ranks[rows]
+        yield str(user), source, by_user[str(user)][-max_history:], indices[rows], ranks[rows]
 
 
 def _real_questions(

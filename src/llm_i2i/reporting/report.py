@@ -169,6 +169,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "n_items": len(inputs.items),
         "n_train": inputs.split_rows["train"],
         "main_table": tables.main_table(inputs, results),
+        "control_table": tables.control_table(inputs, results),
         "catalogue_table": tables.catalogue_table(inputs),
         "bucket_table": tables.bucket_table(inputs, results),
         "added": _added_sentence(inputs),

@@ -35,8 +35,15 @@ def raw_items(**columns: list[object]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(values, dtype="str") for name, values in columns.items()})
 
 
-def split_params(**changes: int) -> SplitParams:
-    return SplitParams(**{"min_user_items": 3, "max_users": 0} | changes)
+def split_params(**changes: object) -> SplitParams:
+    defaults: dict[str, object] = {
+        "strategy": "leave_one_out",
+        "test_share": 0.1,
+        "valid_share": 0.1,
+        "min_user_items": 3,
+        "max_users": 0,
+    }
+    return SplitParams.model_validate(defaults | changes)
 
 
 def tag_params(**changes: float) -> TagParams:

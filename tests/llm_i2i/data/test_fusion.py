@@ -28,9 +28,11 @@ def run(
     valid: pd.DataFrame = VALID,
     scored: pd.DataFrame = SCORED,
     items: pd.DataFrame = ITEMS,
+    control: pd.DataFrame | None = None,
     **params: object,
 ) -> tuple[pd.DataFrame, dict[str, object]]:
-    return fuse(arm=arm, train=train, valid=valid, scored=scored, items=items, params=fuse_params(**params))
+    given = {"train": train, "valid": valid, "scored": scored, "items": items, "control": control}
+    return fuse(arm=arm, params=fuse_params(**params), **given)
 
 
 def pairs(fused: pd.DataFrame, source: str) -> list[str]:
@@ -98,6 +100,40 @@ def test_no_generator_and_no_discriminator() -> None:
     fused, _ = run("no_discriminator", max_synthetic_per_user=2)
     assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]  # by the generator's rank
+
+
+CONTROL = pd.DataFrame(
+    [("u", "h", 1), ("u", "d", 2), ("u", "g", 3), ("u", "c", 4), ("v", "h", 2), ("v", "g", 1)],
+    columns=["user_id", "item_id", "rank"],
+)
+
+
+def test_control_keeps_as_many_a_user_as_no_discriminator() -> None:
+    fused, counts = run("item_knn", control=CONTROL, max_synthetic_per_user=3)
+    assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
+    assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg", "vh"]  # u 3 of 4, v 2 of 2, by rank
+    assert (counts["synthetic_in"], counts["synthetic_kept"]) == (6, 5)
+    fused, _ = run("item_knn", control=CONTROL, max_synthetic_per_user=1)
+    assert pairs(fused, "synthetic") == ["uh", "vg"]
+    fused, _ = run("item_knn", control=CONTROL, max_synthetic_per_user=2, index="train+valid")
+    assert pairs(fused, "synthetic") == ["ug", "uh", "vg", "vh"]  # ud is real now
+    with pytest.raises(ArtifactError, match=r"controls/random\.parquet: was not given"):
+        run("random")
+
+
+def test_filtered_control_keeps_its_most_confident_and_as_many_a_user_as_llm_i2i() -> None:
+    scored = pd.concat([
+        SCORED,
+        scored_rows(("u", "h", "item_knn", 0.1, 1), ("u", "d", "item_knn", 0.3, 2), ("u", "g", "item_knn", 0.2, 3),
+                    ("u", "c", "item_knn", 0.05, 4), ("v", "h", "item_knn", 0.7, 1), ("v", "g", "item_knn", 0.8, 2)),
+    ])  # fmt: skip
+    for arm in ("llm_i2i", "no_discriminator", "real"):  # what controls scored concerns no other arm
+        pd.testing.assert_frame_equal(run(arm, scored=scored)[0], run(arm)[0])
+    fused, _ = run("item_knn_filtered", scored=scored)
+    assert pairs(fused, "real") == pairs(run("llm_i2i")[0], "real")
+    assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg"]  # llm_i2i keeps 3 of u, 1 of v
+    with pytest.raises(ArtifactError, match=r"no row of source random.*`score\.controls`"):
+        run("random_filtered", scored=scored)
 
 
 def test_real_filter_can_be_off() -> None:
