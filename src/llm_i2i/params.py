@@ -190,16 +190,19 @@ class ScoreParams(Section):
 
 
 class FuseParams(Section):
-    """Confidence filter and fusion."""
+    """Confidence filter and fusion; `popularity_discount` and `tail_quota` 0 = the paper."""
 
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
     index: Literal["train", "train+valid"]
+    confidence: Literal["p_yes", "logprob"]
     mode: Literal["threshold", "quantile"]
     threshold: Share
     quantile: Share
     filter_real: bool
     real_threshold: Share
     max_synthetic_per_user: PositiveInt
+    popularity_discount: NonNegativeFloat
+    tail_quota: NonNegativeInt
 
 
 class SwingParams(Section):

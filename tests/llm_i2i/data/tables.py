@@ -54,12 +54,15 @@ def fuse_params(**changes: object) -> FuseParams:
     defaults: dict[str, object] = {
         "arms": ["real", "llm_i2i"],
         "index": "train",
+        "confidence": "p_yes",
         "mode": "threshold",
         "threshold": 0.5,
         "quantile": 0.5,
         "filter_real": True,
         "real_threshold": 0.05,
         "max_synthetic_per_user": 3,
+        "popularity_discount": 0.0,
+        "tail_quota": 0,
     }
     return FuseParams.model_validate(defaults | changes)
 

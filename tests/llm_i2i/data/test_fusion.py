@@ -29,9 +29,11 @@ def run(
     scored: pd.DataFrame = SCORED,
     items: pd.DataFrame = ITEMS,
     control: pd.DataFrame | None = None,
+    synthetic: pd.DataFrame | None = None,
     **params: object,
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     given = {"train": train, "valid": valid, "scored": scored, "items": items, "control": control}
+    given["synthetic"] = synthetic
     return fuse(arm=arm, params=fuse_params(**params), **given)
 
 
@@ -155,7 +157,7 @@ def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
 def test_nothing_survives() -> None:
     with pytest.raises(GenerationError, match=r"none of 6 .* p_yes >= 0.99 \(p_yes: max 0.95.*to 0.94"):
         run(threshold=0.99)
-    with pytest.raises(GenerationError, match=r"upper 0 by p_yes.*raise `fuse.quantile`"):
+    with pytest.raises(GenerationError, match=r"upper 0 by confidence.*raise `fuse.quantile`"):
         run(mode="quantile", quantile=0.0)
     real_only = SCORED[SCORED["source"] == "real"]
     for arm in ("llm_i2i", "no_discriminator"):
@@ -233,3 +235,42 @@ def test_properties(
         assert higher <= lower  # a higher threshold never keeps more, nor other rows
     shuffled = scored.sample(frac=1.0, random_state=shuffle)
     assert [kept(level, shuffled) for level in levels] == by_level
+
+
+def test_popularity_discount_prefers_the_rarer_of_two_equally_confident_items() -> None:
+    items = ITEMS.assign(n_train=[1, 1, 100, 1, 10, 1, 1, 1])  # c 100, e 10
+    plain, _ = run(items=items, mode="quantile", quantile=1.0, max_synthetic_per_user=4)
+    assert {"uc", "ue"} <= set(pairs(plain, "synthetic"))
+    fused, _ = run(items=items, max_synthetic_per_user=2, popularity_discount=0.5)
+    assert pairs(fused, "synthetic") == [
+        "ue",
+        "uf",
+        "vd",
+    ]  # c: logit(.9) - .5 ln 100, e: logit(.9) - .5 ln 10
+    # A quantile is taken of the discounted confidence: f 2.94, d of v 0, d of u .41, c of v -2.71, c of u -.11.
+    fused, _ = run(items=items, mode="quantile", quantile=0.5, popularity_discount=0.5)
+    assert pairs(fused, "synthetic") == ["ud", "ue", "uf"]
+
+
+def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
+    items = ITEMS.assign(bucket=["mid", "mid", "tail", "tail", "mid", "mid", "mid", "mid"])
+    fused, _ = run(items=items, threshold=0.94, tail_quota=1)
+    assert pairs(fused, "synthetic") == [
+        "uc",
+        "ud",
+        "uf",
+    ]  # f by threshold; c: u .9 before v .4; d: u .6, v .5
+    fused, _ = run(items=items, threshold=0.99, tail_quota=2)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]
+    fused, _ = run("no_discriminator", items=items, tail_quota=2, max_synthetic_per_user=1)
+    assert pairs(fused, "synthetic") == ["ud", "vc"]
+
+
+def test_confidence_may_be_the_generators() -> None:
+    synthetic = SCORED[SCORED["source"] == "synthetic"].assign(logprob=[-1.0, -2.0, -3.0, -4.0, -1.5, -5.0])
+    fused, _ = run(synthetic=synthetic, confidence="logprob", mode="quantile", quantile=0.5)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "vc"]
+    with pytest.raises(ArtifactError, match="was not given"):
+        run(confidence="logprob")
+    with pytest.raises(ArtifactError, match="no logprob"):
+        run(synthetic=synthetic.iloc[:2], confidence="logprob")
