@@ -122,7 +122,7 @@ def train_lora(
             batch = collate([sequences[i] for i in micro], pad_id).to(runtime.device)
             logits = module(batch.inputs, batch.rows, batch.positions, token_ids)
             loss = weighted_nll(logits, batch.labels, batch.weights, weight_total)
-            loss.backward()
+            accelerator.backward(loss)
             loss_sum += float(loss.detach())
             tokens += batch.n_tokens
             targets += len(batch.labels)
