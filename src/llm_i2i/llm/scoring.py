@@ -104,6 +104,7 @@ def score(
     table = table.rename(columns={"ranks": "rank"})[[*SCORED, "rank"]].astype({**SCORED, "rank": "int32"})
     table = table.sort_values(["user_id", "source", "item_id"], ignore_index=True)
     calibration = {k: v for k, v in held_out.items() if k not in ("reliability", "auc_by_negatives")}
+    calibration["template"], calibration["template_sha256"] = task["template"], task["template_sha256"]
     calibration["n_real"] = int((table["source"] == SOURCE_REAL).sum())
     calibration["n_synthetic"] = int((table["source"] == SOURCE_SYNTHETIC).sum())
     facts = {"pairs_per_s": round(len(table) / seconds, 1), **device.facts, **peak_memory_mb(device)}

@@ -9,6 +9,7 @@ from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
 from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.negatives import negative_sampler
+from llm_i2i.llm.prompts import load_template
 from llm_i2i.llm.scoring import _real_questions, score
 from llm_i2i.params import ScoreParams
 from llm_i2i.schema import BUCKETS, SCORED
@@ -137,6 +138,7 @@ def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, syntheti
         zip(train["user_id"], train["item_id"], strict=True)
     )
     assert calibration["n_real"] == len(real)
+    assert calibration["template_sha256"] == load_template(calibration["template"], "discriminator")[1]
 
 
 def test_rows_of_controls_are_scored_as_if_the_generator_had_written_them(scores, synthetic):
