@@ -29,6 +29,7 @@ from llm_i2i.llm.device import resolve_runtime
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
+from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.llm.trie import Catalogue, build_trie, tokenize_catalogue
@@ -134,7 +135,8 @@ def main() -> None:
     print("| what | before | after | note |\n| --- | ---: | ---: | --- |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         kept = options.keep or Path(scratch)
-        shared = {"train": train, "items": items, "base_model": options.base_model, "runtime": runtime_params,
+        shared = {"train": train, "items": items, "identifiers": Identifiers(tuple(items["text"])),
+                  "base_model": options.base_model, "runtime": runtime_params,
                   "seed": params.seed}  # fmt: skip
         if not (kept / "generator" / "task.json").is_file():
             train_generator(params=generator, out=kept / "generator",
