@@ -14,7 +14,7 @@ from pathlib import Path
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.params import load_params
 from pipelines import profile, zenml_store
-from steps.files import write_json
+from steps.files import is_first_process, write_json
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 from steps.stage import instance_name
 
@@ -107,7 +107,7 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
     module = importlib.import_module(f"pipelines.{stage}")
     getattr(module, stage)(**matrix)
     path = RUNTIME / f"{instance_name(stage, matrix)}.json"
-    if path.is_file():
+    if path.is_file() and is_first_process():
         facts = json.loads(path.read_text(encoding="utf-8"))
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
 

@@ -2,11 +2,18 @@
 
 import hashlib
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+
+def is_first_process() -> bool:
+    """Whether this process writes: of several that train together (`accelerate launch`) only the first does."""
+    return os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager
@@ -17,8 +24,16 @@ def staged(final: Path) -> Iterator[Path]:
         final: File, or folder if the name has no suffix.
 
     Yields:
-        The path to write to: an empty folder, or a file that does not exist yet.
+        The path to write to: an empty folder, or a file that does not exist yet. In any but the first of several
+        processes what is written there is thrown away.
     """
+    if not is_first_process():
+        with tempfile.TemporaryDirectory() as scratch:
+            path = Path(scratch) / final.name
+            if not final.suffix:
+                path.mkdir()
+            yield path
+        return
     partial = final.with_name(final.name + ".partial")
     remove(partial)
     final.parent.mkdir(parents=True, exist_ok=True)

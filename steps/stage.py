@@ -22,7 +22,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from llm_i2i.params import load_params
-from steps.files import content_md5, write_json
+from steps.files import content_md5, is_first_process, write_json
 from steps.paths import LOCKS, RUNTIME
 
 logger = logging.getLogger(__name__)
@@ -63,8 +63,8 @@ class Description:
 
 
 def zenml_is_on() -> bool:
-    """Whether steps and pipelines run in ZenML: yes, unless LLM_I2I_ZENML is off."""
-    return os.environ.get("LLM_I2I_ZENML", "on") != "off"
+    """Whether steps and pipelines run in ZenML: yes, unless LLM_I2I_ZENML is off, and in the first process only."""
+    return os.environ.get("LLM_I2I_ZENML", "on") != "off" and is_first_process()
 
 
 def instance_name(stage: str, matrix: Mapping[str, str]) -> str:
@@ -82,6 +82,10 @@ def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:
     @functools.wraps(body)
     def run(**matrix: str) -> Description:
         name = instance_name(stage, matrix)
+        if not is_first_process():
+            # It only lends its device: the lock is the first process's, and so are outputs and facts.
+            body(**matrix)
+            return Description(name, {}, None)
         with _only_one(name):
             started = time.perf_counter()
             with _collecting_garbage():

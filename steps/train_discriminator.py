@@ -5,7 +5,7 @@ from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from steps import paths
-from steps.files import remove, staged
+from steps.files import is_first_process, remove, staged
 from steps.stage import Outcome, stage_step
 
 
@@ -27,6 +27,7 @@ def train_discriminator() -> Outcome:
             out=out,
             checkpoints=checkpoints,
         )
-    remove(checkpoints)
+    if is_first_process():
+        remove(checkpoints)
     inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL)
     return Outcome(inputs=inputs, outputs=(paths.DISCRIMINATOR,), runtime=facts)

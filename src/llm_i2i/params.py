@@ -32,6 +32,7 @@ Arm = Literal[
     "popularity_filtered",
     "item_knn_filtered",
 ]
+Negatives = Literal["random", "popularity", "hard"]
 Model = Literal[
     "swing",
     "bpr",
@@ -152,6 +153,9 @@ class TrainGeneratorParams(LoraTraining):
 class TrainDiscriminatorParams(LoraTraining):
     """Discriminator: Yes or No to "would this user take this item"."""
 
+    negatives: Negatives
+    popularity_exponent: Annotated[float, Field(ge=0.0)]
+    hard_neighbours: PositiveInt
     negatives_per_positive: PositiveInt
     candidates_per_history: Annotated[int, Field(ge=2)]
     max_histories: NonNegativeInt

@@ -8,8 +8,10 @@ import time
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from steps.files import content_md5
+from steps.files import content_md5, staged
+from steps.paths import LOCKS
 from steps.stage import Outcome, instance_name, stage_step
 from tests.conftest import ROOT
 
@@ -90,3 +92,23 @@ def test_second_process_of_a_stage_waits(in_folder: Path, caplog: pytest.LogCapt
         split()
     assert "waiting" in caplog.text
     assert other.wait() == 0
+
+
+def test_any_but_the_first_of_several_processes_only_lends_its_device(monkeypatch) -> None:
+    """It must not wait for the lock that the first process holds, nor write anything."""
+
+    @stage_step
+    def train_generator() -> Outcome:
+        with staged(Path("adapter")) as out:
+            (out / "weights").write_text("x")
+        return Outcome((), (Path("adapter"),))
+
+    Path("adapter").mkdir()
+    Path("adapter/weights").write_text("of the first process")
+    LOCKS.mkdir(parents=True)
+    with FileLock(LOCKS / "train_generator.lock"):
+        monkeypatch.setenv("RANK", "1")
+        found = train_generator()
+    assert found.outputs == {}
+    assert Path("adapter/weights").read_text() == "of the first process"
+    assert not Path("reports").exists()

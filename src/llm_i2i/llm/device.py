@@ -49,7 +49,9 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
         dtype = torch.bfloat16 if fast else torch.float32
     else:
         dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[params.precision]
-    runtime = Runtime(torch.device("cuda" if use_cuda else "cpu"), dtype)
+    # Of several processes on one machine (`accelerate launch`) each takes its own device.
+    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_cuda else torch.device("cpu")
+    runtime = Runtime(own, dtype)
     log.info("device %(device)s, compute dtype %(precision)s", runtime.facts)
     return runtime
 

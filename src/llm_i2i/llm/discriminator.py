@@ -8,67 +8,58 @@ fraction of the tokens.
 import json
 import logging
 import time
+from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pandas as pd
 
 from llm_i2i.errors import DataError
 from llm_i2i.llm.batches import IntArray
-from llm_i2i.llm.calibration import held_out_report
+from llm_i2i.llm.calibration import FloatArray, auc_by_bucket, auc_interval, held_out_report
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import (
     TargetLogits,
     add_adapter,
+    context_length,
     load_quantized,
     read_manifest,
 )
+from llm_i2i.llm.negatives import Sampler, negative_sampler
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
-from llm_i2i.llm.qlora import discard_checkpoints, process_facts, save_adapter, train_lora
+from llm_i2i.llm.qlora import process_facts, save_adapter, train_lora
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
 from llm_i2i.llm.task import write_task
-from llm_i2i.params import RuntimeParams, TrainDiscriminatorParams
+from llm_i2i.params import Negatives, RuntimeParams, TrainDiscriminatorParams
 
 log = logging.getLogger(__name__)
+JUDGED_ALWAYS: tuple[Negatives, ...] = ("random", "popularity")  # so that trainings on any kind compare
 
 
-def random_negatives(own: IntArray, n_items: int, size: int, rng: np.random.Generator) -> IntArray:
-    """Distinct items, uniform over the catalogue, outside the user's own *training* items.
-
-    Validation and test items are not excluded: knowing them here would leak them.
-
-    Args:
-        own: The user's training items.
-        n_items: Catalogue size.
-        size: How many; fewer come if the catalogue does not have them.
-        rng: Random state.
-    """
-    open_items = np.setdiff1d(np.arange(n_items), own, assume_unique=False)
-    return np.sort(rng.choice(open_items, size=min(size, len(open_items)), replace=False))
-
-
-def training_questions(
+def sampled_questions(
     sequences: dict[str, IntArray],
     users: list[str],
     params: TrainDiscriminatorParams,
     *,
-    n_items: int,
+    samplers: SequenceOf[Sampler],
     seed: int,
 ) -> list[tuple[str, IntArray, IntArray, IntArray]]:
-    """One question set a user: a random moment of the history, the items taken next, and random others.
+    """One question set a user: a random moment of the history, the items taken next, and negatives.
 
     Args:
         sequences: Users' training items in time order.
         users: Whose.
         params: Section train_discriminator.
-        n_items: Catalogue size.
+        samplers: Each gives `negatives_per_positive` negatives a positive.
         seed: Of moments and negatives.
 
     Returns:
-        (user, history, candidates, labels) tuples; users with fewer than two items give none.
+        (user, history, candidates, origin) tuples; origin, int64: 0 = taken by the user, k = from the k-th
+        sampler. Users with fewer than two items give none.
     """
     rng = np.random.default_rng(seed)
     n_positives = max(1, params.candidates_per_history // (1 + params.negatives_per_positive))
@@ -79,11 +70,12 @@ def training_questions(
             continue
         moment = int(rng.integers(1, max(2, len(items) - n_positives + 1)))
         positives = items[moment : moment + n_positives]
-        negatives = random_negatives(items, n_items, len(positives) * params.negatives_per_positive, rng)
-        candidates = np.concatenate([positives, negatives])
-        labels = np.repeat([YES, NO], [len(positives), len(negatives)])
+        size = len(positives) * params.negatives_per_positive
+        parts = [positives, *(draw(items, size, rng) for draw in samplers)]
+        origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         # Blocks do not see each other, so their order carries nothing.
-        found.append((user, items[max(0, moment - params.max_history) : moment], candidates, labels))
+        history = items[max(0, moment - params.max_history) : moment]
+        found.append((user, history, np.concatenate(parts), origin))
     return found
 
 
@@ -112,7 +104,7 @@ def train_discriminator(
         runtime: Section runtime.
         seed: Chooses users, moments and negatives, initialises the adapter, orders batches.
         out: Folder of the adapter.
-        checkpoints: Folder of resumable states.
+        checkpoints: Folder of resumable states; the caller removes it once the output is in place.
 
     Returns:
         Runtime facts.
@@ -139,14 +131,20 @@ def train_discriminator(
         )
     )
     answers = (prompt.no_id, prompt.yes_id)
-    fit_set = training_questions(by_user, fit, params, n_items=len(items), seed=seed)
-    held_out_set = training_questions(by_user, held_out, params, n_items=len(items), seed=seed + 1)
+    # The kind trained on comes first: it is what calibration and the headline AUC are about.
+    kinds = tuple(dict.fromkeys((params.negatives, *JUDGED_ALWAYS)))
+    samplers = [negative_sampler(kind, by_user, len(items), params) for kind in kinds]
+    fit_set = sampled_questions(by_user, fit, params, samplers=samplers[:1], seed=seed)
+    held_out_set = sampled_questions(by_user, held_out, params, samplers=samplers, seed=seed + 1)
+    context = context_length(base_model)
     sequences, held_out_sequences = (
-        [questions(h, c, y, prompt, catalogue) for _, h, c, y in chosen] for chosen in (fit_set, held_out_set)
+        [
+            questions(h, c, np.where(o == 0, YES, NO), prompt, catalogue, context=context)
+            for _, h, c, o in chosen
+        ]
+        for chosen in (fit_set, held_out_set)
     )
     reading = {"batch_tokens": params.batch_tokens, "runtime": device, "pad_id": catalogue.end_id}
-    label = np.concatenate([y for *_, y in held_out_set])
-    group = np.repeat(np.arange(len(held_out_set)), [len(y) for *_, y in held_out_set])
     module.eval()
     untrained = np.concatenate(read_margins(module, held_out_sequences, answers, **reading))  # type: ignore[arg-type]
     started = time.perf_counter()
@@ -163,8 +161,7 @@ def train_discriminator(
     seconds = time.perf_counter() - started
     module.eval()
     margins = np.concatenate(read_margins(module, held_out_sequences, answers, **reading))  # type: ignore[arg-type]
-    report = held_out_report(margins, label, group, seed=seed)
-    report["auc_untrained"] = held_out_report(untrained, label, group, seed=seed)["auc"]
+    report = _judge(margins, untrained, held_out_set, kinds, items["bucket"].to_numpy(dtype=str), seed=seed)
     sha256 = save_adapter(module.model, out)
     training_log.write(out / "training.csv")
     (out / HELD_OUT_FILE).write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
@@ -172,10 +169,35 @@ def train_discriminator(
         out,
         {"template": params.template, "template_sha256": template_sha256, "max_history": params.max_history},
     )
-    discard_checkpoints(checkpoints)
     log.info("train_discriminator: held-out AUC %(auc).3f [%(auc_low).3f, %(auc_high).3f]", report)
     facts = {"adapter_sha256": sha256, "questions": int(sum(len(s.labels) for s in sequences))}
     return {**facts, **device.facts, **peak_memory_mb(device), **process_facts(seconds, training_log)}
+
+
+def _judge(
+    margins: FloatArray,
+    untrained: FloatArray,
+    asked: list[tuple[str, IntArray, IntArray, IntArray]],
+    kinds: tuple[Negatives, ...],
+    bucket: npt.NDArray[np.str_],
+    *,
+    seed: int,
+) -> dict[str, Any]:
+    """What the held-out users say: calibration against the kind trained on, AUC against every kind and by bucket."""
+    origin = np.concatenate([o for *_, o in asked])
+    group = np.repeat(np.arange(len(asked)), [len(o) for *_, o in asked])
+    buckets = bucket[np.concatenate([c for _, _, c, _ in asked])]
+    label = np.where(origin == 0, YES, NO)
+    of_kind = {kind: (origin == 0) | (origin == number) for number, kind in enumerate(kinds, start=1)}
+    rows = of_kind[kinds[0]]
+    report = held_out_report(margins[rows], label[rows], group[rows], seed=seed)
+    report["negatives"] = kinds[0]
+    report["auc_untrained"] = auc_interval(untrained[rows], label[rows], group[rows], seed=seed)["auc"]
+    report["auc_by_negatives"] = {
+        kind: auc_by_bucket(margins[rows], label[rows], group[rows], buckets[rows], seed=seed)
+        for kind, rows in of_kind.items()
+    }
+    return report
 
 
 def _hold_out(users: list[str], params: TrainDiscriminatorParams, seed: int) -> tuple[list[str], list[str]]:

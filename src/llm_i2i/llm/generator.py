@@ -15,16 +15,17 @@ import pandas as pd
 
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import sample_keys, user_sequences
+from llm_i2i.llm.histories import recent_that_fit, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import (
     TargetLogits,
     add_adapter,
+    context_length,
     load_quantized,
     read_manifest,
 )
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
-from llm_i2i.llm.qlora import discard_checkpoints, process_facts, save_adapter, train_lora
+from llm_i2i.llm.qlora import process_facts, save_adapter, train_lora
 from llm_i2i.llm.task import write_task
 from llm_i2i.llm.trie import Catalogue, IntArray
 from llm_i2i.params import RuntimeParams, TrainGeneratorParams
@@ -91,7 +92,7 @@ def train_generator(
         runtime: Section runtime.
         seed: Samples windows, initialises the adapter, orders batches.
         out: Folder of the adapter.
-        checkpoints: Folder of resumable states.
+        checkpoints: Folder of resumable states; the caller removes it once the output is in place.
 
     Returns:
         Runtime facts (device, tokens/s, ...).
@@ -108,7 +109,9 @@ def train_generator(
     windows = training_windows(user_sequences(train, items), params.max_history)
     keep = sample_keys([str(i) for i in range(len(windows))], params.max_windows, seed=seed)
     weights = np.where(items["is_long_tail"].to_numpy(), params.tail_weight, params.head_weight)
-    sequences = [window_sequence(windows[int(i)], prompt, catalogue, weights) for i in keep]
+    room = context_length(base_model) - len(prompt.prefix)
+    fitting = [recent_that_fit(windows[int(i)], catalogue.lengths, room) for i in keep]
+    sequences = [window_sequence(w, prompt, catalogue, weights) for w in fitting if len(w) > 1]
     log.info(
         "train_generator: %d of %d windows, %d tokens", len(keep), len(windows), sum(map(len, sequences))
     )
@@ -139,7 +142,6 @@ def train_generator(
         out,
         {"template": params.template, "template_sha256": template_sha256, "max_history": params.max_history},
     )
-    discard_checkpoints(checkpoints)
-    targets = int(sum(len(windows[int(i)]) - 1 for i in keep))
+    targets = int(sum(max(len(w) - 1, 0) for w in fitting))
     facts = {"adapter_sha256": sha256, "windows": len(keep), "target_items": targets}
     return {**facts, **device.facts, **peak_memory_mb(device), **process_facts(seconds, training_log)}

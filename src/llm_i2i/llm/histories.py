@@ -54,3 +54,15 @@ def sample_keys(keys: list[str], size: int, *, seed: int) -> list[str]:
         return keys
     chosen = np.random.default_rng(seed).choice(len(keys), size=size, replace=False)
     return [keys[i] for i in np.sort(chosen)]
+
+
+def recent_that_fit(history: IntArray, lengths: IntArray, room: int) -> IntArray:
+    """The longest end of a history whose tokens fit: the oldest items go first, no item is cut.
+
+    Args:
+        history: Item indices in time order.
+        lengths: int64 (n_items,): tokens of an item.
+        room: Tokens there are for the history; below 0 is as 0.
+    """
+    fits = np.cumsum(lengths[history][::-1]) <= room
+    return history[len(history) - int(fits.sum()) :]

@@ -11,7 +11,7 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional
-from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers import logging as transformers_logging
 
 from llm_i2i.errors import ArtifactError, BaseModelError
@@ -68,6 +68,12 @@ def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
     added = [AddedToken(token, special=True, normalized=False) for token in new_tokens]
     tokenizer.add_tokens(added, special_tokens=True)
     return tokenizer
+
+
+def context_length(base_model: Path) -> int:
+    """Positions the base model knows: no prompt may be longer."""
+    config = AutoConfig.from_pretrained(**_location(base_model), trust_remote_code=False)
+    return int(config.max_position_embeddings)
 
 
 def load_quantized(

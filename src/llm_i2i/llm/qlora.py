@@ -6,7 +6,6 @@ import json
 import logging
 import math
 import os
-import shutil
 import time
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from llm_i2i.errors import DataError
-from llm_i2i.llm.batches import IntArray, Sequence, collate, plan_batches
+from llm_i2i.llm.batches import IntArray, Sequence, collate, padding_share, plan_batches
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.lm import TargetLogits
 from llm_i2i.llm.loss import weighted_nll
@@ -39,10 +38,12 @@ class TrainingLog:
     Attributes:
         rows: One a step, `LOG_COLUMNS`: the same on every run of one machine.
         tokens_per_s: One a step of this process; differs from run to run.
+        padding_share: Share of the computed tokens that are padding.
     """
 
     rows: list[list[float]] = field(default_factory=list)
     tokens_per_s: list[float] = field(default_factory=list)
+    padding_share: float = 0.0
 
     def write(self, path: Path) -> None:
         """Write `rows` as CSV, a source of `dvc plots`."""
@@ -105,7 +106,9 @@ def train_lora(
     checkpoint = _Checkpoint(checkpoints / "state.pt", _fingerprint(sequences, params, seed), module.model)
     training_log = TrainingLog()
     done = checkpoint.restore(optimizer, schedule, training_log)
-    model = accelerator.prepare(module)
+    training_log.padding_share = padding_share(
+        [len(s) for s in sequences], [micro for step in steps for micro in step]
+    )
     token_ids = None if columns is None else torch.tensor(columns, device=runtime.device)
     module.train()
     bar = tqdm(total=len(steps), initial=done, unit="step", disable=None, desc="train")
@@ -117,14 +120,14 @@ def train_lora(
         loss_sum, tokens, targets = 0.0, 0, 0
         for micro in mine:
             batch = collate([sequences[i] for i in micro], pad_id).to(runtime.device)
-            logits = model(batch.inputs, batch.rows, batch.positions, token_ids)
-            # DDP averages gradients over processes; the weights are already those of all of them.
-            loss = weighted_nll(logits, batch.labels, batch.weights, weight_total) * accelerator.num_processes
+            logits = module(batch.inputs, batch.rows, batch.positions, token_ids)
+            loss = weighted_nll(logits, batch.labels, batch.weights, weight_total)
             accelerator.backward(loss)
             loss_sum += float(loss.detach())
             tokens += batch.n_tokens
             targets += len(batch.labels)
-        accelerator.clip_grad_norm_(trainable, 1.0)
+        loss_sum, tokens, targets = _sum_over_processes(accelerator, trainable, (loss_sum, tokens, targets))
+        torch.nn.utils.clip_grad_norm_(trainable, 1.0)
         rate = float(schedule.get_last_lr()[0])
         optimizer.step()
         schedule.step()
@@ -147,9 +150,34 @@ def train_lora(
             checkpoint.save(number + 1, optimizer, schedule, training_log)
     bar.close()
     log.info(
-        "trained %d steps, loss %.3f -> %.3f", len(steps), training_log.rows[0][1], training_log.rows[-1][1]
+        "trained %d steps, loss %.3f -> %.3f, %.1f %% padding",
+        len(steps),
+        training_log.rows[0][1],
+        training_log.rows[-1][1],
+        100 * training_log.padding_share,
     )
     return training_log
+
+
+def _sum_over_processes(
+    accelerator: Accelerator, trainable: list[torch.nn.Parameter], sums: tuple[float, int, int]
+) -> tuple[float, int, int]:
+    """Add up the gradients, in place, and the loss, tokens and targets of all processes.
+
+    The loss of a micro-batch is divided by the weights of the whole step, so the sum is the step's gradient. Not
+    DistributedDataParallel: it waits for ever where the micro-batches of a step, such as the last one, do not
+    divide evenly among the processes.
+    """
+    if accelerator.num_processes == 1:
+        return sums
+    gradients = [torch.zeros_like(p) if p.grad is None else p.grad for p in trainable]
+    flat = accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "sum")
+    for p, part in zip(trainable, flat.split([p.numel() for p in trainable]), strict=True):
+        p.grad = part.view_as(p)
+    loss, tokens, targets = accelerator.reduce(
+        torch.tensor(sums, dtype=torch.float64, device=flat.device), "sum"
+    ).tolist()
+    return loss, int(tokens), int(targets)
 
 
 def save_adapter(model: PeftModel, out: Path) -> str:
@@ -241,12 +269,6 @@ class _Checkpoint:
         return int(state["step"])
 
 
-def discard_checkpoints(checkpoints: Path) -> None:
-    """Remove a finished training's states."""
-    if checkpoints.is_dir():
-        shutil.rmtree(checkpoints)
-
-
 def process_facts(seconds: float, training_log: TrainingLog) -> dict[str, Any]:
     """Runtime facts of a training: they differ from run to run and stay out of the artifacts."""
     steps = len(training_log.tokens_per_s)
@@ -255,6 +277,7 @@ def process_facts(seconds: float, training_log: TrainingLog) -> dict[str, Any]:
         "training_seconds": round(seconds, 1),
         "tokens_per_s": round(tokens / seconds, 1) if seconds > 0 else 0.0,
         "tokens_per_s_by_step": training_log.tokens_per_s,
+        "padding_share": round(training_log.padding_share, 4),
         "threads": torch.get_num_threads(),
         "processes": int(os.environ.get("WORLD_SIZE", "1")),
     }

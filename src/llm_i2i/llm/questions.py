@@ -4,9 +4,11 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from llm_i2i.errors import BaseModelError
 from llm_i2i.llm.batches import IntArray, Sequence, collate, packed, plan_batches
 from llm_i2i.llm.calibration import FloatArray
 from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.histories import recent_that_fit
 from llm_i2i.llm.lm import TargetLogits
 from llm_i2i.llm.prompts import DiscriminatorPrompt
 from llm_i2i.llm.trie import Catalogue
@@ -21,8 +23,13 @@ def questions(
     labels: IntArray,
     prompt: DiscriminatorPrompt,
     catalogue: Catalogue,
+    *,
+    context: int | None = None,
 ) -> Sequence:
     """Several candidates asked about after one history.
+
+    What does not fit into the context is taken from the history, oldest item first: never from a candidate, and
+    never the answer's place.
 
     Args:
         history: Item indices in time order; the candidates are not among them.
@@ -30,10 +37,26 @@ def questions(
         labels: int64 (n_candidates,): YES or NO.
         prompt: The words around.
         catalogue: Token ids of the items.
+        context: Positions the model knows; None = without end.
+
+    Raises:
+        BaseModelError: A question does not fit even without a history.
     """
-    beginning = np.concatenate([prompt.prefix, catalogue.concat(history), prompt.between])
     # A candidate stands without its line feed; the suffix follows.
     blocks = [np.concatenate([catalogue.words(int(c)), prompt.suffix]) for c in candidates]
+    if context is not None:
+        # Every block counts its positions on from the end of the beginning, so the longest decides.
+        longest = max(range(len(blocks)), key=lambda i: len(blocks[i]))
+        room = context - len(prompt.prefix) - len(prompt.between) - len(blocks[longest])
+        if room < 0:
+            raise BaseModelError(
+                "context length",
+                f"the question about item {int(candidates[longest])} has {context - room} tokens without a history",
+                f"at most {context}",
+                "shorten the item's title or choose another `base_model`",
+            )
+        history = recent_that_fit(history, catalogue.lengths, room)
+    beginning = np.concatenate([prompt.prefix, catalogue.concat(history), prompt.between])
     return packed(beginning, blocks, labels)
 
 

@@ -15,7 +15,7 @@ from llm_i2i.llm.calibration import p_yes
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, load_for_inference
+from llm_i2i.llm.lm import TargetLogits, context_length, load_for_inference
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
 from llm_i2i.llm.task import read_task
@@ -79,8 +79,9 @@ def score(
         ],
         columns=["user_id", "source", "history", "candidates", "ranks"],
     )
+    context = context_length(base_model)
     sequences = [
-        questions(h, c, np.zeros(len(c), dtype=np.int64), prompt, catalogue)
+        questions(h, c, np.zeros(len(c), dtype=np.int64), prompt, catalogue, context=context)
         for h, c in zip(asked["history"], asked["candidates"], strict=True)
     ]
     module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
@@ -102,7 +103,8 @@ def score(
     table["item_id"] = items["item_id"].to_numpy(dtype=object)[table["candidates"].to_numpy(dtype=np.int64)]
     table = table.rename(columns={"ranks": "rank"})[[*SCORED, "rank"]].astype({**SCORED, "rank": "int32"})
     table = table.sort_values(["user_id", "source", "item_id"], ignore_index=True)
-    calibration = {k: v for k, v in held_out.items() if k != "reliability"}
+    calibration = {k: v for k, v in held_out.items() if k not in ("reliability", "auc_by_negatives")}
+    calibration["template"], calibration["template_sha256"] = task["template"], task["template_sha256"]
     calibration["n_real"] = int((table["source"] == SOURCE_REAL).sum())
     calibration["n_synthetic"] = int((table["source"] == SOURCE_SYNTHETIC).sum())
     facts = {"pairs_per_s": round(len(table) / seconds, 1), **device.facts, **peak_memory_mb(device)}

@@ -54,6 +54,64 @@ def kept_table(inputs: ReportInputs) -> Table:
                  (Group("", tuple(rows)),))  # fmt: skip
 
 
+def accepted_table(inputs: ReportInputs) -> Table | None:
+    """Share of scored pairs that the filter accepts, by source and bucket; None in quantile mode.
+
+    Before the cap a user: what the discriminator alone decides. Real pairs have a threshold of their own.
+    """
+    fuse = inputs.params.fuse
+    if fuse.mode != "threshold":
+        return None
+    bucket = inputs.scored[schema.ITEM_ID].map(inputs.items.set_index(schema.ITEM_ID)["bucket"])
+    p_yes = inputs.scored["p_yes"].to_numpy()
+    rows = []
+    for source in dict.fromkeys((schema.SOURCE_REAL, schema.SOURCE_SYNTHETIC, *inputs.scored["source"])):
+        of_source = (inputs.scored["source"] == source).to_numpy()
+        for threshold in dict.fromkeys((fuse.threshold, *((fuse.real_threshold,) * (source == "real")))):
+            accepted = p_yes >= np.float32(threshold)
+            cells = [Cell(_percent((accepted & of_source).sum(), of_source.sum()), (f"{of_source.sum():,}",))]
+            for name in schema.BUCKETS:
+                inside = of_source & (bucket == name).to_numpy()
+                cells.append(Cell(_percent((accepted & inside).sum(), inside.sum()), (f"{inside.sum():,}",)))
+            rows.append((name_cell(source), Cell(f"{threshold:g}"), *cells))
+    return Table(
+        "Share of scored pairs at or above a threshold of p_yes, by bucket of the item; under it the number of "
+        "pairs. A filter that keeps many real pairs and few others tells them apart.",
+        ("Source", "p_yes from", "All", *(name.capitalize() for name in schema.BUCKETS)),
+        (Group("", tuple(rows)),),
+    )
+
+
+def auc_table(inputs: ReportInputs) -> Table | None:
+    """Held-out AUC by kind of negatives and bucket of the real item; None where it was not measured."""
+    by_kind = (inputs.held_out or {}).get("auc_by_negatives")
+    if not by_kind:
+        return None
+    names = ("overall", *schema.BUCKETS)
+    rows = []
+    for kind, found in by_kind.items():
+        cells = [
+            Cell(
+                f"{found[name]['auc']:.3f}",
+                (
+                    f"{found[name]['auc_low']:.3f} to {found[name]['auc_high']:.3f}",
+                    f"{found[name]['n_yes']:,} real",
+                ),
+            )
+            if name in found
+            else Cell("–", tone="muted")
+            for name in names
+        ]
+        rows.append((name_cell(kind), *cells))
+    trained = (inputs.held_out or {}).get("negatives", "random")
+    return Table(
+        f"Held-out AUC by kind of negatives (trained against: {trained}) and bucket of the real item, with 95 % "
+        "bootstrap interval over users. Random negatives can be told apart by popularity alone; popular ones less so.",
+        ("Negatives", "All", *(name.capitalize() for name in schema.BUCKETS)),
+        (Group("", tuple(rows)),),
+    )
+
+
 def bucket_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
     """Rows by bucket of their item: real and synthetic rows kept in the augmented arm, and those proposed."""
     buckets = inputs.items.set_index(schema.ITEM_ID)["bucket"]

@@ -103,7 +103,8 @@ def plot_reliability(bins: list[dict[str, float]]) -> Plot:
         name="reliability",
         title="Reliability of the discriminator",
         alt=f"Reliability curve, predicted against observed: {points or 'no pairs'}.",
-        caption="Held-out users only. Points on the dashed line: a p_yes of 0.7 is right 70 % of the time.",
+        caption="Held-out users, each at a temperature fitted on others. "
+        "Points on the dashed line: a p_yes of 0.7 is right 70 % of the time.",
     )
 
 

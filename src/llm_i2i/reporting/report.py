@@ -113,9 +113,13 @@ def _discriminator_sentence(inputs: ReportInputs) -> str:
     if isinstance(held_out.get("auc_untrained"), int | float):
         text += f" Before fine-tuning: {held_out['auc_untrained']:.3f}."
     if isinstance(held_out.get("ece"), int | float):
-        text += f" Expected calibration error {held_out['ece']:.3f}"
+        text += (
+            f" Expected calibration error on users the temperature was not fitted on {held_out['ece']:.3f}"
+        )
+        if isinstance(held_out.get("ece_uncalibrated"), int | float):
+            text += f" (uncalibrated {held_out['ece_uncalibrated']:.3f})"
         if isinstance(held_out.get("temperature"), int | float):
-            text += f" at temperature {held_out['temperature']:.2f}"
+            text += f"; temperature {held_out['temperature']:.2f}"
         text += "."
     return text
 
@@ -174,6 +178,8 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "bucket_table": tables.bucket_table(inputs, results),
         "added": _added_sentence(inputs),
         "discriminator": _discriminator_sentence(inputs),
+        "auc_table": facts.auc_table(inputs),
+        "accepted_table": facts.accepted_table(inputs),
         "kept_table": facts.kept_table(inputs),
         "bucket_kept_table": facts.bucket_kept_table(inputs),
         "sample_table": facts.sample_table(inputs),

@@ -3,7 +3,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_i2i.llm.batches import Sequence, collate, packed, plan_batches
+from llm_i2i.llm.batches import Sequence, collate, packed, padding_share, plan_batches
 
 
 def plain(ids) -> Sequence:
@@ -53,3 +53,16 @@ def test_batches_hold_every_sequence_once_within_the_budget(lengths, budget):
     for batch in batches:
         widest = max(lengths[i] for i in batch)
         assert len(batch) == 1 or widest * len(batch) <= budget
+
+
+def test_padding_share_by_hand():
+    assert padding_share([4, 2, 5], [np.array([0, 1]), np.array([2])]) == 1 - 11 / 13
+
+
+@given(st.lists(st.integers(1, 300), min_size=1, max_size=80), st.integers(1, 4096))
+def test_batches_waste_at_most_a_tenth_whatever_the_lengths(lengths, budget):
+    assert padding_share(lengths, plan_batches(lengths, budget)) <= 0.1 + 1e-12
+
+
+def test_a_batch_is_not_cut_short_without_need():
+    assert [batch.tolist() for batch in plan_batches([10, 10, 9, 10, 5], 40)] == [[0, 1, 3, 2], [4]]

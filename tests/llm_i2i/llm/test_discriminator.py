@@ -5,12 +5,14 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import DataError
-from llm_i2i.llm.discriminator import random_negatives, train_discriminator, training_questions
+from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
 from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.negatives import negative_sampler
+from llm_i2i.llm.prompts import load_template
 from llm_i2i.llm.scoring import _real_questions, score
 from llm_i2i.params import ScoreParams
-from llm_i2i.schema import SCORED
+from llm_i2i.schema import BUCKETS, SCORED
 
 SCORE = ScoreParams(controls=(), real_rows_per_user=3, max_real_users=0, batch_tokens=1024)
 
@@ -66,25 +68,18 @@ def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
     return score_with
 
 
-def test_negatives_are_distinct_and_not_the_users_own():
-    rng = np.random.default_rng(0)
-    own = np.array([1, 3])
-    for _ in range(50):
-        negatives = random_negatives(own, 8, 4, rng)
-        assert len(set(negatives)) == 4
-        assert not set(negatives) & set(own)
-    assert sorted(random_negatives(own, 4, 9, rng)) == [0, 2]
-
-
 def test_questions_never_ask_about_the_history(train, items, params):
     by_user = user_sequences(train, items)
-    asked = training_questions(by_user, list(by_user), params.train_discriminator, n_items=len(items), seed=0)
+    settings = params.train_discriminator
+    samplers = [negative_sampler(kind, by_user, len(items), settings) for kind in ("random", "hard")]
+    asked = sampled_questions(by_user, list(by_user), settings, samplers=samplers, seed=0)
     assert len(asked) == len(by_user)
-    for user, history, candidates, labels in asked:
+    for user, history, candidates, origin in asked:
         assert len(history) >= 1
         assert not set(history) & set(candidates)
         own = set(by_user[user])
-        assert all((c in own) == bool(y) for c, y in zip(candidates, labels, strict=True))
+        assert all((c in own) == (o == 0) for c, o in zip(candidates, origin, strict=True))
+        assert (origin == 1).sum() == (origin == 2).sum() == (origin == 0).sum()
 
 
 @pytest.mark.parametrize("budget", [0, 3])
@@ -112,6 +107,24 @@ def test_held_out_report(adapter):
     report = json.loads((adapter / "held_out.json").read_text())
     assert report["auc_low"] <= report["auc"] <= report["auc_high"]
     assert sum(b["n"] for b in report["reliability"]) == report["n"]
+    assert report["negatives"] == "random"
+    by_kind = report["auc_by_negatives"]
+    assert set(by_kind) == {"random", "popularity"}
+    assert by_kind["random"]["overall"]["auc"] == report["auc"]
+    for found in by_kind.values():
+        real = {name: entry["n_yes"] for name, entry in found.items()}
+        assert real.pop("overall") == sum(real.values())
+        assert set(real) <= set(BUCKETS)
+
+
+def test_every_kind_of_negatives_trains(params, train, items, base_model, cpu_fp32, tmp_path):
+    changed = params.model_copy(
+        update={"train_discriminator": params.train_discriminator.model_copy(update={"negatives": "hard"})}
+    )
+    train_with(changed, train, items, base_model, cpu_fp32, tmp_path)
+    report = json.loads((tmp_path / "held_out.json").read_text())
+    assert set(report["auc_by_negatives"]) == {"hard", "random", "popularity"}
+    assert report["auc_by_negatives"]["hard"]["overall"]["auc"] == report["auc"]
 
 
 def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, synthetic, train):
@@ -125,6 +138,7 @@ def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, syntheti
         zip(train["user_id"], train["item_id"], strict=True)
     )
     assert calibration["n_real"] == len(real)
+    assert calibration["template_sha256"] == load_template(calibration["template"], "discriminator")[1]
 
 
 def test_rows_of_controls_are_scored_as_if_the_generator_had_written_them(scores, synthetic):

@@ -1,3 +1,5 @@
+import dataclasses
+
 import bitsandbytes as bnb
 import numpy as np
 import pytest
@@ -138,12 +140,15 @@ def test_a_checkpoint_of_another_training_or_a_torn_one_is_discarded(base_model,
 def test_accumulation_changes_the_adapter_only_by_rounding(base_model, runtime, settings, tmp_path):
     """One step over all sequences: in one batch, or in several micro-batches normalised by the step's weights."""
     adapters = []
+    # Of one length, so that one batch can hold them all; weights that differ between the micro-batches.
+    alike = [s for s in sequences(80) if len(s) == 15]
+    weighted = [dataclasses.replace(s, weights=s.weights * (1 + i % 4)) for i, s in enumerate(alike)]
     for batch_tokens, accumulation in ((10_000, 1), (40, 64)):
         changed = settings.model_copy(update={"batch_tokens": batch_tokens, "accumulation": accumulation})
         module = fresh(base_model, runtime, changed)
         log = train_lora(
             module,
-            sequences(),
+            weighted,
             params=changed,
             runtime=runtime,
             seed=5,

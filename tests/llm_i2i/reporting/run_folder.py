@@ -185,7 +185,22 @@ def _held_out(rng: np.random.Generator) -> dict[str, Any]:
         "temperature": 1.3,
         "auc_untrained": 0.51,
         "ece": ece,
+        "ece_uncalibrated": ece + 0.05,
         "reliability": bins,
+        "negatives": "random",
+        "auc_by_negatives": {
+            kind: {
+                name: {
+                    "auc": value,
+                    "auc_low": value - 0.04,
+                    "auc_high": value + 0.04,
+                    "n_yes": 60,
+                    "n_no": 600,
+                }
+                for name, value in {"overall": auc, "head": auc + 0.02, "tail": auc - 0.1}.items()
+            }
+            for kind in ("random", "popularity")
+        },
     }
 
 

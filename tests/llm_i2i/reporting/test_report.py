@@ -3,10 +3,11 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from llm_i2i.reporting.collect import ReportInputs, collect
-from llm_i2i.reporting.facts import runtime_table, sample_table
+from llm_i2i.reporting.facts import accepted_table, auc_table, runtime_table, sample_table
 from llm_i2i.reporting.report import Report, build_report, escape_markdown
 from tests.llm_i2i.reporting.conftest import HOSTILE
 from tests.llm_i2i.reporting.run_folder import write_run
@@ -201,3 +202,21 @@ def test_only_real_data(tmp_path: Path) -> None:
 )
 def test_escape_markdown(text: str, escaped: str) -> None:
     assert escape_markdown(text) == escaped
+
+
+def test_the_discriminators_tables(inputs: ReportInputs) -> None:
+    auc = auc_table(inputs)
+    assert auc is not None
+    assert [row[0].text for row in auc.rows] == ["random", "popularity"]
+    assert auc.rows[0][1].text == f"{inputs.held_out['auc']:.3f}"  # type: ignore[index]
+    assert auc.rows[0][3].text == "–", "no real item of that bucket was asked about"
+    accepted = accepted_table(inputs)
+    assert accepted is not None
+    fuse, scored = inputs.params.fuse, inputs.scored
+    of_real = scored.loc[scored["source"] == "real", "p_yes"]
+    rows = {(row[0].text, row[1].text): row[2] for row in accepted.rows}
+    keep_rate = 100 * (of_real >= np.float32(fuse.threshold)).mean()
+    assert rows["real", f"{fuse.threshold:g}"].text == f"{keep_rate:.1f} %"
+    quantile = inputs.params.model_copy(update={"fuse": fuse.model_copy(update={"mode": "quantile"})})
+    assert accepted_table(dataclasses.replace(inputs, params=quantile)) is None
+    assert auc_table(dataclasses.replace(inputs, held_out=None)) is None

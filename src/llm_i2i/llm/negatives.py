@@ -1,0 +1,99 @@
+"""Items that a discriminator learns to answer No to.
+
+`random`, as in the paper: uniform over the catalogue. `popularity`: by training count to a power, so that being
+frequent says nothing about the answer. `hard`: near misses of item-kNN, the items closest to the user's own.
+
+Only the user's *training* items are excluded. Validation and test items are not looked at: a No that is missing
+from a set would tell them apart, and with it the answer would leak. Near misses of the generator are no option:
+the generator's rows are made by a stage that does not run before this training, and an edge from it would retrain
+the discriminator whenever the generator changes.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import numpy.typing as npt
+from scipy import sparse
+
+from llm_i2i.llm.trie import IntArray
+from llm_i2i.params import Negatives, TrainDiscriminatorParams
+
+# (user's training items, how many, random state) to distinct items, sorted.
+Sampler = Callable[[IntArray, int, np.random.Generator], IntArray]
+
+
+def negative_sampler(
+    kind: Negatives, sequences: dict[str, IntArray], n_items: int, params: TrainDiscriminatorParams
+) -> Sampler:
+    """A sampler of distinct items outside a user's own training items.
+
+    Args:
+        kind: `random`, `popularity` or `hard`.
+        sequences: All users' training items; counts and neighbours are of these alone.
+        n_items: Catalogue size.
+        params: `popularity_exponent` and `hard_neighbours`.
+    """
+    if kind == "hard":
+        return _near_misses(sequences, n_items, params.hard_neighbours)
+    if kind == "random":
+        return lambda own, size, rng: random_negatives(own, n_items, size, rng)
+    items = np.concatenate(list(sequences.values()))
+    weights = np.bincount(items, minlength=n_items).astype(np.float64) ** params.popularity_exponent
+    return lambda own, size, rng: weighted_negatives(own, weights, size, rng)
+
+
+def random_negatives(own: IntArray, n_items: int, size: int, rng: np.random.Generator) -> IntArray:
+    """Distinct items, uniform over the catalogue, outside `own`.
+
+    Args:
+        own: The user's training items.
+        n_items: Catalogue size.
+        size: How many; fewer come if the catalogue does not have them.
+        rng: Random state.
+    """
+    open_items = np.setdiff1d(np.arange(n_items), own, assume_unique=False)
+    return np.sort(rng.choice(open_items, size=min(size, len(open_items)), replace=False))
+
+
+def weighted_negatives(
+    own: IntArray, weights: npt.NDArray[np.float64], size: int, rng: np.random.Generator
+) -> IntArray:
+    """Distinct items outside `own`, drawn by weight without replacement.
+
+    Args:
+        own: The user's training items.
+        weights: float64 (n_items,), at least 0; an item of weight 0 is drawn only when no other is left.
+        size: How many; fewer come if the catalogue does not have them.
+        rng: Random state.
+    """
+    # The largest of u^(1/w) are a weighted draw without replacement (Efraimidis and Spirakis 2006); here as
+    # log(u) / w, in which a weight of 0 gives minus infinity and equal ones a plain uniform draw.
+    with np.errstate(divide="ignore"):
+        key = np.log(1.0 - rng.random(len(weights))) / weights
+    # Among items of weight 0 chance decides, not the order of the catalogue.
+    tie = rng.random(len(weights))
+    order = np.lexsort((tie, -key))
+    taken = np.isin(order, own)
+    return np.sort(order[~taken][:size])
+
+
+def _near_misses(sequences: dict[str, IntArray], n_items: int, n_neighbours: int) -> Sampler:
+    """Draw from the `n_neighbours` items with the highest summed cosine to the user's own; random ones fill up."""
+    users = [np.unique(items) for items in sequences.values()]
+    rows = np.repeat(np.arange(len(users)), [len(items) for items in users])
+    columns = np.concatenate(users)
+    # Columns of unit length: the product of two is their cosine.
+    values = 1.0 / np.sqrt(np.bincount(columns, minlength=n_items))[columns]
+    by_item = sparse.csr_array((values, (columns, rows)), shape=(n_items, len(users)))
+
+    def draw(own: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+        # The cosines to all items of `own` at once, without ever building the matrix of items by items.
+        score = np.asarray(by_item @ by_item[own].sum(axis=0))
+        score[own] = 0.0
+        nearest = np.argsort(-score, kind="stable")[:n_neighbours]
+        nearest = nearest[score[nearest] > 0]
+        chosen = rng.choice(nearest, size=min(size, len(nearest)), replace=False)
+        rest = random_negatives(np.concatenate([own, chosen]), n_items, size - len(chosen), rng)
+        return np.sort(np.concatenate([chosen, rest]))
+
+    return draw
