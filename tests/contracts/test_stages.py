@@ -148,6 +148,7 @@ def downstream(edges, first: str) -> set[str]:
                 "train_generator",
                 "train_discriminator",
                 "synthesize",
+                "controls",
                 "score",
                 "fuse",
                 "train_i2i",
