@@ -76,7 +76,7 @@ def synthesize(
     }
     # Users with prompts of similar length share a batch: little padding.
     users = sorted(users, key=lambda u: (-len(prompts[u]), u))
-    module = TargetLogits(load_for_inference(base_model, adapter, device))
+    module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
     next_items = NextItems(module, catalogue, device.device)
     started = time.perf_counter()
     frames = []

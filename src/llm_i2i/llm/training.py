@@ -136,8 +136,9 @@ def train_model(
     torch.manual_seed(seed)
     optimizer = _optimizer(trainable, params)
     schedule = _linear_schedule(optimizer, math.ceil(params.warmup_share * len(steps)), len(steps))
-    fingerprint = _fingerprint(sequences, params, seed, last)
-    checkpoint = _Checkpoint(checkpoints / "state.pt", fingerprint, named, optimizer, schedule)
+    checkpoint = _Checkpoint(
+        checkpoints / "state.pt", _fingerprint(sequences, params, seed, last), named, optimizer, schedule
+    )
     training_log = TrainingLog()
     done = checkpoint.restore(training_log)
     model = accelerator.prepare(module)
