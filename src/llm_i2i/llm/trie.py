@@ -34,7 +34,7 @@ class Catalogue:
     @property
     def single_token(self) -> bool:
         """Whether every item is one token of its own, without `end_id`."""
-        return self.tokens.shape[1] == 1
+        return bool(self.tokens.shape[1] == 1)
 
     def item(self, index: int) -> IntArray:
         """Token ids of one item, `end_id` included where `terminated`."""
