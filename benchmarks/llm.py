@@ -30,7 +30,7 @@ from llm_i2i.llm.loss import weighted_nll
 from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
 from llm_i2i.llm.questions import questions, read_margins
 from llm_i2i.llm.trie import Catalogue, build_trie, tokenize_catalogue
-from llm_i2i.params import BaseModelParams
+from llm_i2i.params import load_params
 
 SYLLABLES = ("ba", "co", "di", "fu", "ga", "hi", "jo", "ka", "lu", "me", "no", "pi", "ra", "so", "ti", "vu")
 
@@ -201,7 +201,8 @@ def main() -> None:
     parser.add_argument("--items", type=int, default=12_000)
     options = parser.parse_args()
     if not (options.base_model / "manifest.json").is_file():
-        params = BaseModelParams(source="embedded", id="", revision="", path="")
+        params = load_params(Path(__file__).parents[1] / "params.yaml").base_model
+        params = params.model_copy(update={"source": "embedded"})
         prepare_base_model(params, seed=0, out=options.base_model, downloads=Path(".downloads"))
     rng = np.random.default_rng(0)
     tokenizer = load_tokenizer(options.base_model)

@@ -107,13 +107,31 @@ class IdentifyParams(Section):
     code_size: Annotated[int, Field(ge=2)]
 
 
+class CompactParams(Section):
+    """Sizes of the compact backbone; `dropout` acts on item embeddings, each layer's output and the last state."""
+
+    hidden_size: PositiveInt
+    intermediate_size: PositiveInt
+    layers: PositiveInt
+    heads: PositiveInt
+    dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+
+    @model_validator(mode="after")
+    def _heads_fit(self) -> "CompactParams":
+        # Rotary position embeddings turn pairs of a head's coordinates.
+        if self.hidden_size % (2 * self.heads):
+            raise ValueError("hidden_size must be a multiple of 2 * heads")
+        return self
+
+
 class BaseModelParams(Section):
     """Where the base LLM comes from."""
 
-    source: Literal["embedded", "hub", "path", "random"]
+    source: Literal["embedded", "hub", "path", "random", "compact"]
     id: str
     revision: str
     path: str
+    compact: CompactParams
 
     @model_validator(mode="after")
     def _source_is_complete(self) -> "BaseModelParams":
@@ -124,8 +142,8 @@ class BaseModelParams(Section):
         return self
 
 
-class LoraTraining(Section):
-    """What both QLoRA trainings share; `batch_tokens` counts padding."""
+class LlmTraining(Section):
+    """What both trainings share; `batch_tokens` counts padding. The compact backbone has no LoRA: it trains whole."""
 
     template: str
     max_history: PositiveInt
@@ -133,6 +151,7 @@ class LoraTraining(Section):
     lora_alpha: PositiveInt
     lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
     learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
     warmup_share: Share
     epochs: PositiveFloat
     batch_tokens: PositiveInt
@@ -142,15 +161,25 @@ class LoraTraining(Section):
     checkpoint_every: PositiveInt
 
 
-class TrainGeneratorParams(LoraTraining):
+class EarlyStoppingParams(Section):
+    """Stop by NDCG@10 on users' last *training* items; `patience` 0 = off, `every` in epochs, `max_users` 0 = all."""
+
+    patience: NonNegativeInt
+    every: PositiveFloat
+    max_users: NonNegativeInt
+    refit: bool
+
+
+class TrainGeneratorParams(LlmTraining):
     """Generator: next item from the last `max_history`, long-tail weighted (paper, section 3.2)."""
 
     tail_weight: PositiveFloat
     head_weight: PositiveFloat
     max_windows: NonNegativeInt
+    early_stopping: EarlyStoppingParams
 
 
-class TrainDiscriminatorParams(LoraTraining):
+class TrainDiscriminatorParams(LlmTraining):
     """Discriminator: Yes or No to "would this user take this item"."""
 
     negatives: Negatives
@@ -360,6 +389,12 @@ class Params(Section):
         missing = [name for name in self.score.controls if name not in self.controls.names]
         if missing:
             raise ValueError(f"score.controls: {missing} must be in controls.names too")
+        return self
+
+    @model_validator(mode="after")
+    def _compact_knows_tokens_only(self) -> "Params":
+        if self.base_model.source == "compact" and self.identify.identifier != "token":
+            raise ValueError("base_model.source compact knows no words: it needs identify.identifier token")
         return self
 
 

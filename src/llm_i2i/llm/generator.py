@@ -5,8 +5,10 @@ loss stands at every item of the window. One causal pass then trains as many tar
 each given the items before it, with the same loss as one prompt a target.
 """
 
+import csv
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,24 +16,28 @@ import numpy as np
 import pandas as pd
 
 from llm_i2i.llm.batches import Sequence
-from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
+from llm_i2i.llm.device import Runtime, peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import recent_that_fit, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import (
-    TargetLogits,
-    add_adapter,
-    context_length,
-    load_quantized,
-    read_manifest,
-)
+from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training
+from llm_i2i.llm.new_tokens import NewTokens
+from llm_i2i.llm.next_items import NextItems, ndcg_at_k
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
-from llm_i2i.llm.qlora import process_facts, save_adapter, train_lora
-from llm_i2i.llm.task import write_task
+from llm_i2i.llm.task import adapter_sha256, write_task
+from llm_i2i.llm.training import (
+    EarlyStopping,
+    TrainingLog,
+    plan_steps,
+    process_facts,
+    save_model,
+    train_model,
+)
 from llm_i2i.llm.trie import Catalogue, IntArray
 from llm_i2i.params import RuntimeParams, TrainGeneratorParams
 
 log = logging.getLogger(__name__)
-TASK_FILE = "task.json"
+# Lists that early stopping reads, and users a batch of them.
+SELECTION_K, SELECTION_BATCH = 10, 256
 
 
 def training_windows(sequences: dict[str, IntArray], max_history: int) -> list[IntArray]:
@@ -66,7 +72,66 @@ def window_sequence(
     # The output at position p predicts token p + 1.
     positions = np.arange(first_target - 1, len(ids) - 1)
     weights = np.repeat(item_weights[window[1:]], catalogue.lengths[window[1:]])
-    return Sequence(ids, np.zeros(len(ids), dtype=np.int64), positions, ids[positions + 1], weights)
+    # Where every item is one token, the softmax is over the catalogue alone: a label is an item.
+    labels = window[1:] if catalogue.single_token else ids[positions + 1]
+    return Sequence(ids, np.zeros(len(ids), dtype=np.int64), positions, labels, weights)
+
+
+@dataclass(frozen=True)
+class _Fit:
+    """All that a training of the generator needs besides its windows."""
+
+    base_model: Path
+    prompt: GeneratorPrompt
+    catalogue: Catalogue
+    new_tokens: NewTokens | None
+    item_weights: np.ndarray[Any, np.dtype[np.float64]]
+    params: TrainGeneratorParams
+    device: Runtime
+    seed: int
+
+    def sequences(self, by_user: dict[str, IntArray]) -> list[Sequence]:
+        """A seeded sample of the users' windows as training sequences."""
+        windows = training_windows(by_user, self.params.max_history)
+        keep = sample_keys([str(i) for i in range(len(windows))], self.params.max_windows, seed=self.seed)
+        room = context_length(self.base_model) - len(self.prompt.prefix)
+        fitting = [recent_that_fit(windows[int(i)], self.catalogue.lengths, room) for i in keep]
+        found = [
+            window_sequence(w, self.prompt, self.catalogue, self.item_weights) for w in fitting if len(w) > 1
+        ]
+        log.info(
+            "train_generator: %d of %d windows, %d tokens", len(keep), len(windows), sum(map(len, found))
+        )
+        return found
+
+    def module(self) -> TargetLogits:
+        """The model before training."""
+        return TargetLogits(
+            load_for_training(
+                self.base_model, self.params, self.device, seed=self.seed, new_tokens=self.new_tokens
+            )
+        )
+
+    def train(
+        self, module: TargetLogits, sequences: list[Sequence], checkpoints: Path, **options: Any
+    ) -> TrainingLog:
+        """Train `module`; the softmax is over the catalogue where every item is one token."""
+        single = self.catalogue.single_token
+        return train_model(
+            module,
+            sequences,
+            params=self.params,
+            runtime=self.device,
+            seed=self.seed,
+            pad_id=self.catalogue.end_id,
+            checkpoints=checkpoints,
+            columns=self.catalogue.tokens[:, 0].tolist() if single else None,
+            **options,
+        )
+
+    def n_steps(self, sequences: list[Sequence]) -> int:
+        """Optimizer steps of the whole plan."""
+        return len(plan_steps([len(s) for s in sequences], self.params, seed=self.seed))
 
 
 def train_generator(
@@ -81,7 +146,11 @@ def train_generator(
     out: Path,
     checkpoints: Path,
 ) -> dict[str, Any]:
-    """QLoRA-tune the generator and write its adapter, `task.json` and `training.csv` into `out`.
+    """Tune the generator and write its adapter (or whole model), `task.json` and `training.csv` into `out`.
+
+    Early stopping holds the last *training* item of a sample of users out and keeps the weights of the best
+    NDCG@10 on them (`early_stopping.csv`): the valid split stays unseen, as synthetic data may not depend on it.
+    With `refit` the generator is then trained anew on every training row, for as many epochs as were best.
 
     Args:
         train: Training interactions (schema.INTERACTIONS).
@@ -105,43 +174,79 @@ def train_generator(
     template, template_sha256 = load_template(params.template, "generator")
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
     prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue, new_tokens = vocabulary.catalogue, vocabulary.new_tokens
-    windows = training_windows(user_sequences(train, items), params.max_history)
-    keep = sample_keys([str(i) for i in range(len(windows))], params.max_windows, seed=seed)
+    catalogue = vocabulary.catalogue
     weights = np.where(items["is_long_tail"].to_numpy(), params.tail_weight, params.head_weight)
-    room = context_length(base_model) - len(prompt.prefix)
-    fitting = [recent_that_fit(windows[int(i)], catalogue.lengths, room) for i in keep]
-    sequences = [window_sequence(w, prompt, catalogue, weights) for w in fitting if len(w) > 1]
-    log.info(
-        "train_generator: %d of %d windows, %d tokens", len(keep), len(windows), sum(map(len, sequences))
-    )
-    name = str(read_manifest(base_model)["id"])
-    module = TargetLogits(
-        add_adapter(
-            load_quantized(base_model, device, training=True, new_tokens=new_tokens),
-            params,
-            seed=seed,
-            name=name,
-            new_tokens=new_tokens,
-        )
-    )
+    fit = _Fit(base_model, prompt, catalogue, vocabulary.new_tokens, weights, params, device, seed)
+    by_user = user_sequences(train, items)
     started = time.perf_counter()
-    training_log = train_lora(
-        module,
-        sequences,
-        params=params,
-        runtime=device,
-        seed=seed,
-        pad_id=catalogue.end_id,
-        checkpoints=checkpoints,
-    )
+    if params.early_stopping.patience:
+        module, sequences, training_log = _train_stopping_early(fit, by_user, out, checkpoints)
+    else:
+        module, sequences = fit.module(), fit.sequences(by_user)
+        training_log = fit.train(module, sequences, checkpoints)
     seconds = time.perf_counter() - started
-    sha256 = save_adapter(module.model, out)
+    save_model(module.model, out)
     training_log.write(out / "training.csv")
     write_task(
         out,
         {"template": params.template, "template_sha256": template_sha256, "max_history": params.max_history},
     )
-    targets = int(sum(max(len(w) - 1, 0) for w in fitting))
-    facts = {"adapter_sha256": sha256, "windows": len(keep), "target_items": targets}
+    facts = {
+        "adapter_sha256": adapter_sha256(out),
+        "windows": len(sequences),
+        "target_tokens": int(sum(len(s.labels) for s in sequences)),
+    }
     return {**facts, **device.facts, **peak_memory_mb(device), **process_facts(seconds, training_log)}
+
+
+def _train_stopping_early(
+    fit: _Fit, by_user: dict[str, IntArray], out: Path, checkpoints: Path
+) -> tuple[TargetLogits, list[Sequence], TrainingLog]:
+    """Search the best number of epochs, then (with `refit`) train on everything for as long."""
+    settings = fit.params.early_stopping
+    # A user keeps at least one target of its own.
+    long_enough = [user for user, items in by_user.items() if len(items) >= 3]
+    held_out = set(sample_keys(long_enough, settings.max_users, seed=fit.seed))
+    shortened = {u: items[:-1] if u in held_out else items for u, items in by_user.items()}
+    module, sequences = fit.module(), fit.sequences(shortened)
+    n_steps = fit.n_steps(sequences)
+    early_stopping = EarlyStopping(
+        metric=lambda: _ndcg(fit, module, {u: by_user[u] for u in sorted(held_out)}),
+        every=max(1, round(settings.every * n_steps / fit.params.epochs)),
+        patience=settings.patience,
+    )
+    training_log = fit.train(module, sequences, checkpoints / "search", early_stopping=early_stopping)
+    _write_evaluations(training_log, n_steps / fit.params.epochs, out / "early_stopping.csv")
+    if not settings.refit:
+        return module, sequences, training_log
+    module, sequences = fit.module(), fit.sequences(by_user)
+    stop_after = max(1, round(training_log.best_step / n_steps * fit.n_steps(sequences)))
+    return (
+        module,
+        sequences,
+        fit.train(module, sequences, checkpoints / "refit", stop_after=stop_after),
+    )
+
+
+def _ndcg(fit: _Fit, module: TargetLogits, by_user: dict[str, IntArray]) -> float:
+    """NDCG@10 of each user's last item after the others, the whole catalogue ranked, the others removed."""
+    next_items = NextItems(module, fit.catalogue, fit.device.device)
+    histories = sorted(by_user.values(), key=len)
+    found = []
+    for start in range(0, len(histories), SELECTION_BATCH):
+        batch = histories[start : start + SELECTION_BATCH]
+        prompts = [
+            np.concatenate([fit.prompt.prefix, fit.catalogue.concat(h[:-1][-fit.params.max_history :])])
+            for h in batch
+        ]
+        excluded = [np.unique(h[:-1]) for h in batch]
+        found.append(next_items.top(prompts, excluded, n=SELECTION_K, num_beams=SELECTION_K).items)
+    return ndcg_at_k(np.concatenate(found), np.array([h[-1] for h in histories]))
+
+
+def _write_evaluations(training_log: TrainingLog, steps_per_epoch: float, path: Path) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("step", "epoch", "ndcg@10"))
+        for step, value in training_log.evaluations:
+            writer.writerow((step, round(step / steps_per_epoch, 3), round(value, 6)))

@@ -1,4 +1,4 @@
-"""Loading a causal LM in 4-bit, with or without a LoRA adapter, and reading logits at chosen positions only."""
+"""Loading a causal LM (in 4-bit with a LoRA adapter, or compact and whole), and its logits at chosen positions."""
 
 import json
 import logging
@@ -11,13 +11,21 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional
-from transformers import AddedToken, AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import (
+    AddedToken,
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    LlamaForCausalLM,
+)
 from transformers import logging as transformers_logging
 
 from llm_i2i.errors import ArtifactError, BaseModelError
+from llm_i2i.llm.compact import add_dropout
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.new_tokens import NewTokens, extend_embeddings, trainable_rows
-from llm_i2i.params import LoraTraining
+from llm_i2i.params import LlmTraining
 
 log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
@@ -76,6 +84,53 @@ def context_length(base_model: Path) -> int:
     return int(config.max_position_embeddings)
 
 
+def is_compact(base_model: Path) -> bool:
+    """Whether the base model is the compact backbone, which is trained whole."""
+    return bool(read_manifest(base_model)["source"] == "compact")
+
+
+def load_for_training(
+    base_model: Path, params: LlmTraining, runtime: Runtime, *, seed: int, new_tokens: NewTokens | None = None
+) -> Any:
+    """The model as it is trained: a 4-bit base with a fresh LoRA adapter, or the whole compact backbone.
+
+    Args:
+        base_model: Output folder of stage base_model.
+        params: LoRA sizes.
+        runtime: Device and compute dtype.
+        seed: Initialises the adapter.
+        new_tokens: The items' own, if they have any.
+    """
+    if is_compact(base_model):
+        model = _load_compact(base_model, new_tokens)
+        add_dropout(model, float(read_manifest(base_model)["dropout"]))
+        return model.to(runtime.device)
+    name = str(read_manifest(base_model)["id"])
+    model = load_quantized(base_model, runtime, training=True, new_tokens=new_tokens)
+    return add_adapter(model, params, seed=seed, name=name, new_tokens=new_tokens)
+
+
+def _load_compact(folder: Path, new_tokens: NewTokens | None) -> Any:
+    """The compact backbone, in fp32 as its weights themselves are trained.
+
+    Args:
+        folder: Of the base model or of a trained one.
+        new_tokens: Tokens to make room for. Their rows begin as those of any fresh model: made of the few words
+            that the vocabulary has, as `extend_embeddings` would, they would all be alike.
+    """
+    transformers_logging.disable_progress_bar()
+    try:
+        model = LlamaForCausalLM.from_pretrained(str(folder), dtype=torch.float32)
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ArtifactError(str(folder), f"no compact model ({error})", fix="run `dvc repro`") from error
+    if new_tokens is not None and int(new_tokens.ids.max()) >= model.config.vocab_size:
+        torch.manual_seed(new_tokens.seed)
+        model.resize_token_embeddings(int(new_tokens.ids.max()) + 1, mean_resizing=False)
+    # Neither an id nor a path of this machine.
+    model.config._name_or_path = model.name_or_path = "compact-llama"  # noqa: SLF001
+    return model
+
+
 def load_quantized(
     base_model: Path, runtime: Runtime, *, training: bool = False, new_tokens: NewTokens | None = None
 ) -> Any:
@@ -117,7 +172,7 @@ def load_quantized(
 
 
 def add_adapter(
-    model: Any, params: LoraTraining, *, seed: int, name: str, new_tokens: NewTokens | None = None
+    model: Any, params: LlmTraining, *, seed: int, name: str, new_tokens: NewTokens | None = None
 ) -> PeftModel:
     """Put a fresh LoRA adapter on all linear layers; the base stays frozen in 4-bit.
 
@@ -162,6 +217,8 @@ def load_for_inference(
     unpacks its weights, the NF4 values are unpacked once and the adapter is added in the compute dtype: the same
     quantized base, twice the speed. (Merging back *into* 4-bit would change the outputs; nothing here does.)
 
+    The compact backbone's "adapter" is the whole model, in fp32.
+
     Args:
         base_model: Output folder of stage base_model.
         adapter: Adapter folder, or None for the base alone.
@@ -171,6 +228,9 @@ def load_for_inference(
     Raises:
         ArtifactError: The adapter is missing or does not fit the base model.
     """
+    if is_compact(base_model):
+        whole = _load_compact(base_model if adapter is None else adapter, new_tokens)
+        return whole.to(runtime.device).eval()
     model = load_quantized(base_model, runtime, new_tokens=new_tokens)
     if runtime.device.type == "cpu":
         model = model.dequantize(dtype=runtime.dtype)

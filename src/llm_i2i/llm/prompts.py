@@ -154,7 +154,7 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
 
 def _render(tokenizer: Any, system: str, user: str) -> str:
     if not tokenizer.chat_template:
-        return f"{system}\n\n{user}\n"
+        return (f"{system}\n\n" if system else "") + (f"{user}\n" if user else "")
     # The user text is put in after rendering: some chat templates strip or reformat what they are given.
     messages = [{"role": "system", "content": system}, {"role": "user", "content": _USER}]
     try:

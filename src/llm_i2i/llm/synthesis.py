@@ -11,14 +11,13 @@ import pandas as pd
 from tqdm import tqdm
 
 from llm_i2i.errors import GenerationError
-from llm_i2i.llm.beam import TrieOnDevice, beam_search
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import TargetLogits, load_for_inference
+from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.llm.task import adapter_sha256, read_task
-from llm_i2i.llm.trie import build_trie
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 
@@ -60,7 +59,6 @@ def synthesize(
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
     prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
     catalogue = vocabulary.catalogue
-    trie = build_trie(catalogue)
     histories = user_sequences(train, items)
     closed = np.empty(0, dtype=np.int64)
     if params.long_tail_only:
@@ -79,7 +77,7 @@ def synthesize(
     # Users with prompts of similar length share a batch: little padding.
     users = sorted(users, key=lambda u: (-len(prompts[u]), u))
     module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
-    on_device = TrieOnDevice.of(trie, device.device)
+    next_items = NextItems(module, catalogue, device.device)
     started = time.perf_counter()
     frames = []
     item_ids = items["item_id"].to_numpy(dtype=object)
@@ -88,15 +86,11 @@ def synthesize(
         range(0, len(users), params.batch_users), unit="batch", disable=None, desc="synthesize"
     ):
         batch = users[start : start + params.batch_users]
-        generated = beam_search(
-            module,
+        generated = next_items.top(
             [prompts[u] for u in batch],
-            trie,
-            on_device,
             [excluded[u] for u in batch],
             n=params.items_per_user,
             num_beams=params.num_beams,
-            pad_id=catalogue.end_id,
         )
         row, column = np.nonzero(generated.items >= 0)
         hashes = np.array([hashlib.sha256(prompts[u].tobytes()).hexdigest() for u in batch], dtype=object)

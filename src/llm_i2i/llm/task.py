@@ -37,5 +37,9 @@ def read_task(adapter: Path) -> dict[str, Any]:
 
 
 def adapter_sha256(adapter: Path) -> str:
-    """SHA-256 of an adapter's weights file."""
-    return hashlib.sha256((adapter / "adapter_model.safetensors").read_bytes()).hexdigest()
+    """SHA-256 of what was trained: an adapter's weights file, or a compact model's."""
+    found = [adapter / name for name in ("adapter_model.safetensors", "model.safetensors")]
+    weights = next((path for path in found if path.is_file()), None)
+    if weights is None:
+        raise ArtifactError(str(adapter), "holds no weights", fix="run `dvc repro`")
+    return hashlib.sha256(weights.read_bytes()).hexdigest()

@@ -31,6 +31,11 @@ class Catalogue:
     end_id: int
     terminated: bool = True
 
+    @property
+    def single_token(self) -> bool:
+        """Whether every item is one token of its own, without `end_id`."""
+        return bool(self.tokens.shape[1] == 1)
+
     def item(self, index: int) -> IntArray:
         """Token ids of one item, `end_id` included where `terminated`."""
         return self.tokens[index, : self.lengths[index]]

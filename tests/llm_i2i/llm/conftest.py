@@ -12,7 +12,7 @@ import yaml
 from llm_i2i.llm.base_model import prepare_base_model
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
-from llm_i2i.params import BaseModelParams, Params, RuntimeParams
+from llm_i2i.params import Params, RuntimeParams
 
 ROOT = Path(__file__).parents[3]
 
@@ -34,11 +34,10 @@ def runtime() -> Runtime:
 
 
 @pytest.fixture(scope="session")
-def base_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def base_model(tmp_path_factory: pytest.TempPathFactory, params: Params) -> Path:
     folder = tmp_path_factory.mktemp("base_model")
-    prepare_base_model(
-        BaseModelParams(source="random", id="", revision="", path=""), seed=7, out=folder, downloads=folder
-    )
+    source = params.base_model.model_copy(update={"source": "random"})
+    prepare_base_model(source, seed=7, out=folder, downloads=folder)
     return folder
 
 

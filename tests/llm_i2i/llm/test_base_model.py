@@ -12,7 +12,7 @@ import pytest
 from llm_i2i.errors import BaseModelError
 from llm_i2i.llm.base_model import prepare_base_model
 from llm_i2i.llm.lm import load_quantized
-from llm_i2i.params import BaseModelParams
+from tests.conftest import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PREPARE = """
@@ -22,11 +22,12 @@ from llm_i2i.errors import LlmI2iError
 from llm_i2i.llm.base_model import prepare_base_model
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.lm import load_quantized
-from llm_i2i.params import BaseModelParams
+from llm_i2i.params import load_params
 import torch
 out = Path(sys.argv[3])
 try:
-    params = BaseModelParams(source="hub", id=sys.argv[1], revision=sys.argv[2], path="")
+    hub = {"source": "hub", "id": sys.argv[1], "revision": sys.argv[2]}
+    params = load_params(Path(sys.argv[4])).base_model.model_copy(update=hub)
     manifest = prepare_base_model(params, seed=0, out=out, downloads=out)
     load_quantized(out, Runtime(torch.device("cpu"), torch.float32))
     print(manifest["revision"], manifest["n_parameters"], manifest["sha256"])
@@ -99,7 +100,15 @@ def prepare_from(endpoint, repository, revision, folder):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "no_proxy": "127.0.0.1",
     }
-    command = [sys.executable, "-c", PREPARE, repository, revision, str(folder / "out")]
+    command = [
+        sys.executable,
+        "-c",
+        PREPARE,
+        repository,
+        revision,
+        str(folder / "out"),
+        str(ROOT / "params.yaml"),
+    ]
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
 
 
@@ -133,22 +142,22 @@ def test_no_network(tmp_path):
     assert "cannot be reached" in result.stderr.splitlines()[-1]
 
 
-def test_path_pins_the_weights_by_hash(base_model, runtime, tmp_path):
-    params = BaseModelParams(source="path", id="", revision="", path=str(base_model))
-    manifest = prepare_base_model(params, seed=0, out=tmp_path, downloads=tmp_path)
+def test_path_pins_the_weights_by_hash(base_model, runtime, tmp_path, params):
+    source = params.base_model.model_copy(update={"source": "path", "path": str(base_model)})
+    manifest = prepare_base_model(source, seed=0, out=tmp_path, downloads=tmp_path)
     assert manifest["sha256"] == json.loads((base_model / "manifest.json").read_text())["sha256"]
     assert load_quantized(tmp_path, runtime).config.model_type == "llama"
 
 
-def test_a_folder_without_weights_is_an_error(tmp_path):
-    params = BaseModelParams(source="path", id="", revision="", path=str(tmp_path / "nothing"))
+def test_a_folder_without_weights_is_an_error(tmp_path, params):
+    source = params.base_model.model_copy(update={"source": "path", "path": str(tmp_path / "nothing")})
     with pytest.raises(BaseModelError, match="Hugging Face model folder"):
-        prepare_base_model(params, seed=0, out=tmp_path, downloads=tmp_path)
+        prepare_base_model(source, seed=0, out=tmp_path, downloads=tmp_path)
 
 
-def test_random_model_depends_on_its_seed_only(base_model, tmp_path):
-    params = BaseModelParams(source="random", id="", revision="", path="")
-    again = prepare_base_model(params, seed=7, out=tmp_path / "a", downloads=tmp_path)
-    other = prepare_base_model(params, seed=8, out=tmp_path / "b", downloads=tmp_path)
+def test_random_model_depends_on_its_seed_only(base_model, tmp_path, params):
+    source = params.base_model.model_copy(update={"source": "random"})
+    again = prepare_base_model(source, seed=7, out=tmp_path / "a", downloads=tmp_path)
+    other = prepare_base_model(source, seed=8, out=tmp_path / "b", downloads=tmp_path)
     assert again["sha256"] == json.loads((base_model / "manifest.json").read_text())["sha256"]
     assert other["sha256"] != again["sha256"]

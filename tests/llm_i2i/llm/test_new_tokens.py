@@ -15,9 +15,9 @@ from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary, read_identifiers
 from llm_i2i.llm.lm import TargetLogits, add_adapter, load_for_inference, load_quantized, load_tokenizer
-from llm_i2i.llm.qlora import save_adapter, train_lora
 from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
+from llm_i2i.llm.training import save_model, train_model
 from llm_i2i.llm.trie import build_trie
 from llm_i2i.params import IdentifyParams, ScoreParams, SynthesizeParams
 from llm_i2i.schema import IDENTIFIERS, write_table
@@ -139,7 +139,7 @@ def test_training_moves_the_new_rows_only_and_the_adapter_brings_them_back(
     run = np.tile(ids[[4, 9, 2]], 4)
     sequence = Sequence(run, np.zeros_like(run), np.arange(11), run[1:], np.ones(11))
     settings = params.train_generator.model_copy(update={"learning_rate": 1e-2, "batch_tokens": 24})
-    log = train_lora(
+    log = train_model(
         module,
         [sequence] * 40,
         params=settings,
@@ -154,7 +154,7 @@ def test_training_moves_the_new_rows_only_and_the_adapter_brings_them_back(
     for old, now in zip(before, after, strict=True):
         torch.testing.assert_close(old[: ids[0]], now[: ids[0]], rtol=0, atol=0)
         assert (old[ids[[4, 9, 2]]] != now[ids[[4, 9, 2]]]).any(dim=1).all()
-    save_adapter(module.model, tmp_path / "adapter")
+    save_model(module.model, tmp_path / "adapter")
     inputs = {"input_ids": torch.from_numpy(run)[None]}
     at = (torch.zeros(12, dtype=torch.long), torch.arange(12))
     columns = torch.from_numpy(ids[[4, 9, 2]])
@@ -207,7 +207,7 @@ def test_the_whole_llm_part_runs_on_every_identifier(
     )
     rows, stats, _ = synthesize(adapter=tmp_path / "generator", params=settings, **common)
     assert stats["rows"] == 24 * 3
-    asked = ScoreParams(real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
+    asked = ScoreParams(real_rows_per_user=2, max_real_users=0, batch_tokens=1024, controls=())
     scored, _, _ = score(synthetic=rows, adapter=tmp_path / "discriminator", params=asked, **common)
     assert (scored["source"] == "synthetic").sum() == len(rows)
     assert scored["p_yes"].between(0, 1).all()

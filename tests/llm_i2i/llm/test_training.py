@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 from peft import PeftModel
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.llm import qlora
+from llm_i2i.llm import training
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.lm import TargetLogits, add_adapter, load_for_inference, load_quantized
-from llm_i2i.llm.qlora import plan_steps, save_adapter, train_lora
 from llm_i2i.llm.task import adapter_sha256
+from llm_i2i.llm.training import plan_steps, save_model, train_model
 
 
 def sequences(n: int = 24) -> list[Sequence]:
@@ -42,7 +42,7 @@ def fresh(base_model, runtime, settings) -> TargetLogits:
 
 def fit(base_model, runtime, settings, folder):
     module = fresh(base_model, runtime, settings)
-    log = train_lora(
+    log = train_model(
         module,
         sequences(),
         params=settings,
@@ -51,7 +51,8 @@ def fit(base_model, runtime, settings, folder):
         pad_id=0,
         checkpoints=folder / "checkpoints",
     )
-    return save_adapter(module.model, folder / "adapter"), log
+    save_model(module.model, folder / "adapter")
+    return adapter_sha256(folder / "adapter"), log
 
 
 def test_base_is_nf4_with_double_quantization_and_only_the_adapter_trains(base_model, runtime, settings):
@@ -89,9 +90,8 @@ def test_gradients_are_right_after_a_forward_in_eval_mode(base_model, runtime, s
 
 
 def test_loss_falls_and_plain_peft_loads_the_adapter(base_model, runtime, settings, tmp_path):
-    sha256, log = fit(base_model, runtime, settings, tmp_path)
+    _, log = fit(base_model, runtime, settings, tmp_path)
     assert log.rows[-1][1] < log.rows[0][1] - 0.3
-    assert sha256 == adapter_sha256(tmp_path / "adapter")
     model = PeftModel.from_pretrained(load_quantized(base_model, runtime), str(tmp_path / "adapter"))
     assert model.peft_config["default"].base_model_name_or_path == "random-llama"
     ours = TargetLogits(load_for_inference(base_model, tmp_path / "adapter", runtime))
@@ -105,7 +105,7 @@ def test_loss_falls_and_plain_peft_loads_the_adapter(base_model, runtime, settin
 def test_a_killed_training_ends_at_the_same_adapter(base_model, runtime, settings, tmp_path, monkeypatch):
     expected, log = fit(base_model, runtime, settings, tmp_path / "whole")
     seen = 0
-    real = qlora.weighted_nll
+    real = training.weighted_nll
 
     def dies(*arguments):
         nonlocal seen
@@ -114,7 +114,7 @@ def test_a_killed_training_ends_at_the_same_adapter(base_model, runtime, setting
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(qlora, "weighted_nll", dies)
+    monkeypatch.setattr(training, "weighted_nll", dies)
     with pytest.raises(KeyboardInterrupt):
         fit(base_model, runtime, settings, tmp_path / "killed")
     monkeypatch.undo()
@@ -146,7 +146,7 @@ def test_accumulation_changes_the_adapter_only_by_rounding(base_model, runtime, 
     for batch_tokens, accumulation in ((10_000, 1), (40, 64)):
         changed = settings.model_copy(update={"batch_tokens": batch_tokens, "accumulation": accumulation})
         module = fresh(base_model, runtime, changed)
-        log = train_lora(
+        log = train_model(
             module,
             weighted,
             params=changed,
