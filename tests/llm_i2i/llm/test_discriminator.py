@@ -50,8 +50,8 @@ def synthetic(train, items) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
-    def score_with(params=SCORE, synthetic=synthetic, **more):
+def scores(adapter, train, synthetic, items, base_model, cpu_fp32, tmp_path_factory):
+    def score_with(params=SCORE, synthetic=synthetic, checkpoints=None, **more):
         return score(
             train=train,
             synthetic=synthetic,
@@ -62,6 +62,7 @@ def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
             params=params,
             runtime=cpu_fp32,
             seed=1,
+            checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "score",
             **more,
         )
 

@@ -71,12 +71,21 @@ def adapter(tmp_path_factory, train, items, base_model, params, cpu_fp32):
     return out
 
 
-PARAMS = SynthesizeParams(items_per_user=3, num_beams=4, max_users=0, batch_users=5, long_tail_only=False)
+PARAMS = SynthesizeParams(
+    decoding="beam",
+    temperature=1.0,
+    top_p=1.0,
+    items_per_user=3,
+    num_beams=4,
+    max_users=0,
+    batch_users=5,
+    long_tail_only=False,
+)
 
 
 @pytest.fixture(scope="module")
-def run(adapter, train, items, base_model, cpu_fp32):
-    def synthesize_with(train=train, items=items, **changes):
+def run(adapter, train, items, base_model, cpu_fp32, tmp_path_factory):
+    def synthesize_with(train=train, items=items, checkpoints=None, **changes):
         return synthesize(
             train=train,
             items=items,
@@ -86,6 +95,7 @@ def run(adapter, train, items, base_model, cpu_fp32):
             runtime=cpu_fp32,
             seed=1,
             params=PARAMS.model_copy(update=changes),
+            checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "synthesize",
         )
 
     return synthesize_with
