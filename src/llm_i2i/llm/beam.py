@@ -85,8 +85,14 @@ class _Nodes:
     def best(self, score: torch.Tensor, size: int) -> "_Nodes":
         """The `size` nodes of highest `score`, which takes the place of their own."""
         score, order = score.topk(min(size, score.shape[1]), dim=1)
-        rest = (values.gather(1, order) for values in (self.parent, self.node, self.token))
-        return _Nodes(*rest, score, self.logprob.gather(1, order), self.log_q.gather(1, order))
+        return _Nodes(
+            self.parent.gather(1, order),
+            self.node.gather(1, order),
+            self.token.gather(1, order),
+            score,
+            self.logprob.gather(1, order),
+            self.log_q.gather(1, order),
+        )
 
     def joined(self, other: "_Nodes") -> "_Nodes":
         """These nodes and `other`'s."""
