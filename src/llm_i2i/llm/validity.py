@@ -33,7 +33,7 @@ def validity(
     repeated = table.duplicated([USER_ID, ITEM_ID]).to_numpy()
     valid = int((known & ~taken & ~repeated).sum())
     merged = table.merge(items[[ITEM_ID, "bucket", "is_long_tail"]], on=ITEM_ID, how="inner", validate="m:1")
-    exposure = merged[ITEM_ID].value_counts().to_numpy(dtype=np.int64)
+    exposure = np.asarray(merged[ITEM_ID].value_counts(), dtype=np.int64)
     full = int((table.groupby(USER_ID).size() >= items_per_user).sum())
     return {
         "users": n_users,
