@@ -29,7 +29,6 @@ def synthesize() -> Outcome:
     with staged(paths.SYNTHETIC_FOLDER) as out:
         write_table(rows, out / paths.SYNTHETIC.name, SYNTHETIC)
         write_json(stats, out / "stats.json")
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
     remove(checkpoints)
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.BASE_MODEL, paths.GENERATOR)
+    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
     return Outcome(inputs=inputs, outputs=(paths.SYNTHETIC_FOLDER,), rows=len(rows), runtime=facts)
