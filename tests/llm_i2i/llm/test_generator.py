@@ -178,12 +178,15 @@ _RUN = """
 import sys
 from pathlib import Path
 import pandas as pd
+from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 folder = Path(sys.argv[1])
+items = pd.read_parquet(folder / "items.parquet")
 synthesize(
     train=pd.read_parquet(folder / "train.parquet"),
-    items=pd.read_parquet(folder / "items.parquet"),
+    items=items,
+    identifiers=Identifiers(tuple(items["text"])),
     base_model=Path(sys.argv[2]),
     adapter=Path(sys.argv[3]),
     params=SynthesizeParams.model_validate_json(sys.argv[4]),
