@@ -1,6 +1,6 @@
 """Speed of the LLM engine against the plain way of doing the same, in one run on one machine.
 
-    python benchmarks/llm.py [--base-model artifacts/base_model] [--users 8] [--items 12000]
+    python benchmarks/llm.py [--base-model artifacts/base_model] [--users 8] [--items 12000] [--only synthesis]
 
 Each row compares like with like and first checks that both give the same answer:
 
@@ -199,6 +199,8 @@ def main() -> None:
     parser.add_argument("--base-model", type=Path, default=Path("artifacts/base_model"))
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--items", type=int, default=12_000)
+    measures = {"scoring": scoring, "synthesis": synthesis, "training": training}
+    parser.add_argument("--only", choices=list(measures), nargs="+", default=list(measures))
     options = parser.parse_args()
     if not (options.base_model / "manifest.json").is_file():
         params = load_params(Path(__file__).parents[1] / "params.yaml").base_model
@@ -220,8 +222,8 @@ def main() -> None:
     name = json.loads((options.base_model / "manifest.json").read_text(encoding="utf-8"))["id"]
     print(f"{name}, fp32, {torch.get_num_threads()} threads, {options.users} users\n")
     print("| what | plain | ours | ratio | difference |\n| --- | ---: | ---: | ---: | --- |")
-    for measure in (scoring, synthesis, training):
-        row = measure(module, tokenizer, catalogue, rng, options.users)
+    for name in options.only:
+        row = measures[name](module, tokenizer, catalogue, rng, options.users)
         print(
             f"| {row['what']} | {row['plain']:.2f} | {row['ours']:.2f} | {row['ours'] / row['plain']:.1f} "
             f"| {row['difference']} |",

@@ -5,15 +5,16 @@ from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
+from steps.files import remove, staged, write_json
 from steps.stage import Outcome, stage_step
 
 
 @stage_step
 def score() -> Outcome:
-    """Compute the calibrated probability of Yes of each row."""
+    """Compute the calibrated probability of Yes of each row; a killed run goes on after its last shard."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
+    checkpoints = paths.CHECKPOINTS / "score"
     rows, calibration, facts = core.score(
         train=read_table(paths.TRAIN, INTERACTIONS),
         synthetic=read_table(paths.SYNTHETIC, SYNTHETIC),
@@ -24,6 +25,7 @@ def score() -> Outcome:
         params=params.score,
         runtime=params.runtime,
         seed=params.seed,
+        checkpoints=checkpoints,
         controls={
             name: read_table(paths.CONTROLS / f"{name}.parquet", SYNTHETIC) for name in params.score.controls
         },
@@ -31,6 +33,7 @@ def score() -> Outcome:
     with staged(paths.SCORED_FOLDER) as out:
         write_table(rows, out / paths.SCORED.name, SCORED)
         write_json(calibration, out / "calibration.json")
+    remove(checkpoints)
     inputs = (
         paths.TRAIN,
         paths.ITEMS_FOLDER,

@@ -5,15 +5,16 @@ from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
+from steps.files import remove, staged, write_json
 from steps.stage import Outcome, stage_step
 
 
 @stage_step
 def synthesize() -> Outcome:
-    """Generate catalogue items outside each user's history."""
+    """Generate catalogue items outside each user's history; a killed run goes on after its last batch."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
+    checkpoints = paths.CHECKPOINTS / "synthesize"
     rows, stats, facts = core.synthesize(
         train=read_table(paths.TRAIN, INTERACTIONS),
         items=items,
@@ -23,9 +24,11 @@ def synthesize() -> Outcome:
         params=params.synthesize,
         runtime=params.runtime,
         seed=params.seed,
+        checkpoints=checkpoints,
     )
     with staged(paths.SYNTHETIC_FOLDER) as out:
         write_table(rows, out / paths.SYNTHETIC.name, SYNTHETIC)
         write_json(stats, out / "stats.json")
+    remove(checkpoints)
     inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
     return Outcome(inputs=inputs, outputs=(paths.SYNTHETIC_FOLDER,), rows=len(rows), runtime=facts)

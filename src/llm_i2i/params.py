@@ -192,8 +192,11 @@ class TrainDiscriminatorParams(LlmTraining):
 
 
 class SynthesizeParams(Section):
-    """Beam search over the catalogue's trie."""
+    """Generation over the catalogue's trie; `temperature` and `top_p` (over whole items) count for `sample` only."""
 
+    decoding: Literal["beam", "sample"]
+    temperature: PositiveFloat
+    top_p: Annotated[float, Field(gt=0.0, le=1.0)]
     items_per_user: PositiveInt
     num_beams: PositiveInt
     max_users: NonNegativeInt

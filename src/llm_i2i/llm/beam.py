@@ -1,8 +1,9 @@
-"""Beam search over the catalogue's trie.
+"""Beam search and sampling over the catalogue's trie.
 
 Only catalogue items outside a row's excluded set can come out, each at most once. All beams of a row share one
 encoded prompt: instead of copying the key/value cache for every beam and reordering it at every step, each step
 appends the beams' new tokens to the cache and an attention mask lets a beam see the prompt and its own ancestors.
+What all prompts begin with is encoded once for all rows.
 """
 
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from transformers import DynamicCache
 
 from llm_i2i.errors import GenerationError
 from llm_i2i.llm.lm import TargetLogits
+from llm_i2i.llm.sampling import Sampling, perturb
 from llm_i2i.llm.trie import IntArray, Trie, blocked_leaves
 
 _NEVER = float("-inf")
@@ -39,25 +41,66 @@ class TrieOnDevice:
 
 @dataclass(frozen=True)
 class Generated:
-    """Items of each row, best first.
+    """Items of each row, best (beam search) or first drawn (sampling) first.
 
     Attributes:
         items: int64 (n_rows, n), -1 where fewer than n items were found.
         logprobs: float32 (n_rows, n): natural log of P(item | prompt), -inf with -1.
+        log_q: float64 (n_rows, n): log-probability in the distribution that was drawn from (see `sampling`), -inf
+            with -1; in beam search `logprobs` again.
     """
 
     items: npt.NDArray[np.int64]
     logprobs: npt.NDArray[np.float32]
+    log_q: npt.NDArray[np.float64]
 
 
 @dataclass
-class _Beams:
-    """Live beams of all rows; shapes (n_rows, n_beams), `ancestors` (n_rows, n_beams, n_steps)."""
+class _Nodes:
+    """Trie nodes of all rows, best first; all shapes (n_rows, n_nodes).
 
-    nodes: torch.Tensor
-    tokens: torch.Tensor
-    scores: torch.Tensor
-    ancestors: torch.Tensor
+    Attributes:
+        parent: int64: the beam a node came from.
+        node: int64.
+        token: int64: the token that leads to it.
+        score: float64: what is maximised, -inf = not there. The log-probability, perturbed in sampling.
+        logprob: float64.
+        log_q: float64.
+    """
+
+    parent: torch.Tensor
+    node: torch.Tensor
+    token: torch.Tensor
+    score: torch.Tensor
+    logprob: torch.Tensor
+    log_q: torch.Tensor
+
+    @classmethod
+    def root(cls, n_rows: int, device: torch.device) -> "_Nodes":
+        """The root of every row."""
+        whole = torch.zeros((n_rows, 1), dtype=torch.long, device=device)
+        value = torch.zeros((n_rows, 1), dtype=torch.float64, device=device)
+        return cls(whole, whole, whole, value, value, value)
+
+    def best(self, score: torch.Tensor, size: int) -> "_Nodes":
+        """The `size` nodes of highest `score`, which takes the place of their own."""
+        score, order = score.topk(min(size, score.shape[1]), dim=1)
+        return _Nodes(
+            self.parent.gather(1, order),
+            self.node.gather(1, order),
+            self.token.gather(1, order),
+            score,
+            self.logprob.gather(1, order),
+            self.log_q.gather(1, order),
+        )
+
+    def joined(self, other: "_Nodes") -> "_Nodes":
+        """These nodes and `other`'s."""
+        return _Nodes(*(torch.cat([a, b], dim=1) for a, b in zip(_values(self), _values(other), strict=True)))
+
+
+def _values(nodes: _Nodes) -> tuple[torch.Tensor, ...]:
+    return nodes.parent, nodes.node, nodes.token, nodes.score, nodes.logprob, nodes.log_q
 
 
 @torch.no_grad()
@@ -71,12 +114,14 @@ def beam_search(
     n: int,
     num_beams: int,
     pad_id: int,
+    sampling: Sampling | None = None,
 ) -> Generated:
-    """The `n` most probable items after each prompt, as beam search finds them.
+    """The `n` most probable items after each prompt, as beam search finds them; or `n` drawn ones.
 
     Token log-probabilities are those of the whole vocabulary (not renormalised over the allowed tokens), so an
-    item's score is its log-probability under the model. Items are prefix-free and scores only fall, so the search
-    ends as soon as no live beam can beat the n-th finished item.
+    item's score is its log-probability under the model. Items are prefix-free and scores only fall, also perturbed
+    ones, so the search ends as soon as no live beam can beat the n-th finished item. With `sampling` the same
+    search maximises perturbed log-probabilities, which draws exactly (Kool et al. 2019), whatever the width >= n.
 
     Args:
         module: The model.
@@ -87,6 +132,7 @@ def beam_search(
         n: Items a row.
         num_beams: Width, >= n.
         pad_id: Token id of padding.
+        sampling: Draw items without replacement instead.
 
     Raises:
         GenerationError: A row excludes the whole catalogue.
@@ -99,84 +145,119 @@ def beam_search(
     blocked = torch.from_numpy(blocked_leaves(trie, excluded)).to(device)
     cache, log_probs, prompt_mask = _encode_prompts(module, prompts, pad_id, device)
     n_rows, length = prompt_mask.shape
-    beams = _Beams(
-        nodes=torch.zeros((n_rows, 1), dtype=torch.long, device=device),
-        tokens=torch.zeros((n_rows, 1), dtype=torch.long, device=device),
-        scores=torch.zeros((n_rows, 1), device=device),
-        ancestors=torch.zeros((n_rows, 1, 0), dtype=torch.long, device=device),
-    )
-    best_items = torch.full((n_rows, n), -1, dtype=torch.long, device=device)
-    best_scores = torch.full((n_rows, n), _NEVER, device=device)
+    beams = _Nodes.root(n_rows, device)
+    ancestors = torch.zeros((n_rows, 1, 0), dtype=torch.long, device=device)
     positions = prompt_mask.sum(dim=1, keepdim=True)
+    finished: _Nodes | None = None
     while True:
-        parent, node, token, score = _expand(beams, log_probs, on_device, blocked, num_beams)
-        leaf = on_device.leaf_item[node]
-        best_scores, order = torch.cat([best_scores, score.masked_fill(leaf < 0, _NEVER)], dim=1).topk(
-            n, dim=1
-        )
-        best_items = torch.cat([best_items, leaf], dim=1).gather(1, order)
-        score = score.masked_fill(leaf >= 0, _NEVER)
-        score, keep = score.topk(min(num_beams, score.shape[1]), dim=1)
-        # Pruned when even a sure continuation could not enter the best n: scores only fall.
-        score = score.masked_fill(score <= best_scores[:, -1:], _NEVER)
-        if not bool((score > _NEVER).any()):
+        children = _expand(beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling)
+        is_item = on_device.leaf_item[children.node] >= 0
+        ended = children.best(children.score.masked_fill(~is_item, _NEVER), n)
+        finished = ended if finished is None else finished.joined(ended)
+        finished = finished.best(finished.score, n)
+        beams = children.best(children.score.masked_fill(is_item, _NEVER), num_beams)
+        if finished.score.shape[1] == n:
+            # Pruned when even a sure continuation could not enter the best n: scores only fall.
+            beams.score = beams.score.masked_fill(beams.score <= finished.score[:, -1:], _NEVER)
+        if not bool((beams.score > _NEVER).any()):
             break
-        parent, node, token = (values.gather(1, keep) for values in (parent, node, token))
-        inherited = beams.ancestors.gather(1, parent[:, :, None].expand(-1, -1, beams.ancestors.shape[2]))
-        width = score.shape[1]
+        inherited = ancestors.gather(1, beams.parent[:, :, None].expand(-1, -1, ancestors.shape[2]))
+        width = beams.score.shape[1]
         cached = cache.get_seq_length()
         own = (cached + torch.arange(width, device=device)).expand(n_rows, width)[:, :, None]
-        beams = _Beams(node, token, score, torch.cat([inherited, own], dim=2))
+        ancestors = torch.cat([inherited, own], dim=2)
         mask = torch.zeros((n_rows, width, cached + width), dtype=torch.bool, device=device)
         mask[:, :, :length] = prompt_mask[:, None, :]
-        mask.scatter_(2, beams.ancestors, value=True)
-        step = beams.ancestors.shape[2] - 1
+        mask.scatter_(2, ancestors, value=True)
         log_probs = module.extend(
             cache,
             keep=width,
-            input_ids=token,
+            input_ids=beams.token,
             attention_mask=mask[:, None],
-            position_ids=(positions + step).expand(-1, width),
+            position_ids=(positions + ancestors.shape[2] - 1).expand(-1, width),
         ).log_softmax(dim=-1)
-    best_items = best_items.masked_fill(best_scores == _NEVER, -1)
-    return Generated(best_items.cpu().numpy(), best_scores.cpu().numpy())
+    return _generated(finished, on_device, n)
+
+
+def _generated(finished: _Nodes, trie: TrieOnDevice, n: int) -> Generated:
+    """Finished nodes as items, padded to `n` columns."""
+    there = (finished.score > _NEVER).cpu().numpy()
+    pad = ((0, 0), (0, n - there.shape[1]))
+    items = np.where(there, trie.leaf_item[finished.node].cpu().numpy(), -1)
+    logprob, log_q = (
+        np.where(there, values.cpu().numpy(), _NEVER) for values in (finished.logprob, finished.log_q)
+    )
+    return Generated(
+        np.pad(items, pad, constant_values=-1),
+        np.pad(logprob, pad, constant_values=_NEVER).astype(np.float32),
+        np.pad(log_q, pad, constant_values=_NEVER),
+    )
 
 
 def _encode_prompts(
     module: TargetLogits, prompts: list[IntArray], pad_id: int, device: torch.device
 ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """Cache of the left-padded prompts, log-probabilities of the next token (n_rows, 1, vocabulary), prompt mask."""
+    """Cache of the prompts, log-probabilities of the next token (n_rows, 1, vocabulary), prompt mask.
+
+    What the prompts share at their beginning stands first, encoded once; the rests follow, left-padded.
+    """
+    shared = _common_beginning(prompts)
     length = max(len(prompt) for prompt in prompts)
     ids = torch.full((len(prompts), length), pad_id, dtype=torch.long)
     mask = torch.zeros((len(prompts), length), dtype=torch.bool)
+    ids[:, :shared] = torch.from_numpy(prompts[0][:shared])
+    mask[:, :shared] = True
     for row, prompt in enumerate(prompts):
-        ids[row, length - len(prompt) :] = torch.from_numpy(prompt)
-        mask[row, length - len(prompt) :] = True
+        start = length - (len(prompt) - shared)
+        ids[row, start:] = torch.from_numpy(prompt[shared:])
+        mask[row, start:] = True
     ids, mask = ids.to(device), mask.to(device)
+    places = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache()
+    if shared:
+        module.extend(
+            cache,
+            keep=1,
+            input_ids=ids[:1, :shared],
+            attention_mask=mask[:1, :shared],
+            position_ids=places[:1, :shared],
+        )
+        cache.batch_repeat_interleave(len(prompts))
     logits = module.extend(
         cache,
         keep=1,
-        input_ids=ids,
+        input_ids=ids[:, shared:],
         attention_mask=mask,
-        position_ids=(mask.cumsum(dim=1) - 1).clamp(min=0),
+        position_ids=places[:, shared:],
     )
     return cache, logits.log_softmax(dim=-1), mask
 
 
+def _common_beginning(prompts: list[IntArray]) -> int:
+    """Tokens that all prompts begin with, at most all but the last of the shortest; 0 for a single prompt."""
+    if len(prompts) == 1:
+        return 0
+    shortest = min(len(prompt) for prompt in prompts) - 1
+    same = np.all([prompt[:shortest] == prompts[0][:shortest] for prompt in prompts], axis=0)
+    return shortest if same.all() else int(same.argmin())
+
+
 def _expand(
-    beams: _Beams, log_probs: torch.Tensor, trie: TrieOnDevice, blocked: torch.Tensor, num_beams: int
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
-    """All open children of the live beams, the best 2 * num_beams of each row.
+    beams: _Nodes,
+    log_probs: torch.Tensor,
+    trie: TrieOnDevice,
+    blocked: torch.Tensor,
+    *,
+    size: int,
+    sampling: Sampling | None,
+) -> _Nodes:
+    """All open children of the live beams, the best `size` of each row.
 
-    Twice the width, so that as many beams live on even when every second candidate ends an item.
-
-    Returns:
-        Parent beam, node, token (int64) and score (float32), each (n_rows, n_candidates), best first.
+    `size` is twice the width, so that as many beams live on even when every second candidate ends an item.
     """
-    n_rows = len(beams.nodes)
-    start = trie.child_start[beams.nodes]
-    count = trie.child_start[beams.nodes + 1] - start
+    n_rows = len(beams.node)
+    start = trie.child_start[beams.node]
+    count = trie.child_start[beams.node + 1] - start
     widest = max(1, int(count.max()))
     offsets = torch.arange(widest, device=start.device)
     exists = offsets < count[:, :, None]
@@ -184,8 +265,13 @@ def _expand(
     tokens, nodes = trie.child_token[children], trie.child_node[children]
     flat_nodes = nodes.view(n_rows, -1)
     closed = (blocked.gather(1, flat_nodes) >= trie.n_leaves[flat_nodes]).view(nodes.shape)
-    scores = beams.scores[:, :, None] + log_probs.gather(2, tokens)
-    scores = scores.masked_fill(~exists | closed, _NEVER).view(n_rows, -1)
-    score, order = scores.topk(min(2 * num_beams, scores.shape[1]), dim=1)
-    parent = torch.div(order, widest, rounding_mode="floor")
-    return parent, flat_nodes.gather(1, order), tokens.view(n_rows, -1).gather(1, order), score
+    dead = ~exists | closed | beams.score.isneginf()[:, :, None]
+    steps = log_probs.gather(2, tokens).double().masked_fill(dead, _NEVER)
+    logprob = beams.logprob[:, :, None] + steps
+    score, log_q = logprob, logprob
+    if sampling is not None:
+        noise = sampling.noise.gather(1, flat_nodes).view(nodes.shape)
+        score, log_q = perturb(steps, beams.log_q, beams.score, noise, sampling.temperature)
+    parent = torch.arange(nodes.shape[1], device=start.device)[None, :, None].expand(nodes.shape)
+    flat = [values.reshape(n_rows, -1) for values in (parent, nodes, tokens, score, logprob, log_q)]
+    return _Nodes(*flat).best(flat[3], size)

@@ -8,6 +8,7 @@ from llm_i2i.errors import GenerationError
 from llm_i2i.llm.batches import IntArray, Sequence, collate
 from llm_i2i.llm.beam import Generated, TrieOnDevice, beam_search
 from llm_i2i.llm.lm import TargetLogits
+from llm_i2i.llm.sampling import Sampling
 from llm_i2i.llm.trie import Catalogue, build_trie
 
 
@@ -16,20 +17,32 @@ class NextItems:
 
     def __init__(self, module: TargetLogits, catalogue: Catalogue, device: torch.device) -> None:
         self.module, self.catalogue, self.device = module, catalogue, device
-        if catalogue.single_token:
-            self.columns = torch.from_numpy(catalogue.tokens[:, 0]).to(device)
-        else:
-            self.trie = build_trie(catalogue)
-            self.on_device = TrieOnDevice.of(self.trie, device)
+        self.columns = torch.from_numpy(catalogue.tokens[:, 0]).to(device)
+        self.trie = build_trie(catalogue)
+        self.on_device = TrieOnDevice.of(self.trie, device)
 
-    def top(self, prompts: list[IntArray], excluded: list[IntArray], *, n: int, num_beams: int) -> Generated:
-        """The `n` most probable items after each prompt, none of them excluded.
+    @property
+    def n_nodes(self) -> int:
+        """Nodes of the trie."""
+        return len(self.trie.n_leaves)
+
+    def top(
+        self,
+        prompts: list[IntArray],
+        excluded: list[IntArray],
+        *,
+        n: int,
+        num_beams: int,
+        sampling: Sampling | None = None,
+    ) -> Generated:
+        """The `n` most probable items after each prompt, or `n` drawn ones, none of them excluded.
 
         Args:
             prompts: Token ids, one array a row.
             excluded: Item indices a row may not produce, without repeats.
             n: Items a row.
             num_beams: Width of the beam search, >= n; without effect where every item is one token.
+            sampling: Draw items by this instead of taking the most probable.
 
         Returns:
             Exact where every item is one token (the log-probabilities are then those among the catalogue's
@@ -38,7 +51,7 @@ class NextItems:
         Raises:
             GenerationError: A row excludes the whole catalogue.
         """
-        if not self.catalogue.single_token:
+        if sampling is not None or not self.catalogue.single_token:
             return beam_search(
                 self.module,
                 prompts,
@@ -48,6 +61,7 @@ class NextItems:
                 n=n,
                 num_beams=num_beams,
                 pad_id=self.catalogue.end_id,
+                sampling=sampling,
             )
         if any(len(items) >= len(self.columns) for items in excluded):
             raise GenerationError(
@@ -65,9 +79,9 @@ class NextItems:
         scores, items = log_p.topk(min(n, log_p.shape[1]), dim=1)
         items = items.masked_fill(scores == float("-inf"), -1)
         missing = ((0, 0), (0, n - items.shape[1]))
+        logprobs = np.pad(scores.cpu().numpy(), missing, constant_values=-np.inf)
         return Generated(
-            np.pad(items.cpu().numpy(), missing, constant_values=-1),
-            np.pad(scores.cpu().numpy(), missing, constant_values=-np.inf),
+            np.pad(items.cpu().numpy(), missing, constant_values=-1), logprobs, logprobs.astype(np.float64)
         )
 
 

@@ -3,26 +3,28 @@
 import json
 import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
-from llm_i2i.llm.batches import IntArray
-from llm_i2i.llm.calibration import p_yes
+from llm_i2i.llm.batches import IntArray, Sequence
+from llm_i2i.llm.calibration import FloatArray, p_yes
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, context_length, load_for_inference
+from llm_i2i.llm.lm import MANIFEST, TargetLogits, context_length, load_for_inference
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
-from llm_i2i.llm.task import read_task
+from llm_i2i.llm.shards import Shards, fingerprint
+from llm_i2i.llm.task import adapter_sha256, read_task
 from llm_i2i.params import RuntimeParams, ScoreParams
 from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
 
 log = logging.getLogger(__name__)
+SHARD_SEQUENCES = 64  # histories with their candidates a shard: what a killed run loses at most
 
 
 def score(
@@ -36,6 +38,7 @@ def score(
     params: ScoreParams,
     runtime: RuntimeParams,
     seed: int,
+    checkpoints: Path,
     controls: Mapping[str, pd.DataFrame] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """p_yes of every synthetic row and of real training rows.
@@ -54,6 +57,8 @@ def score(
         params: Section score.
         runtime: Section runtime.
         seed: Samples the real rows.
+        checkpoints: Folder of finished shards: a killed run goes on after them. The caller deletes it once the
+            outputs are in place.
         controls: schema.SYNTHETIC of cheap recommenders by their name, which becomes the source of their rows.
 
     Returns:
@@ -85,15 +90,29 @@ def score(
         for h, c in zip(asked["history"], asked["candidates"], strict=True)
     ]
     module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
-    started = time.perf_counter()
-    margins = read_margins(
-        module,
-        sequences,
-        (prompt.no_id, prompt.yes_id),
-        batch_tokens=params.batch_tokens,
-        runtime=device,
-        pad_id=catalogue.end_id,
+    work = fingerprint(
+        [
+            params.model_dump_json(),
+            str(device.facts),
+            adapter_sha256(adapter),
+            (base_model / MANIFEST).read_text(encoding="utf-8"),
+            *(part for sequence in sequences for part in (sequence.ids, sequence.positions)),
+        ]
     )
+    shards = Shards(checkpoints, work)
+    started = time.perf_counter()
+
+    def read(chosen: list[Sequence]) -> list[FloatArray]:
+        return read_margins(
+            module,
+            chosen,
+            (prompt.no_id, prompt.yes_id),
+            batch_tokens=params.batch_tokens,
+            runtime=device,
+            pad_id=catalogue.end_id,
+        )
+
+    margins = _in_shards(sequences, shards, read)
     seconds = time.perf_counter() - started
     table = asked[["user_id", "source", "candidates", "ranks"]].assign(
         margin=pd.Series(margins, dtype=object)
@@ -107,9 +126,29 @@ def score(
     calibration["template"], calibration["template_sha256"] = task["template"], task["template_sha256"]
     calibration["n_real"] = int((table["source"] == SOURCE_REAL).sum())
     calibration["n_synthetic"] = int((table["source"] == SOURCE_SYNTHETIC).sum())
-    facts = {"pairs_per_s": round(len(table) / seconds, 1), **device.facts, **peak_memory_mb(device)}
-    log.info("score: %d pairs, %.1f pairs/s", len(table), facts["pairs_per_s"])
+    facts: dict[str, Any] = {"resumed_shards": shards.found, **device.facts, **peak_memory_mb(device)}
+    if not shards.found:
+        facts["pairs_per_s"] = round(len(table) / seconds, 1)
+    log.info("score: %d pairs in %.1f s", len(table), seconds)
     return table, calibration, facts
+
+
+def _in_shards(
+    sequences: list[Sequence], shards: Shards, read: Callable[[list[Sequence]], list[FloatArray]]
+) -> list[FloatArray]:
+    """Read margins shard by shard, finished ones from disk; longest sequences first, so that batches pad little."""
+    order = np.argsort([-len(s) for s in sequences], kind="stable")
+    margins: list[FloatArray] = [np.empty(0)] * len(sequences)
+    for number, start in enumerate(range(0, len(order), SHARD_SEQUENCES)):
+        chosen = order[start : start + SHARD_SEQUENCES]
+        found = shards.load(number)
+        if found is None:
+            found = {"margins": np.concatenate(read([sequences[i] for i in chosen]))}
+            shards.save(number, found)
+        ends = np.cumsum([len(sequences[i].positions) for i in chosen])
+        for i, part in zip(chosen, np.split(found["margins"], ends[:-1]), strict=True):
+            margins[i] = part
+    return margins
 
 
 _Asked = tuple[str, str, IntArray, IntArray, IntArray]

@@ -3,21 +3,27 @@
 import hashlib
 import logging
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 from tqdm import tqdm
 
 from llm_i2i.errors import GenerationError
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, load_for_inference
+from llm_i2i.llm.lm import MANIFEST, TargetLogits, load_for_inference
 from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
+from llm_i2i.llm.sampling import Sampling, gumbel_noise, nucleus
+from llm_i2i.llm.shards import Arrays, Shards, fingerprint
 from llm_i2i.llm.task import adapter_sha256, read_task
+from llm_i2i.llm.trie import IntArray
+from llm_i2i.llm.validity import validity
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 
@@ -34,6 +40,7 @@ def synthesize(
     params: SynthesizeParams,
     runtime: RuntimeParams,
     seed: int,
+    checkpoints: Path,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Generate the items each user would take next, after the last training items.
 
@@ -45,7 +52,9 @@ def synthesize(
         adapter: Output folder of stage train_generator.
         params: Section synthesize.
         runtime: Section runtime.
-        seed: Samples users.
+        seed: Samples users, and items where they are drawn.
+        checkpoints: Folder of finished batches: a killed run goes on after them. The caller deletes it once the
+            outputs are in place.
 
     Returns:
         Rows (schema.SYNTHETIC); statistics for the report; runtime facts.
@@ -77,30 +86,39 @@ def synthesize(
     # Users with prompts of similar length share a batch: little padding.
     users = sorted(users, key=lambda u: (-len(prompts[u]), u))
     module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
-    next_items = NextItems(module, catalogue, device.device)
+    searcher = _Searcher(NextItems(module, catalogue, device.device), params, seed)
+    adapter_hash = adapter_sha256(adapter)
+    work = fingerprint(
+        [
+            params.model_dump_json(),
+            str(device.facts),
+            f"{seed} {adapter_hash}",
+            (base_model / MANIFEST).read_text(encoding="utf-8"),
+            catalogue.tokens,
+            *(part for u in users for part in (u, prompts[u], excluded[u])),
+        ]
+    )
+    shards = Shards(checkpoints, work)
     started = time.perf_counter()
     frames = []
     item_ids = items["item_id"].to_numpy(dtype=object)
-    adapter_hash = adapter_sha256(adapter)
-    for start in tqdm(
-        range(0, len(users), params.batch_users), unit="batch", disable=None, desc="synthesize"
+    for number, start in enumerate(
+        tqdm(range(0, len(users), params.batch_users), unit="batch", disable=None, desc="synthesize")
     ):
         batch = users[start : start + params.batch_users]
-        generated = next_items.top(
-            [prompts[u] for u in batch],
-            [excluded[u] for u in batch],
-            n=params.items_per_user,
-            num_beams=params.num_beams,
-        )
-        row, column = np.nonzero(generated.items >= 0)
+        found = shards.load(number)
+        if found is None:
+            found = searcher.search(batch, [prompts[u] for u in batch], [excluded[u] for u in batch])
+            shards.save(number, found)
+        row, column = np.nonzero(found["items"] >= 0)
         hashes = np.array([hashlib.sha256(prompts[u].tobytes()).hexdigest() for u in batch], dtype=object)
         frames.append(
             pd.DataFrame(
                 {
                     "user_id": np.array(batch, dtype=object)[row],
-                    "item_id": item_ids[generated.items[row, column]],
+                    "item_id": item_ids[found["items"][row, column]],
                     "rank": column + 1,
-                    "logprob": generated.logprobs[row, column],
+                    "logprob": found["logprobs"][row, column],
                     "prompt_sha256": hashes[row],
                     "template_sha256": task["template_sha256"],
                     "adapter_sha256": adapter_hash,
@@ -110,22 +128,42 @@ def synthesize(
     seconds = time.perf_counter() - started
     table = pd.concat(frames, ignore_index=True).astype(SYNTHETIC)
     table = table.sort_values(["user_id", "rank"], ignore_index=True)
-    stats = _statistics(table, items, n_users=len(users), requested=len(users) * params.items_per_user)
-    facts = {"users_per_s": round(len(users) / seconds, 2), **device.facts, **peak_memory_mb(device)}
-    log.info("synthesize: %d rows for %d users, %.1f users/s", len(table), len(users), facts["users_per_s"])
+    stats = validity(table, items, train, n_users=len(users), items_per_user=params.items_per_user)
+    facts: dict[str, Any] = {"resumed_shards": shards.found, **device.facts, **peak_memory_mb(device)}
+    if not shards.found:
+        facts["users_per_s"] = round(len(users) / seconds, 2)
+    log.info("synthesize: %d rows for %d users in %.1f s", len(table), len(users), seconds)
     return table, stats, facts
 
 
-def _statistics(table: pd.DataFrame, items: pd.DataFrame, *, n_users: int, requested: int) -> dict[str, Any]:
-    """Counts of the synthesized rows: how many, how varied, how far into the tail."""
-    merged = table.merge(
-        items[["item_id", "bucket", "is_long_tail"]], on="item_id", how="left", validate="m:1"
-    )
-    return {
-        "users": n_users,
-        "rows": len(table),
-        "rows_requested": requested,
-        "distinct_items": int(table["item_id"].nunique()),
-        "share_long_tail": round(float(merged["is_long_tail"].mean()), 6),
-        "by_bucket": {str(k): int(v) for k, v in merged["bucket"].value_counts().sort_index().items()},
-    }
+@dataclass(frozen=True)
+class _Searcher:
+    """The search of the run's parameters, over batches of users."""
+
+    next_items: NextItems
+    params: SynthesizeParams
+    seed: int
+
+    def search(self, users: list[str], prompts: list[IntArray], excluded: list[IntArray]) -> Arrays:
+        """Items (int64) and logprobs (float32) of each user, both (n_users, items_per_user), -1 and -inf at the end.
+
+        Raises:
+            GenerationError: An item came out that its user excludes.
+        """
+        params, sampling = self.params, None
+        size = params.items_per_user
+        if params.decoding == "sample":
+            noise = gumbel_noise(users, self.next_items.n_nodes, seed=self.seed)
+            sampling = Sampling(params.temperature, torch.from_numpy(noise).to(self.next_items.device))
+            size = params.num_beams
+        found = self.next_items.top(prompts, excluded, n=size, num_beams=params.num_beams, sampling=sampling)
+        keep = nucleus(found.log_q, params.top_p) if sampling else found.items >= 0
+        # Kept ones to the front, in their order.
+        order = np.argsort(~keep, axis=1, kind="stable")[:, : params.items_per_user]
+        kept = np.take_along_axis(keep, order, axis=1)
+        items = np.where(kept, np.take_along_axis(found.items, order, axis=1), -1)
+        for user, row, closed in zip(users, items, excluded, strict=True):
+            if np.isin(row, closed).any():
+                raise GenerationError(f"user {user}", "an item of the history came out", "the others only")
+        logprobs = np.where(kept, np.take_along_axis(found.logprobs, order, axis=1), -np.inf)
+        return {"items": items, "logprobs": logprobs.astype(np.float32)}

@@ -76,3 +76,36 @@ def test_a_narrow_beam_still_returns_n_distinct_catalogue_items(module, catalogu
 def test_a_history_of_the_whole_catalogue_is_an_error(module, catalogue):
     with pytest.raises(GenerationError, match="whole catalogue"):
         search(module, catalogue, [np.array([1])], [np.arange(len(TEXTS))], n=1, num_beams=1)
+
+
+@torch.no_grad()
+def test_narrow_beams_are_those_of_the_library(module, catalogue):
+    """`generate` with a Python callback over the same catalogue, history excluded, prompts that share a beginning."""
+    rng = np.random.default_rng(3)
+    prompts = [np.concatenate([[1, 7, 8, 9], rng.integers(20, 200, size=k)]) for k in (2, 6, 11)]
+    excluded = np.array([1, 5])
+    ours = search(module, catalogue, prompts, [excluded] * 3, n=2, num_beams=3)
+    open_items = {tuple(catalogue.item(i).tolist()): i for i in range(len(TEXTS)) if i not in excluded}
+    for row, prompt in enumerate(prompts):
+        length = len(prompt)
+
+        def allowed(_, sequence, start=length):
+            made = tuple(sequence[start:].tolist())
+            return sorted({ids[len(made)] for ids in open_items if ids[: len(made)] == made != ids}) or [
+                catalogue.end_id
+            ]
+
+        out = module.lm.generate(
+            input_ids=torch.from_numpy(prompt)[None],
+            attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+            prefix_allowed_tokens_fn=allowed,
+            num_beams=3,
+            num_return_sequences=2,
+            do_sample=False,
+            length_penalty=0.0,
+            max_new_tokens=int(catalogue.lengths.max()),
+            eos_token_id=catalogue.end_id,
+            pad_token_id=catalogue.end_id,
+        )[:, len(prompt) :].tolist()
+        theirs = [open_items[tuple(ids[: ids.index(catalogue.end_id) + 1])] for ids in out]
+        assert ours.items[row].tolist() == theirs

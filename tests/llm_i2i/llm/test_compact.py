@@ -264,7 +264,9 @@ def test_the_whole_chain(common, generator, items, params, tmp_path):
         params.synthesize.model_dump()
         | {"items_per_user": 3, "num_beams": 4, "max_users": 0, "batch_users": 9}
     )
-    synthetic, stats, _ = synthesize(**common, adapter=generator, params=sampled)
+    synthetic, stats, _ = synthesize(
+        **common, adapter=generator, params=sampled, checkpoints=tmp_path / "shards"
+    )
     assert {c: str(t) for c, t in synthetic.dtypes.items()} == SYNTHETIC
     assert stats["rows"] == 40 * 3
     assert set(synthetic["item_id"]) <= set(items["item_id"])
@@ -281,6 +283,7 @@ def test_the_whole_chain(common, generator, items, params, tmp_path):
         synthetic=synthetic,
         adapter=discriminator,
         params=params.score.model_copy(update={"max_real_users": 0}),
+        checkpoints=tmp_path / "shards",
     )
     assert scored["p_yes"].between(0, 1).all()
     assert set(scored["source"]) == {"real", "synthetic"}

@@ -5,6 +5,7 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import DataError
+from llm_i2i.llm import scoring
 from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
 from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers
@@ -50,8 +51,8 @@ def synthetic(train, items) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="module")
-def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
-    def score_with(params=SCORE, synthetic=synthetic, **more):
+def scores(adapter, train, synthetic, items, base_model, cpu_fp32, tmp_path_factory):
+    def score_with(params=SCORE, synthetic=synthetic, checkpoints=None, **more):
         return score(
             train=train,
             synthetic=synthetic,
@@ -62,6 +63,7 @@ def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
             params=params,
             runtime=cpu_fp32,
             seed=1,
+            checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "score",
             **more,
         )
 
@@ -156,6 +158,19 @@ def test_rows_of_controls_are_scored_as_if_the_generator_had_written_them(scores
 def test_batching_changes_no_score(scores):
     small, large = scores()[0], scores(SCORE.model_copy(update={"batch_tokens": 100_000}))[0]
     np.testing.assert_allclose(small["p_yes"], large["p_yes"], atol=1e-4)
+
+
+def test_a_resumed_scoring_equals_an_uninterrupted_one(scores, tmp_path, monkeypatch):
+    monkeypatch.setattr(scoring, "SHARD_SEQUENCES", 10)
+    whole, calibration, _ = scores(checkpoints=tmp_path / "s")
+    shards = sorted((tmp_path / "s").glob("*.npz"))
+    assert len(shards) == 5
+    for shard in shards[1:4]:
+        shard.unlink()
+    resumed, resumed_calibration, facts = scores(checkpoints=tmp_path / "s")
+    assert facts["resumed_shards"] == 2
+    pd.testing.assert_frame_equal(whole, resumed)
+    assert calibration == resumed_calibration
 
 
 def test_too_few_users(train, items, params, base_model, cpu_fp32, tmp_path):

@@ -1,3 +1,8 @@
+import signal
+import subprocess
+import sys
+import time
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -71,12 +76,21 @@ def adapter(tmp_path_factory, train, items, base_model, params, cpu_fp32):
     return out
 
 
-PARAMS = SynthesizeParams(items_per_user=3, num_beams=4, max_users=0, batch_users=5, long_tail_only=False)
+PARAMS = SynthesizeParams(
+    decoding="beam",
+    temperature=1.0,
+    top_p=1.0,
+    items_per_user=3,
+    num_beams=4,
+    max_users=0,
+    batch_users=5,
+    long_tail_only=False,
+)
 
 
 @pytest.fixture(scope="module")
-def run(adapter, train, items, base_model, cpu_fp32):
-    def synthesize_with(train=train, items=items, **changes):
+def run(adapter, train, items, base_model, cpu_fp32, tmp_path_factory):
+    def synthesize_with(train=train, items=items, checkpoints=None, **changes):
         return synthesize(
             train=train,
             items=items,
@@ -86,6 +100,7 @@ def run(adapter, train, items, base_model, cpu_fp32):
             runtime=cpu_fp32,
             seed=1,
             params=PARAMS.model_copy(update=changes),
+            checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "synthesize",
         )
 
     return synthesize_with
@@ -119,6 +134,87 @@ def test_long_tail_only(run, items):
     table, stats, _ = run(long_tail_only=True)
     assert set(table["item_id"]) <= set(items.loc[items["is_long_tail"], "item_id"])
     assert stats["share_long_tail"] == 1.0
+
+
+def test_drawn_items_are_allowed_and_depend_on_the_user_only(run, train, items):
+    table, stats, _ = run(decoding="sample", temperature=1.5)
+    assert stats["valid_share"] == 1.0
+    assert stats["short_users"] == stats["in_history"] == stats["duplicates"] == 0
+    assert not table["item_id"].equals(run()[0]["item_id"])
+    other_batches, _, _ = run(decoding="sample", temperature=1.5, batch_users=24)
+    pd.testing.assert_frame_equal(table, other_batches)
+    fewer, _, _ = run(decoding="sample", temperature=1.5, max_users=7)
+    alike = table[table["user_id"].isin(fewer["user_id"])].reset_index(drop=True)
+    pd.testing.assert_frame_equal(fewer, alike)
+
+
+def test_drawing_from_the_long_tail_only(run, items):
+    table, stats, _ = run(decoding="sample", long_tail_only=True)
+    assert set(table["item_id"]) <= set(items.loc[items["is_long_tail"], "item_id"])
+    assert stats["share_long_tail"] == stats["valid_share"] == 1.0
+
+
+def test_a_narrow_nucleus_leaves_fewer_items_but_one_at_least(run):
+    table, stats, _ = run(decoding="sample", top_p=0.01)
+    assert table.groupby("user_id").size().eq(1).all()
+    assert stats["short_users"] == stats["users"] == table["user_id"].nunique()
+
+
+def test_a_resumed_synthesis_equals_an_uninterrupted_one(run, tmp_path):
+    whole, stats, _ = run(decoding="sample", checkpoints=tmp_path / "whole")
+    shards = sorted((tmp_path / "whole").glob("*.npz"))
+    assert len(shards) == 5
+    for shard in shards[2:]:
+        shard.unlink()
+    resumed, resumed_stats, facts = run(decoding="sample", checkpoints=tmp_path / "whole")
+    assert facts["resumed_shards"] == 2
+    pd.testing.assert_frame_equal(whole, resumed)
+    assert stats == resumed_stats
+    # Another temperature is other work.
+    assert run(decoding="sample", temperature=3.0, checkpoints=tmp_path / "whole")[2]["resumed_shards"] == 0
+
+
+_RUN = """
+import sys
+from pathlib import Path
+import pandas as pd
+from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.synthesis import synthesize
+from llm_i2i.params import RuntimeParams, SynthesizeParams
+folder = Path(sys.argv[1])
+items = pd.read_parquet(folder / "items.parquet")
+synthesize(
+    train=pd.read_parquet(folder / "train.parquet"),
+    items=items,
+    identifiers=Identifiers(tuple(items["text"])),
+    base_model=Path(sys.argv[2]),
+    adapter=Path(sys.argv[3]),
+    params=SynthesizeParams.model_validate_json(sys.argv[4]),
+    runtime=RuntimeParams(device="cpu", precision="fp32", threads=1),
+    seed=1,
+    checkpoints=folder / "shards",
+)
+"""
+
+
+@pytest.mark.slow
+def test_a_killed_synthesis_goes_on_to_the_same_rows(run, adapter, train, items, base_model, tmp_path):
+    train.to_parquet(tmp_path / "train.parquet")
+    items.to_parquet(tmp_path / "items.parquet")
+    settings = PARAMS.model_copy(update={"batch_users": 1})
+    command = [sys.executable, "-c", _RUN, str(tmp_path), str(base_model), str(adapter)]
+    process = subprocess.Popen([*command, settings.model_dump_json()], stderr=subprocess.DEVNULL)
+    try:
+        while not list((tmp_path / "shards").glob("*.npz")):
+            assert process.poll() is None
+            time.sleep(0.005)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == -signal.SIGKILL
+    table, _, facts = run(batch_users=1, checkpoints=tmp_path / "shards")
+    assert 0 < facts["resumed_shards"] < 24
+    pd.testing.assert_frame_equal(table, run(batch_users=1)[0])
 
 
 def test_max_users_is_a_sample(run):

@@ -19,7 +19,7 @@ from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.training import save_model, train_model
 from llm_i2i.llm.trie import build_trie
-from llm_i2i.params import IdentifyParams, ScoreParams, SynthesizeParams
+from llm_i2i.params import IdentifyParams, ScoreParams
 from llm_i2i.schema import IDENTIFIERS, write_table
 
 NAMES = ("title", "id", "token", "code")
@@ -202,13 +202,22 @@ def test_the_whole_llm_part_runs_on_every_identifier(
         fit(params=section, out=tmp_path / name, checkpoints=tmp_path / "c", **common)
         log = pd.read_csv(tmp_path / name / "training.csv")
         assert log["loss"].notna().all()
-    settings = SynthesizeParams(
-        items_per_user=3, num_beams=4, max_users=0, batch_users=8, long_tail_only=False
+    settings = params.synthesize.model_copy(update={"items_per_user": 3, "num_beams": 4, "max_users": 0})
+    for decoding in ("sample", "beam"):
+        chosen = settings.model_copy(update={"decoding": decoding})
+        shards = tmp_path / decoding
+        rows, stats, _ = synthesize(
+            adapter=tmp_path / "generator", params=chosen, checkpoints=shards, **common
+        )
+        assert stats["rows"] == stats["valid_rows"] == 24 * 3
+    asked = ScoreParams(controls=(), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
+    scored, _, _ = score(
+        synthetic=rows,
+        adapter=tmp_path / "discriminator",
+        params=asked,
+        checkpoints=tmp_path / "score",
+        **common,
     )
-    rows, stats, _ = synthesize(adapter=tmp_path / "generator", params=settings, **common)
-    assert stats["rows"] == 24 * 3
-    asked = ScoreParams(real_rows_per_user=2, max_real_users=0, batch_tokens=1024, controls=())
-    scored, _, _ = score(synthetic=rows, adapter=tmp_path / "discriminator", params=asked, **common)
     assert (scored["source"] == "synthetic").sum() == len(rows)
     assert scored["p_yes"].between(0, 1).all()
 

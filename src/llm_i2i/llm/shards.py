@@ -1,0 +1,79 @@
+"""Finished parts of long work, kept on disk so that a killed run goes on where it was."""
+
+import hashlib
+import logging
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+log = logging.getLogger(__name__)
+_FINGERPRINT = "fingerprint.txt"
+Arrays = dict[str, npt.NDArray[Any]]
+
+
+def fingerprint(parts: Iterable[str | npt.NDArray[Any]]) -> str:
+    """SHA-256 of texts and arrays in their order: equal only where all of them are.
+
+    Args:
+        parts: Everything that the results depend on.
+    """
+    digest = hashlib.sha256()
+    for part in parts:
+        raw = part.encode() if isinstance(part, str) else np.ascontiguousarray(part).tobytes()
+        digest.update(f"{len(raw)}:".encode())
+        digest.update(raw)
+    return digest.hexdigest()
+
+
+class Shards:
+    """Numbered results of one piece of work.
+
+    A shard is there whole or not at all: it is written beside its place and renamed. Shards of other work (another
+    fingerprint) are deleted.
+    """
+
+    def __init__(self, folder: Path, work: str) -> None:
+        """Open `folder` for the work whose fingerprint is `work`."""
+        self.folder = folder
+        mark = folder / _FINGERPRINT
+        if folder.exists() and not (mark.is_file() and mark.read_text(encoding="utf-8") == work):
+            log.info("shards in %s are of other work and are discarded", folder)
+            shutil.rmtree(folder)
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            self._replace(mark, work.encode())
+        self.found = len(list(folder.glob("*.npz")))
+        if self.found:
+            log.info("%s: going on after %d finished shards", folder, self.found)
+
+    def load(self, number: int) -> Arrays | None:
+        """A finished shard, or None; one that cannot be read is as good as none."""
+        path = self._path(number)
+        if not path.exists():
+            return None
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                return {name: file[name] for name in file.files}
+        except Exception:  # noqa: BLE001  # a torn archive raises almost anything
+            log.warning("shard %s is unreadable and is made again", path)
+            return None
+
+    def save(self, number: int, arrays: Arrays) -> None:
+        """Keep a finished shard."""
+        partial = self._path(number).with_suffix(".partial")
+        with partial.open("wb") as file:
+            np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a bool keyword for a name
+        partial.replace(self._path(number))
+
+    def _path(self, number: int) -> Path:
+        return self.folder / f"{number:06d}.npz"
+
+    @staticmethod
+    def _replace(path: Path, content: bytes) -> None:
+        partial = path.with_suffix(".partial")
+        partial.write_bytes(content)
+        partial.replace(path)
