@@ -184,7 +184,8 @@ def test_no_byte_before_evaluation_depends_on_valid_or_test_items(
     rows.to_csv(path, index=False)
     project.repro("train_i2i")
     parts = [
-        f"artifacts/{name}/**/*" for name in ("items", "synthetic", "scored", "fused", "i2i", "generator")
+        f"artifacts/{name}/**/*"
+        for name in ("items", "synthetic", "controls", "scored", "fused", "i2i", "generator")
     ]
     assert project.sha256(*parts) == finished.sha256(*parts)
     assert project.sha256("artifacts/split/test.parquet") != finished.sha256("artifacts/split/test.parquet")
@@ -237,7 +238,7 @@ from zenml.client import Client
 run, = Client().list_pipeline_runs(hydrate=True)
 print(run.status, len(run.steps), sorted(run.steps["report"].spec.upstream_steps)[0])
 """
-    assert re.search(r"^completed 19 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
+    assert re.search(r"^completed 23 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
 
 
 def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:

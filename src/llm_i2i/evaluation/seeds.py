@@ -134,7 +134,8 @@ def _seed_noise(means: Array, generator: np.random.Generator) -> Array:
         return np.zeros(resamples)
     chosen = generator.integers(0, n, size=(resamples, n))
     moved = np.take_along_axis(means, chosen, axis=1).mean(axis=1) - means.mean(axis=1)
-    return moved * stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975) * np.sqrt(n / (n - 1))
+    wider = float(stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)) * (n / (n - 1)) ** 0.5
+    return np.asarray(moved * wider, dtype=np.float64)
 
 
 def _resampled_means(values: Array, generator: np.random.Generator, resamples: int) -> Array:

@@ -157,7 +157,7 @@ def tune(
     )
     values = {**GRIDS[model], **(grid or {})}
     found = _search(measure, values, trials=trials, seed=seed)
-    best = found.loc[found["value"].idxmax()]
+    best = found.iloc[int(found["value"].to_numpy().argmax())]
     options = {name: _plain_number(best[name]) for name in values}
     log.info(
         "tune %s: %s %.4f on %s valid users after %d trials (plain %.4f): %s",

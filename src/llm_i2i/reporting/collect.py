@@ -233,7 +233,7 @@ def collect(root: Path) -> ReportInputs:
     """
     artifacts, reports = root / "artifacts", root / "reports"
     params = load_params(root / "params.yaml")
-    runs = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
+    runs: list[Run] = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
     metrics = _read_metrics(reports / "metrics", runs)
     per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
     arms = sorted({arm for _, arm in metrics})
