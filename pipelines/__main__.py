@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -80,6 +81,9 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="swing, item_knn, bm25 or bpr")
     command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
     command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
+    command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
+    command.add_argument("name", help="file of experiments/, without suffix")
+    command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
     return parser
 
 
@@ -94,6 +98,8 @@ def _run(options: argparse.Namespace) -> None:
         importlib.import_module("pipelines.tune").run(
             options.model, trials=options.trials, objective=options.objective
         )
+    elif command == "sweep":
+        _sweep(options.name, options.seeds)
     elif command == "show":
         _show()
     else:
@@ -110,6 +116,15 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
     if path.is_file() and is_first_process():
         facts = json.loads(path.read_text(encoding="utf-8"))
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
+
+
+def _sweep(name: str, seeds: str | None) -> None:
+    """Run a declared experiment."""
+    from pipelines.sweep import sweep  # noqa: PLC0415 - matplotlib and pandas, which no other command needs
+
+    if seeds is not None and not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise LlmI2iError("--seeds", f"is {seeds!r}", "numbers separated by commas, such as 1,2,3")
+    sweep(name, seeds=[int(seed) for seed in seeds.split(",")] if seeds else None)
 
 
 def _show() -> None:
