@@ -87,6 +87,13 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
     command.add_argument("name", help="file of experiments/, without suffix")
     command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
+    command = commands.add_parser("bench", help="run experiments on other data, write docs/results.md")
+    command.add_argument("--tables", type=Path, help="folder with one folder of tables a data set")
+    command.add_argument("--datasets", default="toys,beauty")
+    command.add_argument("--experiments", default="backbones,controls,ablation,threshold,tail_weight,volume")
+    command.add_argument("--seeds", default="1,2,3")
+    command.add_argument("--profile", default="compact", help="file of profiles/")
+    command.add_argument("--tune", default="swing,item_knn,bm25", help="models to tune on valid, or empty")
     return parser
 
 
@@ -103,6 +110,8 @@ def _run(options: argparse.Namespace) -> None:
         )
     elif command == "sweep":
         _sweep(options.name, options.seeds)
+    elif command == "bench":
+        _bench(options)
     elif command == "show":
         _show()
     else:
@@ -140,6 +149,29 @@ def _sweep(name: str, seeds: str | None) -> None:
     if seeds is not None and not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise LlmI2iError("--seeds", f"is {seeds!r}", "numbers separated by commas, such as 1,2,3")
     sweep(name, seeds=[int(seed) for seed in seeds.split(",")] if seeds else None)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    """Run the benchmark, or without tables render what it has measured."""
+    from pipelines import benchmark  # noqa: PLC0415 - as above
+
+    if options.tables is None:
+        benchmark.write_document()
+        return
+    words = {
+        name: tuple(filter(None, getattr(options, name).replace(" ", ",").split(",")))
+        for name in ("datasets", "experiments", "seeds", "tune")
+    }
+    benchmark.run(
+        benchmark.Plan(
+            tables=options.tables,
+            datasets=words["datasets"],
+            experiments=words["experiments"],
+            seeds=tuple(map(int, words["seeds"])),
+            profile=options.profile,
+            tune=words["tune"],
+        )
+    )
 
 
 def _show() -> None:

@@ -21,7 +21,7 @@ import yaml
 from tqdm import tqdm
 
 from llm_i2i import schema
-from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.errors import LlmI2iError
 from llm_i2i.experiments import Experiment, Point, Value, check_points, digest, load_experiment, resolve
 from llm_i2i.params import Params
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
@@ -250,7 +250,8 @@ def _write(
     for plot in plots:
         (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
     pictures = "\n".join(f"![{escape_markdown(plot.title)}]({plot.name}.svg)\n" for plot in plots)
-    protocols = ", ".join(f"{value[:12]} (seed {s})" for s, value in result.protocols.items())
+    hashes = dict.fromkeys(value for by_model in result.protocols.values() for value in by_model.values())
+    protocols = ", ".join(value[:12] for value in hashes)
     text = (
         f"# {experiment.name}\n\n{escape_markdown(paragraph(result))}\n\n{markdown_table(table)}\n{pictures}\n"
         f"Protocol {protocols}. Made by `python -m pipelines sweep {experiment.name}`.\n"
@@ -269,16 +270,3 @@ def _say_what_ran(name: str, folder: Path, paths: list[Path]) -> None:
     trained = [stage for stages in ran.values() for stage in stages if stage in TRAININGS]
     write_json({"stages_run": ran, "llm_trainings": len(trained)}, folder / "stages.json")
     logger.info("sweep: %s trained an LLM %d time(s)", name, len(trained))
-
-
-def read_results(folder: Path) -> dict[str, Any]:
-    """Read results.json of a finished sweep.
-
-    Raises:
-        ArtifactError: There is none.
-    """
-    path = folder / "results.json"
-    if not path.is_file():
-        raise ArtifactError(str(path), "no such file", fix=f"run `python -m pipelines sweep {folder.name}`")
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    return content

@@ -75,14 +75,14 @@ class ExperimentResult:
         experiment: Its declaration.
         rows: Every point, model and arm.
         seeds: Seeds that were run.
-        protocols: Protocol hash by seed.
+        protocols: Protocol hash by seed and model; a tuned model brings a query of its own.
         failures: Why a point failed, by its label.
     """
 
     experiment: Experiment
     rows: tuple[Row, ...]
     seeds: tuple[int, ...]
-    protocols: dict[int, str]
+    protocols: dict[int, dict[str, str]]
     failures: dict[str, str]
 
 
@@ -142,26 +142,29 @@ def _baselines(
         yield f"point {experiment.reference}", (experiment.reference, model, arm)
 
 
-def _protocols(points: Sequence[PointResult]) -> dict[int, str]:
-    """The protocol hash of each seed.
+def _protocols(points: Sequence[PointResult]) -> dict[int, dict[str, str]]:
+    """The protocol hash by seed and model.
 
     Raises:
-        ArtifactError: Two points of one seed differ in it, or in their test users and targets.
+        ArtifactError: Two points of one seed and model differ in it, or in their test users and targets.
     """
-    found: dict[int, tuple[str, str, str]] = {}
+    found: dict[tuple[int, str], tuple[str, str, str]] = {}
     for point in points:
         for (model, arm), metrics in point.metrics.items():
             name = f"{point.label}, {model}, {arm}"
             marks = (str(metrics["protocol_hash"]), str(metrics.get("test_sha256")))
-            first = found.setdefault(point.seed, (*marks, name))
+            first = found.setdefault((point.seed, model), (*marks, name))
             if first[:2] != marks:
                 raise ArtifactError(
                     name,
                     f"another protocol or other test users than {first[2]}",
-                    "one protocol in all points of a seed",
+                    "one protocol in all points of a seed and model",
                     "leave parameters of the protocol out of the grid",
                 )
-    return {seed: marks[0] for seed, marks in sorted(found.items())}
+    protocols: dict[int, dict[str, str]] = {}
+    for (seed, model), marks_of in sorted(found.items()):
+        protocols.setdefault(seed, {})[model] = marks_of[0]
+    return protocols
 
 
 def _mask(table: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:

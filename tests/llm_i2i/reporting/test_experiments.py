@@ -104,7 +104,7 @@ def test_seeds_that_disagree_keep_0_in_the_interval() -> None:
     found = row.differences["arm real"]["overall", "recall@10"]
     assert found.mean == pytest.approx((16 - 4) / 80)
     assert found.low < 0 < found.high
-    assert result.protocols == {1: "p1", 2: "p2"}
+    assert result.protocols == {1: {"swing": "p1"}, 2: {"swing": "p2"}}
 
 
 def test_points_of_different_protocols_are_refused() -> None:
