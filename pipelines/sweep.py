@@ -260,7 +260,11 @@ def _write(
     write_json(
         results_json(result) | {"plots": [f"{plot.name}.svg" for plot in plots]}, folder / "results.json"
     )
-    logger.info("sweep: %s points, %s", len(results), folder / "README.md")
+    logger.info(
+        "sweep: %d points, %s (into the report: `python -m pipelines report`)",
+        len(results),
+        folder / "README.md",
+    )
 
 
 def _say_what_ran(name: str, folder: Path, paths: list[Path]) -> None:
