@@ -104,8 +104,7 @@ def _fetch(url: str, partial: Path) -> tuple[bool, str]:
         response = urllib.request.urlopen(request, timeout=_TIMEOUT)  # noqa: S310 - as above
     except urllib.error.HTTPError as error:
         if error.code == 416:  # nothing after what is here: it is whole, or of another version
-            total = (error.headers.get("Content-Range") or "").rpartition("/")[2]
-            if total == str(start):
+            if (error.headers.get("Content-Range") or "").rpartition("/")[2] == str(start):
                 return True, ""
             partial.unlink(missing_ok=True)
             return False, "the file on the server has changed"
