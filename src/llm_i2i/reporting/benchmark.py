@@ -6,7 +6,7 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.reporting.experiment_views import experiment_table, rows_of
+from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from llm_i2i.reporting.results import outcome_of
 from llm_i2i.reporting.tables import Cell, Group, Table, name_cell
@@ -186,7 +186,7 @@ def _best(dataset: str, rows: pd.DataFrame) -> list[str]:
     plain, augmented = values[values["arm"] == "real"], values[values["arm"] == AUGMENTED]
     if plain.empty or augmented.empty:
         return []
-    one, other = (part.loc[part["value"].idxmax()] for part in (augmented, plain))
+    one, other = (highest(part, "value") for part in (augmented, plain))
     more = "above" if one["value"] > other["value"] else "not above"
     return [
         (

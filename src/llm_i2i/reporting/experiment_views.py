@@ -60,8 +60,9 @@ def _cell(lines: pd.DataFrame) -> Cell:
         return Cell("–", tone="muted")
     compared = lines[lines["against"] != ""]
     notes = tuple(
-        f"{MARKS[line.outcome]} {signed(line.difference)} [{signed(line.low)}, {signed(line.high)}] to {line.against}"
-        for line in compared.itertuples()
+        f"{MARKS[line['outcome']]} {signed(line['difference'])} "
+        f"[{signed(line['low'])}, {signed(line['high'])}] to {line['against']}"
+        for line in compared.to_dict(orient="records")
     )
     tone = str(compared["outcome"].iloc[0]) if len(compared) else ""
     return Cell(f"{lines['value'].iloc[0]:.4f}", notes, tone)
@@ -102,7 +103,7 @@ def _slice_sentences(rows: pd.DataFrame, part: str, metric: str) -> list[str]:
     values = rows[rows["against"] == ""]
     if values.empty:
         return []
-    best = values.loc[values["value"].idxmax()]
+    best = highest(values, "value")
     sentences = [
         f"{metric_name(metric)} on {_slice_name(part)} is highest, {best['value']:.4f}, for "
         f"{model_name(str(best['model']))} on arm {best['arm']} ({best['point']})."
@@ -112,7 +113,7 @@ def _slice_sentences(rows: pd.DataFrame, part: str, metric: str) -> list[str]:
     compared = rows[rows["against"] != ""]
     for against, group in compared.groupby("against", sort=False):
         counts = group["outcome"].value_counts()
-        top = group.loc[group["difference"].idxmax()]
+        top = highest(group, "difference")
         sentences.append(
             f"Against {against}: {counts.get('better', 0)} of {len(group)} better, {counts.get('worse', 0)} worse, "
             f"{counts.get('none', 0)} without a shown difference; the largest difference is "
@@ -124,6 +125,12 @@ def _slice_sentences(rows: pd.DataFrame, part: str, metric: str) -> list[str]:
             f"No interval is given on {_slice_name(part)}: too few test users, or nothing to compare."
         )
     return sentences
+
+
+def highest(rows: pd.DataFrame, column: str) -> dict[str, Any]:
+    """The row with the highest value of a column, the first of several."""
+    row = rows.sort_values(column, ascending=False, kind="stable").iloc[0]
+    return {str(name): value for name, value in row.items()}
 
 
 def experiment_plots(result: ExperimentResult) -> list[Plot]:
@@ -201,7 +208,7 @@ def _differences_plot(result: ExperimentResult) -> Plot | None:
     against = next((name for name in names if any(row.differences.get(name) for row in result.rows)), "")
     entries: list[_Entry] = []
     for row in result.rows:
-        found = [
+        found: list[tuple[str, Interval]] = [
             (part, row.differences[against][part, metric])
             for part in experiment.slices
             if (part, metric) in row.differences.get(against, {})

@@ -188,7 +188,7 @@ def _row(
 ) -> Row:
     """Means of one point, model and arm."""
     label, model, arm = key
-    means = {
+    means: dict[tuple[str, str], float] = {
         (name, metric): float(np.mean([_values(t, metric)[_mask(t, name)].mean() for t in tables]))
         for name in experiment.slices
         for metric in experiment.metrics
@@ -205,7 +205,9 @@ def _row(
         for point in ours
     ]
     catalogue = {name: float(np.mean([n[name] for n in numbers if name in n])) for name in numbers[0]}
-    n_users = {name: int(np.mean([_mask(t, name).sum() for t in tables])) for name in experiment.slices}
+    n_users: dict[str, int] = {
+        name: int(np.mean([_mask(t, name).sum() for t in tables])) for name in experiment.slices
+    }
     return Row(label, model, arm, float(np.mean(kept)), means, n_users, catalogue=catalogue)
 
 
@@ -217,7 +219,7 @@ def _differences(
     The groups of items depend on the seed where their ties do: of a slice, the users that are in it under
     every seed count.
     """
-    result = {}
+    result: dict[tuple[str, str], Interval] = {}
     users = [ours[schema.USER_ID] for ours, _ in pairs]
     crossed = all(found.equals(users[0]) for found in users)
     for name in experiment.slices:
