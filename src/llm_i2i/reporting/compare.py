@@ -8,9 +8,10 @@ import pandas as pd
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.bootstrap import paired_bootstrap
+from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.reporting.collect import Json, Run
-from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of, per_user_metric
+from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of
 
 SLICES = ("overall", "tail")
 
@@ -77,8 +78,7 @@ def _interval(
     """Paired difference and its interval; empty for few users."""
     old, new = (table.sort_values(schema.USER_ID, ignore_index=True) for table in sides)
     mask = (new["bucket"] == name).to_numpy() if name != "overall" else [True] * len(new)
-    kind, _, k = metric.partition("@")
-    values = [per_user_metric(t.loc[mask, "rank"].to_numpy(), name=kind, k=int(k)) for t in (old, new)]
+    values = [per_user_metric(metric, t.loc[mask, "rank"].to_numpy()) for t in (old, new)]
     if len(values[1]) < MIN_USERS:
         return {}
     found = paired_bootstrap(values[1], values[0], resamples=resamples, seed=seed)

@@ -11,9 +11,10 @@ import pandas as pd
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap, pooled_bootstrap
+from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.experiments import Experiment
 from llm_i2i.reporting.collect import Json, Run
-from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of, per_user_metric
+from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of
 
 EVERY_POINT = "every point"
 PER_USER_COLUMNS = {**schema.PER_USER, "model": "str", "arm": "str", "is_long_tail": "bool"}
@@ -176,8 +177,7 @@ def _mask(table: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
 
 
 def _values(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
-    name, _, k = metric.partition("@")
-    return per_user_metric(table["rank"].to_numpy(), name=name, k=int(k))
+    return per_user_metric(metric, table["rank"].to_numpy())
 
 
 def _row(
