@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` creates; a second `make` of anything repeats nothing.
 .DEFAULT_GOAL := repro
-.PHONY: setup data repro report profile test test-fast lint format lock
+.PHONY: setup data repro report profile sweep bench-ard test test-fast lint format lock
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -48,6 +48,20 @@ report: setup  ## print the main table and where the report is
 
 profile: setup  ## make profile NAME=ci|gpu|laptop: write a profile's values into params.yaml
 	@python -m pipelines profile $(NAME)
+
+sweep: setup  ## make sweep NAME=threshold: run a declared experiment of experiments/
+	@python -m pipelines sweep $(NAME)
+
+DATASETS := toys,beauty
+SEEDS := 1,2,3
+PROFILE := compact
+EXPERIMENTS := backbones,controls,ablation,threshold,tail_weight,volume
+TUNE := swing,item_knn,bm25
+
+bench-ard: setup  ## make bench-ard ARD=FOLDER: the paper's tables on Amazon data (FOLDER/NAME/{interactions,items}.csv)
+	@[ -n "$(ARD)" ] || { echo 'make bench-ard ARD=FOLDER [DATASETS=$(DATASETS) SEEDS=$(SEEDS) PROFILE=$(PROFILE)]' >&2; exit 1; }
+	@python -m pipelines bench --tables "$(ARD)" --datasets "$(DATASETS)" --seeds "$(SEEDS)" \
+	  --profile "$(PROFILE)" --experiments "$(EXPERIMENTS)" --tune "$(TUNE)"
 
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile

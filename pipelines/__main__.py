@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -66,6 +67,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             stage, help=f"run stage {stage}" if stage != "full" else "run the whole graph in ZenML"
         )
+    commands.choices["report"].add_argument(
+        "--against", metavar="REV", help="compare with a commit, tag, branch or DVC experiment"
+    )
     for stage, keys in MATRIX.items():
         command = commands.add_parser(stage, help=f"run stage {stage} of one {' and '.join(keys)}")
         for key in keys:
@@ -80,6 +84,16 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("model", help="swing, item_knn, bm25 or bpr")
     command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
     command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
+    command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
+    command.add_argument("name", help="file of experiments/, without suffix")
+    command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
+    command = commands.add_parser("bench", help="run experiments on other data, write docs/results.md")
+    command.add_argument("--tables", type=Path, help="folder with one folder of tables a data set")
+    command.add_argument("--datasets", default="toys,beauty")
+    command.add_argument("--experiments", default="backbones,controls,ablation,threshold,tail_weight,volume")
+    command.add_argument("--seeds", default="1,2,3")
+    command.add_argument("--profile", default="compact", help="file of profiles/")
+    command.add_argument("--tune", default="swing,item_knn,bm25", help="models to tune on valid, or empty")
     return parser
 
 
@@ -94,9 +108,15 @@ def _run(options: argparse.Namespace) -> None:
         importlib.import_module("pipelines.tune").run(
             options.model, trials=options.trials, objective=options.objective
         )
+    elif command == "sweep":
+        _sweep(options.name, options.seeds)
+    elif command == "bench":
+        _bench(options)
     elif command == "show":
         _show()
     else:
+        if command == "report":
+            _compare(options.against)
         _run_stage(command, {key: getattr(options, key) for key in MATRIX.get(command, ())})
 
 
@@ -110,6 +130,48 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
     if path.is_file() and is_first_process():
         facts = json.loads(path.read_text(encoding="utf-8"))
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
+
+
+def _compare(against: str | None) -> None:
+    """Put a comparison with another revision into the report about to be made, or take the last one out."""
+    from pipelines import compare  # noqa: PLC0415 - pandas and matplotlib, which the small stages do without
+
+    if against is None:
+        compare.clear()
+    else:
+        compare.write(against)
+
+
+def _sweep(name: str, seeds: str | None) -> None:
+    """Run a declared experiment."""
+    from pipelines.sweep import sweep  # noqa: PLC0415 - matplotlib and pandas, which no other command needs
+
+    if seeds is not None and not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise LlmI2iError("--seeds", f"is {seeds!r}", "numbers separated by commas, such as 1,2,3")
+    sweep(name, seeds=[int(seed) for seed in seeds.split(",")] if seeds else None)
+
+
+def _bench(options: argparse.Namespace) -> None:
+    """Run the benchmark, or without tables render what it has measured."""
+    from pipelines import benchmark  # noqa: PLC0415 - as above
+
+    if options.tables is None:
+        benchmark.write_document()
+        return
+    words = {
+        name: tuple(filter(None, getattr(options, name).replace(" ", ",").split(",")))
+        for name in ("datasets", "experiments", "seeds", "tune")
+    }
+    benchmark.run(
+        benchmark.Plan(
+            tables=options.tables,
+            datasets=words["datasets"],
+            experiments=words["experiments"],
+            seeds=tuple(map(int, words["seeds"])),
+            profile=options.profile,
+            tune=words["tune"],
+        )
+    )
 
 
 def _show() -> None:

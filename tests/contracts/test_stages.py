@@ -28,7 +28,18 @@ STAGES = (
     "report",
 )
 NO_STAGES = {"seed", "runtime"}
-PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "tune", "zenml_store"}
+PIPELINE_TOOLS = {
+    "__init__",
+    "__main__",
+    "benchmark",
+    "compare",
+    "dvc_files",
+    "full",
+    "profile",
+    "sweep",
+    "tune",
+    "zenml_store",
+}
 STEP_TOOLS = {"__init__", "dvc_stage", "files", "materializer", "paths", "stage"}
 
 # What of params.yaml each stage depends on, besides nothing else.
