@@ -6,6 +6,7 @@ import importlib
 import json
 import logging
 import os
+import re
 import sys
 import time
 import warnings
@@ -68,6 +69,9 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("show", help="print the main table and where the report is")
     command = commands.add_parser("profile", help="write a profile's values into params.yaml")
     command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
+    command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
+    command.add_argument("name", help="file of experiments/, without suffix")
+    command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
     return parser
 
 
@@ -77,6 +81,8 @@ def _run(options: argparse.Namespace) -> None:
         load_params()
     elif command == "profile":
         profile.apply(options.name)
+    elif command == "sweep":
+        _sweep(options.name, options.seeds)
     elif command == "show":
         _show()
     else:
@@ -93,6 +99,15 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
     if path.is_file():
         facts = json.loads(path.read_text(encoding="utf-8"))
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
+
+
+def _sweep(name: str, seeds: str | None) -> None:
+    """Run a declared experiment."""
+    from pipelines.sweep import sweep  # noqa: PLC0415 - matplotlib and pandas, which no other command needs
+
+    if seeds is not None and not re.fullmatch(r"\d+(,\d+)*", seeds):
+        raise LlmI2iError("--seeds", f"is {seeds!r}", "numbers separated by commas, such as 1,2,3")
+    sweep(name, seeds=[int(seed) for seed in seeds.split(",")] if seeds else None)
 
 
 def _show() -> None:

@@ -45,8 +45,8 @@ def apply(name: str) -> None:
             "has uncommitted changes, which a profile would overwrite",
             fix="commit them, or drop them with `git checkout params.yaml`",
         )
-    overlay = _overlay(name)
-    text = with_overlay(committed, overlay)
+    values = values_of(name)
+    text = with_overlay(committed, values)
     partial = PARAMS.with_name("params.yaml.partial")
     partial.write_text(text, encoding="utf-8")
     try:
@@ -57,7 +57,7 @@ def apply(name: str) -> None:
         partial.replace(PARAMS)
     finally:
         partial.unlink(missing_ok=True)
-    changed = [f"{'.'.join(key)}={value}" for key, value in leaves(overlay)]
+    changed = [f"{'.'.join(key)}={value}" for key, value in leaves(values)]
     logger.info("profile %s: %s", name, ", ".join(changed) or "the committed values")
 
 
@@ -65,7 +65,7 @@ def _profiled(committed: str, names: list[str]) -> Iterator[str]:
     """params.yaml as each profile leaves it; one that does not fit has left nothing."""
     for name in names:
         try:
-            yield with_overlay(committed, _overlay(name))
+            yield with_overlay(committed, values_of(name))
         except ParamsError:
             logger.debug("profile %s does not fit", name)
 
@@ -122,7 +122,12 @@ def first_table(markdown: str) -> str:
     return "\n".join(lines[start:end])
 
 
-def _overlay(name: str) -> dict[str, Any]:
+def values_of(name: str) -> dict[str, Any]:
+    """The values that a profile changes, nested like params.yaml.
+
+    Raises:
+        ParamsError: Its file cannot be read.
+    """
     if name == LAPTOP:
         return {}
     path = PROFILES / f"{name}.yaml"

@@ -37,3 +37,15 @@ def finished(tmp_path_factory: pytest.TempPathFactory, raw_data: Path) -> Projec
     assert len(ran) == 19, ran
     project.commit("a run")
     return project
+
+
+@pytest.fixture
+def branch(finished: Project, tmp_path: Path) -> Project:
+    """A copy of the finished project to change, its stages without ZenML."""
+    return copy_of(finished, tmp_path / "branch")
+
+
+def copy_of(finished: Project, root: Path) -> Project:
+    """Copy a finished project, its stages without ZenML."""
+    shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns(".zenml-store", "tmp"))
+    return Project(root)

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,14 +14,6 @@ from steps.files import content_md5
 from tests.e2e.project import Project
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def branch(finished: Project, tmp_path: Path) -> Project:
-    """A copy of the finished project to change, its stages without ZenML."""
-    root = tmp_path / "branch"
-    shutil.copytree(finished.root, root, ignore=shutil.ignore_patterns(".zenml-store", "tmp"))
-    return Project(root)
 
 
 def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:

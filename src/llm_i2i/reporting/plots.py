@@ -37,13 +37,23 @@ class Plot:
 
 
 def draw_plot(
-    draw: Callable[[Figure], None], *, name: str, title: str, alt: str, caption: str, height: float = HEIGHT
+    draw: Callable[[Figure], None],
+    *,
+    name: str,
+    title: str,
+    alt: str,
+    caption: str,
+    height: float = HEIGHT,
+    standalone: bool = False,
 ) -> Plot:
-    """Call `draw` on an empty figure in the report's theme and render it; height in inches."""
+    """Call `draw` on an empty figure in the report's theme and render it; height in inches.
+
+    With `standalone` the SVG is a file of its own, else a part of a page.
+    """
     with theme():
         figure = new_figure(WIDTH, height)
         draw(figure)
-        svg = to_svg(figure, name=name, title=title, description=alt)
+        svg = to_svg(figure, name=name, title=title, description=alt, standalone=standalone)
     return Plot(name=name, svg=svg, title=title, alt=alt, caption=caption)
 
 

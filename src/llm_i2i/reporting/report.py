@@ -10,10 +10,9 @@ from markupsafe import Markup
 
 from llm_i2i.reporting import facts, llm_plots, plots, tables, verdicts
 from llm_i2i.reporting.collect import BASELINE_ARM, TRAININGS, Json, ReportInputs
+from llm_i2i.reporting.markdown import escape_markdown
 from llm_i2i.reporting.results import MAIN_SLICES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, css_variables
-
-_MARKDOWN_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 
 
 @dataclass(frozen=True)
@@ -29,13 +28,6 @@ class Report:
     html: str
     markdown: str
     summary: dict[str, Any]
-
-
-def escape_markdown(text: object) -> str:
-    """Text that Markdown shows as it is: one line, no markup, no HTML, no table separator."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    line = line.replace("&", "&amp;")
-    return _MARKDOWN_SPECIAL.sub(r"\\\1", line).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
 
 
 def _flatten(content: Json, prefix: str = "") -> dict[str, str]:

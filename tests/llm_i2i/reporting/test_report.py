@@ -7,7 +7,8 @@ import pytest
 
 from llm_i2i.reporting.collect import ReportInputs, collect
 from llm_i2i.reporting.facts import runtime_table, sample_table
-from llm_i2i.reporting.report import Report, build_report, escape_markdown
+from llm_i2i.reporting.markdown import escape_markdown
+from llm_i2i.reporting.report import Report, build_report
 from tests.llm_i2i.reporting.conftest import HOSTILE
 from tests.llm_i2i.reporting.run_folder import write_run
 

@@ -1,0 +1,98 @@
+"""What DVC and git recorded of another revision, read through their files and command lines."""
+
+import json
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm_i2i.errors import ArtifactError
+from steps.dvc_stage import dvc
+
+
+def git(*arguments: str, root: Path = Path()) -> str | None:
+    """What a git command printed; None if it failed or there is no git."""
+    command = ["git", "-C", str(root), *arguments]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    except OSError:
+        return None
+    return done.stdout if done.returncode == 0 else None
+
+
+class Revision:
+    """The project as a git revision and the DVC cache hold it.
+
+    Args:
+        name: Anything git understands: a commit, tag, branch or experiment ref.
+
+    Raises:
+        ArtifactError: git does not know it, or it has no dvc.lock.
+    """
+
+    def __init__(self, name: str) -> None:
+        commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        if commit is None:
+            raise ArtifactError(f"revision {name}", "git does not know it", "a commit, tag or branch")
+        self.name, self.commit = name, commit.strip()
+        lock = yaml.safe_load(self.text("dvc.lock"))
+        self._md5: dict[str, str] = {
+            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])
+        }
+
+    def text(self, path: str) -> str:
+        """Content of a tracked file.
+
+        Raises:
+            ArtifactError: The revision does not have it.
+        """
+        content = git("show", f"{self.commit}:./{path}")
+        if content is None:
+            raise ArtifactError(f"{path} of {self.name}", "no such file", fix="commit the results of a run")
+        return content
+
+    def json(self, path: str) -> dict[str, Any]:
+        """Content of a tracked JSON file."""
+        content: dict[str, Any] = json.loads(self.text(path))
+        return content
+
+    def files(self, folder: str) -> list[str]:
+        """Paths of the tracked files of a folder."""
+        listed = git("ls-tree", "--name-only", self.commit, f"./{folder}/") or ""
+        return listed.split("\n")[:-1]
+
+    def output(self, path: str) -> Path:
+        """Where the DVC cache holds an output, or a file of an output that is a folder.
+
+        Raises:
+            ArtifactError: No stage wrote it, or it is no longer in the cache.
+        """
+        where = f"{path} of {self.name}"
+        md5 = self._md5.get(path)
+        if md5 is None:
+            folder, _, name = path.rpartition("/")
+            md5 = self._in_folder(folder, name)
+        found = cached(md5) if md5 else None
+        if found is None or not found.is_file():
+            raise ArtifactError(where, "not in the DVC cache", fix="run `dvc pull`, or the stage again")
+        return found
+
+    def _in_folder(self, folder: str, name: str) -> str | None:
+        listing = cached(self._md5.get(folder, ""))
+        if listing is None or not listing.is_file():
+            return None
+        entries: list[dict[str, str]] = json.loads(listing.read_text(encoding="utf-8"))
+        return next((entry["md5"] for entry in entries if entry["relpath"] == name), None)
+
+
+_cache: list[Path] = []
+
+
+def cached(md5: str) -> Path | None:
+    """Place of a file in DVC's cache (layout of DVC 3); None without a hash."""
+    if not md5:
+        return None
+    if not _cache:
+        _cache.append(Path(dvc("cache", "dir").strip()))
+    return _cache[0] / "files" / "md5" / md5[:2] / md5[2:]

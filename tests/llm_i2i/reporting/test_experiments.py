@@ -1,0 +1,130 @@
+"""Rows, differences and texts of an experiment, worked by hand."""
+
+import json
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm_i2i.errors import ArtifactError
+from llm_i2i.experiments import Experiment
+from llm_i2i.reporting.experiment_views import (
+    experiment_plots,
+    experiment_table,
+    paragraph,
+    results_json,
+    rows_of,
+)
+from llm_i2i.reporting.experiments import EVERY_POINT, PointResult, evaluate_experiment, tidy
+
+N = 40  # users; the first 10 have a tail target
+
+
+def per_user(model: str, arm: str, hits: set[int]) -> pd.DataFrame:
+    users = [f"u{i:02d}" for i in range(N)]
+    return pd.DataFrame(
+        {
+            "user_id": users,
+            "item_id": [f"i{i}" for i in range(N)],
+            "bucket": ["tail" if i < 25 else "head" for i in range(N)],
+            "rank": np.array([1 if i in hits else 0 for i in range(N)], dtype="int32"),
+            "model": model,
+            "arm": arm,
+            "is_long_tail": [i < 5 for i in range(N)],
+        }
+    )
+
+
+def point(label: str, hits: dict[str, set[int]], *, seed: int = 1, protocol: str = "p") -> PointResult:
+    metrics = {
+        ("swing", arm): {"protocol_hash": protocol, "test_sha256": "t", "reachable_share": len(found) / N}
+        for arm, found in hits.items()
+    }
+    fused = {arm: {"synthetic_kept": 0 if arm == "real" else 100} for arm in hits}
+    tables = pd.concat([per_user("swing", arm, found) for arm, found in hits.items()], ignore_index=True)
+    return PointResult(label, {}, seed, metrics, fused, tables)
+
+
+def trial(**content: object) -> Experiment:
+    base = {"name": "trial", "question": "Does it help at all?", "variants": {"a": {}, "b": {}}}
+    return Experiment.model_validate(base | content)
+
+
+def two_points() -> list[PointResult]:
+    real = set(range(4))
+    return [
+        point("a", {"real": real, "llm_i2i": set(range(30))}),
+        point("b", {"real": real, "llm_i2i": set(range(2))}),
+    ]
+
+
+def test_values_differences_and_the_arm_that_never_changes() -> None:
+    result = evaluate_experiment(trial(), two_points(), resamples=500, seed=3)
+    assert [(row.point, row.arm) for row in result.rows] == [
+        (EVERY_POINT, "real"),
+        ("a", "llm_i2i"),
+        ("b", "llm_i2i"),
+    ]
+    real, a, b = result.rows
+    assert real.means["overall", "recall@10"] == 4 / 40
+    assert a.means["overall", "recall@10"] == 30 / 40
+    assert a.means["tail", "recall@10"] == 1.0
+    assert a.n_users == {"overall": 40, "tail": 25}
+    difference = a.differences["arm real"]["overall", "recall@10"]
+    assert difference.mean == pytest.approx(26 / 40)
+    assert difference.low > 0
+    assert b.differences["arm real"]["overall", "recall@10"].mean == pytest.approx(-2 / 40)
+
+
+def test_no_interval_for_few_users() -> None:
+    result = evaluate_experiment(trial(slices=["long_tail"]), two_points(), resamples=50, seed=3)
+    assert all(not by_key for row in result.rows for by_key in row.differences.values())
+    assert tidy(result)["against"].eq("").all()
+
+
+def test_reference_point_is_compared_arm_by_arm() -> None:
+    result = evaluate_experiment(trial(reference="b", baselines=[]), two_points(), resamples=50, seed=3)
+    a = next(row for row in result.rows if row.point == "a")
+    assert a.differences["point b"]["overall", "recall@10"].mean == pytest.approx(28 / 40)
+
+
+def test_seeds_that_disagree_keep_0_in_the_interval() -> None:
+    real = set(range(4))
+    points = [
+        point(
+            "a",
+            {"real": real, "llm_i2i": set(range(20)) if seed == 1 else set()},
+            seed=seed,
+            protocol=f"p{seed}",
+        )
+        for seed in (1, 2)
+    ]
+    result = evaluate_experiment(trial(variants={"a": {}}), points, resamples=2000, seed=3)
+    row = next(row for row in result.rows if row.arm == "llm_i2i")
+    found = row.differences["arm real"]["overall", "recall@10"]
+    assert found.mean == pytest.approx((16 - 4) / 80)
+    assert found.low < 0 < found.high
+    assert result.protocols == {1: "p1", 2: "p2"}
+
+
+def test_points_of_different_protocols_are_refused() -> None:
+    points = [point("a", {"real": {1}}), point("b", {"real": {1}}, protocol="q")]
+    with pytest.raises(ArtifactError, match="b, swing, real"):
+        evaluate_experiment(trial(), points, resamples=50, seed=3)
+
+
+def test_texts_and_json_follow_the_numbers() -> None:
+    failed = PointResult("c", {}, 1, {}, {}, error="no row survives.")
+    experiment = trial(variants={"a": {}, "b": {}, "c": {}})
+    result = evaluate_experiment(experiment, [*two_points(), failed], resamples=500, seed=3)
+    text = paragraph(result)
+    assert "highest, 0.7500, for Swing on arm llm_i2i (a)" in text
+    assert "Against arm real: 1 of 2 better, 0 worse, 1 without a shown difference" in text
+    assert "Point c could not be run: no row survives." in text
+    content = json.loads(json.dumps(results_json(result)))
+    table = experiment_table(rows_of(content["rows"]), name="trial", question="Does it help?")
+    assert [cell.text for cell in table.rows[1]][:4] == ["a", "Swing, llm_i2i", "100", "0.7500"]
+    assert table.rows[1][3].tone == "better"
+    plots = experiment_plots(result)
+    assert [plot.name for plot in plots] == ["trial-overall", "trial-tail", "trial-differences"]
+    assert all(plot.svg.startswith("<svg xmlns") for plot in plots)
