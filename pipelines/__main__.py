@@ -61,6 +61,9 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser(
             stage, help=f"run stage {stage}" if stage != "full" else "run the whole graph in ZenML"
         )
+    commands.choices["report"].add_argument(
+        "--against", metavar="REV", help="compare with a commit, tag, branch or DVC experiment"
+    )
     for stage, keys in MATRIX.items():
         command = commands.add_parser(stage, help=f"run stage {stage} of one {' and '.join(keys)}")
         for key in keys:
@@ -86,6 +89,8 @@ def _run(options: argparse.Namespace) -> None:
     elif command == "show":
         _show()
     else:
+        if command == "report":
+            _compare(options.against)
         _run_stage(command, {key: getattr(options, key) for key in MATRIX.get(command, ())})
 
 
@@ -99,6 +104,16 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
     if path.is_file():
         facts = json.loads(path.read_text(encoding="utf-8"))
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
+
+
+def _compare(against: str | None) -> None:
+    """Put a comparison with another revision into the report about to be made, or take the last one out."""
+    from pipelines import compare  # noqa: PLC0415 - pandas and matplotlib, which the small stages do without
+
+    if against is None:
+        compare.clear()
+    else:
+        compare.write(against)
 
 
 def _sweep(name: str, seeds: str | None) -> None:

@@ -96,3 +96,9 @@ def cached(md5: str) -> Path | None:
     if not _cache:
         _cache.append(Path(dvc("cache", "dir").strip()))
     return _cache[0] / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def experiment_ref(name: str) -> str | None:
+    """The git ref under which DVC keeps a finished experiment; None if there is none."""
+    listed = git("for-each-ref", "--format=%(refname)", "refs/exps") or ""
+    return next((ref for ref in listed.splitlines() if ref.rpartition("/")[2] == name), None)

@@ -28,7 +28,7 @@ from llm_i2i.reporting.experiment_views import experiment_plots, experiment_tabl
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from pipelines import profile
-from pipelines.dvc_files import Revision, git
+from pipelines.dvc_files import Revision, experiment_ref
 from steps.files import content_md5, write_json
 from steps.paths import EXPERIMENTS, LOCKS
 
@@ -134,9 +134,9 @@ def _run_point(experiment: Experiment, point: Point, params: dict[str, Any], pat
         "error": "",
     }
     path.parent.mkdir(parents=True, exist_ok=True)
-    if _ref(name) is None:
+    if experiment_ref(name) is None:
         record["stages_run"], record["error"] = _dvc_exp_run(name, _settings(experiment, point), path, bar)
-    ref = _ref(name)
+    ref = experiment_ref(name)
     if ref is not None:
         record["error"] = ""
         per_user = _collect(Revision(ref), params, record)
@@ -200,12 +200,6 @@ def _reason(log: Path) -> str:
     lines = [line for line in lines if line]
     ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
     return (ours or [line for line in lines if line.startswith("ERROR")] or lines or ["no message"])[-1]
-
-
-def _ref(name: str) -> str | None:
-    """The git ref under which DVC keeps a finished experiment; None if there is none."""
-    listed = git("for-each-ref", "--format=%(refname)", "refs/exps") or ""
-    return next((ref for ref in listed.splitlines() if ref.rpartition("/")[2] == name), None)
 
 
 def _collect(revision: Revision, params: dict[str, Any], record: dict[str, Any]) -> pd.DataFrame:

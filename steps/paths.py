@@ -28,6 +28,7 @@ EVALUATION: Final = Path("artifacts/evaluation")
 
 METRICS: Final = Path("reports/metrics")
 RUNTIME: Final = Path("reports/runtime")
+COMPARISON: Final = Path("reports/comparison.json")
 EXPERIMENTS: Final = Path("reports/experiments")
 DATA_DOCS: Final = Path("reports/validation")
 SUMMARY: Final = Path("reports/summary.json")

@@ -26,7 +26,7 @@ STAGES = (
     "report",
 )
 NO_STAGES = {"seed", "runtime"}
-PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "zenml_store", "dvc_files", "sweep"}
+PIPELINE_TOOLS = {"__init__", "__main__", "full", "profile", "zenml_store", "dvc_files", "sweep", "compare"}
 STEP_TOOLS = {"__init__", "dvc_stage", "files", "materializer", "paths", "stage"}
 
 # What of params.yaml each stage depends on, besides nothing else.

@@ -13,6 +13,7 @@ from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.params import Params, load_params
+from llm_i2i.reporting.extras import Extras, read_extras
 from llm_i2i.reporting.provenance import Provenance, read_provenance
 
 logger = logging.getLogger(__name__)
@@ -50,6 +51,7 @@ class ReportInputs:
         runtime: Runtime facts by stage, `stage@model-arm` for matrix stages.
         base_model: Manifest of the base LLM.
         provenance: Git revision, data hash, versions.
+        extras: Experiments, gate and comparison, where they are there.
     """
 
     params: Params
@@ -72,6 +74,7 @@ class ReportInputs:
     runtime: dict[str, Json]
     base_model: Json | None
     provenance: Provenance
+    extras: Extras
 
     @property
     def protocol_hash(self) -> str:
@@ -272,6 +275,7 @@ def collect(root: Path) -> ReportInputs:
         runtime=_read_runtime(reports / "runtime"),
         base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
         provenance=read_provenance(root),
+        extras=read_extras(reports),
     )
     logger.info(
         "report: %d models x %d arms, %s test users",

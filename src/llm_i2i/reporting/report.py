@@ -8,7 +8,7 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from llm_i2i.reporting import facts, llm_plots, plots, tables, verdicts
+from llm_i2i.reporting import extra_views, facts, llm_plots, plots, tables, verdicts
 from llm_i2i.reporting.collect import BASELINE_ARM, TRAININGS, Json, ReportInputs
 from llm_i2i.reporting.markdown import escape_markdown
 from llm_i2i.reporting.results import MAIN_SLICES, Results, compute_results, summarize
@@ -182,6 +182,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "params": params,
         "plots": _plots(inputs, results),
         "not_measured": tables.NOT_MEASURED,
+        **extra_views.shown(inputs.extras),
     }
 
 
