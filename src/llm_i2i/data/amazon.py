@@ -1,0 +1,309 @@
+"""The public Amazon review data of 2014, 2018 and 2023 as this project's two raw tables.
+
+`python -m llm_i2i.data.amazon --year 2014 --reviews PATH_OR_URL --meta PATH_OR_URL --out data`
+
+Reviews: one JSON object a line (`.json`, `.jsonl`, also `.gz`), or the ratings-only CSV. Metadata: one object a
+line; that of 2014 is written as Python dictionaries, not JSON. Formats as their publishers describe them:
+He and McAuley 2016 and McAuley et al. 2015 (2014), Ni et al. 2019 (2018), Hou et al. 2024 (2023).
+"""
+
+import argparse
+import ast
+import csv
+import gzip
+import html
+import json
+import logging
+import re
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.data.download import obtain_file
+from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
+
+logger = logging.getLogger(__name__)
+
+_COLUMNS: Final = [USER_ID, ITEM_ID, RATING, TIMESTAMP]
+_MAX_TITLE: Final = 300  # characters; some "titles" are whole pages
+_SHOWN: Final = 3
+Json = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Edition:
+    """How one edition spells what this project needs.
+
+    Attributes:
+        user: Key of the user.
+        item: Key of the item, in reviews and metadata; 2023: the product that variants belong to.
+        rating: Key of the rating.
+        time: Key of the time.
+        units: Time units a second.
+        brand: Key of the brand.
+        category: Key of the categories.
+        csv_columns: Columns of the ratings-only CSV; empty = its own header names them.
+    """
+
+    user: str
+    item: str
+    rating: str
+    time: str
+    units: int
+    brand: str
+    category: str
+    csv_columns: tuple[str, ...]
+
+
+EDITIONS: Final = {
+    "2014": Edition("reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "categories",
+                    ("reviewerID", "asin", "overall", "unixReviewTime")),
+    "2018": Edition("reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "category",
+                    ("asin", "reviewerID", "overall", "unixReviewTime")),
+    "2023": Edition("user_id", "parent_asin", "rating", "timestamp", 1000, "store", "categories", ()),
+}  # fmt: skip
+
+
+def read_reviews(path: Path, edition: Edition) -> pd.DataFrame:
+    """Read who rated what and when; of several ratings of one item by one user the first in time counts.
+
+    Args:
+        path: Reviews or ratings.
+        edition: One of `EDITIONS`.
+
+    Returns:
+        user_id, item_id (str), rating (float64), timestamp (int64, seconds), in the order of the file.
+
+    Raises:
+        DataError: The file cannot be read, or a line lacks a field or holds something else.
+    """
+    wanted = (edition.user, edition.item, edition.rating, edition.time)
+    is_csv = path.name.removesuffix(".gz").endswith(".csv")
+    records = _csv_records(path, edition.csv_columns) if is_csv else _objects(path)
+    rows: list[tuple[str, str, float, int]] = []
+    broken = _Broken(path)
+    for line, record in records:
+        try:
+            user, item, rating, when = (record[key] for key in wanted)
+            row = (str(user or ""), str(item or ""), float(rating), int(float(when)) // edition.units)
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            broken.add(line, f"{type(error).__name__} {error}")
+            continue
+        if row[0] and row[1]:
+            rows.append(row)
+        else:
+            broken.add(line, "user or item is empty")
+    broken.raise_if_any(f"fields {list(wanted)}")
+    table = pd.DataFrame(rows, columns=_COLUMNS).astype({USER_ID: "str", ITEM_ID: "str"})
+    order = table[TIMESTAMP].to_numpy().argsort(kind="stable")
+    repeated = table.iloc[order].duplicated([USER_ID, ITEM_ID])
+    kept = table[~repeated.reindex(table.index)].reset_index(drop=True)
+    logger.info("%s: %s ratings, %s of them repeated", path, f"{len(table):,}", f"{len(table) - len(kept):,}")
+    return kept
+
+
+def read_items(path: Path, edition: Edition, wanted: set[str]) -> pd.DataFrame:
+    """Read title, category and brand of the wanted items; the first entry of an item counts.
+
+    Args:
+        path: Metadata.
+        edition: One of `EDITIONS`.
+        wanted: Item ids.
+
+    Returns:
+        item_id, title, category, brand (str; empty = not given), sorted by item_id; every wanted item once.
+
+    Raises:
+        DataError: The file cannot be read, or a line is no object.
+    """
+    found: dict[str, tuple[str, str, str]] = {}
+    for _, record in _objects(path):
+        item = str(record.get(edition.item) or "")
+        if item in wanted and item not in found:
+            found[item] = (
+                _text(record.get("title"))[:_MAX_TITLE],
+                _category(record.get(edition.category)),
+                _text(record.get(edition.brand)),
+            )
+    missing = len(wanted - found.keys())
+    logger.info("%s: %s of %s items described", path, f"{len(found):,}", f"{len(wanted):,}")
+    if missing:
+        logger.warning("%s: %s items have no entry and get no title", path, f"{missing:,}")
+    rows = [(item, *found.get(item, ("", "", ""))) for item in sorted(wanted)]
+    return pd.DataFrame(rows, columns=[ITEM_ID, "title", "category", "brand"])
+
+
+def k_core(table: pd.DataFrame, k: int) -> pd.DataFrame:
+    """Drop users and items with fewer than k interactions until none is left; the result is unique.
+
+    Args:
+        table: With user_id and item_id.
+        k: Smallest number of interactions; 0 or 1 keeps all.
+
+    Returns:
+        The rows that stay, in their order.
+
+    Raises:
+        DataError: No row stays.
+    """
+    kept = table
+    while True:
+        enough = np.ones(len(kept), dtype=np.bool_)
+        for column in (USER_ID, ITEM_ID):
+            codes, _ = pd.factorize(kept[column])
+            enough &= np.bincount(codes)[codes] >= k if len(codes) else enough
+        if enough.all():
+            break
+        kept = kept[enough]
+    if kept.empty:
+        raise DataError(f"{k}-core", f"nothing is left of {len(table):,} rows", "a smaller k")
+    logger.info("%d-core: %s of %s rows stay", k, f"{len(kept):,}", f"{len(table):,}")
+    return kept.reset_index(drop=True)
+
+
+class _Broken:
+    """Collects broken lines for one error."""
+
+    def __init__(self, path: Path) -> None:
+        self._path, self._count, self._first = path, 0, [""] * 0
+
+    def add(self, line: int, why: str) -> None:
+        self._count += 1
+        if len(self._first) < _SHOWN:
+            self._first.append(f"line {line:,}: {why:.120}")
+
+    def raise_if_any(self, expected: str) -> None:
+        if self._count:
+            shown = "; ".join(self._first)
+            raise DataError(str(self._path), f"{self._count:,} broken line(s) ({shown})", expected)
+
+
+def _lines(path: Path) -> Iterator[tuple[int, str]]:
+    """Lines with their numbers, decompressed where the name ends in .gz."""
+    opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
+    try:
+        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
+            yield from enumerate(file, start=1)
+    except (OSError, EOFError, UnicodeDecodeError) as error:
+        raise DataError(
+            str(path), f"cannot be read ({error})", "a whole file in UTF-8", "obtain it again"
+        ) from error
+
+
+def _objects(path: Path) -> Iterator[tuple[int, Json]]:
+    """One dictionary a line: JSON, else a Python literal."""
+    broken = _Broken(path)
+    for number, line in _lines(path):
+        if not line.strip():
+            continue
+        try:
+            try:
+                record = json.loads(line)
+            except ValueError:
+                record = ast.literal_eval(line.strip())
+        except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError) as error:
+            broken.add(number, str(error).partition("\n")[0])
+            continue
+        if isinstance(record, dict):
+            yield number, record
+        else:
+            broken.add(number, f"holds {type(record).__name__}")
+    broken.raise_if_any("one object a line, as JSON or as a Python dictionary")
+
+
+def _csv_records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Json]]:
+    """Rows of a ratings-only CSV; `columns` empty = the first row is a header."""
+    numbered = _lines(path)
+    reader = csv.reader(line for _, line in numbered)
+    names = list(columns) or next(reader, [])
+    for row in reader:
+        yield reader.line_num, dict(zip(names, row, strict=False))
+
+
+def _text(value: object) -> str:
+    """One line of plain text: tags gone, entities resolved."""
+    text = re.sub(r"<[^>]*>", " ", str(value)) if isinstance(value, str | int | float) else ""
+    return " ".join(html.unescape(text).split())
+
+
+def _category(value: object) -> str:
+    """The categories from wide to narrow, joined by " > "; of several paths (2014) the first."""
+    if isinstance(value, list) and value and isinstance(value[0], list):
+        value = value[0]
+    return " > ".join(_text(part) for part in value) if isinstance(value, list) else _text(value)
+
+
+def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
+    """UTF-8, minimal quotes, line feeds; temporary file, then rename: the bytes depend on no library."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    partial = path.with_name(path.name + ".partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+    partial.replace(path)
+
+
+def convert(*, reviews: Path, meta: Path, year: str, out: Path, core: int) -> None:
+    """Write interactions.csv and items.csv.
+
+    Args:
+        reviews: Reviews or ratings.
+        meta: Metadata.
+        year: Edition, a key of `EDITIONS`.
+        out: Folder of the two tables.
+        core: k of the k-core filter; 0 = none.
+
+    Raises:
+        DataError: A file cannot be read, `out` holds other tables, or nothing is left.
+    """
+    present = [out / f"{stem}{end}" for stem in ("interactions", "items") for end in (".csv", ".parquet")]
+    present = [path for path in present if path.exists()]
+    if present:
+        raise DataError(str(present[0]), "is there already", "no tables", f"move {out} away, or name another")
+    edition = EDITIONS[year]
+    interactions = k_core(read_reviews(reviews, edition), core)
+    items = read_items(meta, edition, set(interactions[ITEM_ID]))
+    _write_csv(out / "interactions.csv", _COLUMNS, interactions[_COLUMNS].itertuples(index=False))
+    _write_csv(out / "items.csv", items.columns, items.itertuples(index=False))
+    logger.info(
+        "wrote %s interactions of %s users and %s items to %s",
+        f"{len(interactions):,}",
+        f"{interactions[USER_ID].nunique():,}",
+        f"{len(items):,}",
+        out,
+    )
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; returns the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m llm_i2i.data.amazon", description=__doc__)
+    parser.add_argument("--year", choices=sorted(EDITIONS), required=True, help="edition of the data")
+    for name in ("reviews", "meta"):
+        parser.add_argument(f"--{name}", required=True, help="local path or http(s) URL")
+        parser.add_argument(f"--{name}-sha256", default="", help="expected SHA-256 of that file")
+    parser.add_argument("--core", type=int, default=5, help="k of the k-core filter, 0 = none")
+    parser.add_argument("--out", type=Path, default=Path("data"), help="folder of the raw tables")
+    parser.add_argument(
+        "--downloads", type=Path, default=Path(".downloads"), help="folder that keeps downloads"
+    )
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    try:
+        reviews = obtain_file(options.reviews, downloads=options.downloads, sha256=options.reviews_sha256)
+        meta = obtain_file(options.meta, downloads=options.downloads, sha256=options.meta_sha256)
+        convert(reviews=reviews, meta=meta, year=options.year, out=options.out, core=options.core)
+    except LlmI2iError as error:
+        logger.error("%s", error)  # noqa: TRY400 - the message says it all, a traceback would bury it
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
