@@ -34,6 +34,12 @@ SIMPLE = (
 )
 MATRIX = {"fuse": ("arm",), "train_i2i": ("model", "arm"), "evaluate": ("model", "arm")}
 
+COMMANDS = {
+    "replicate": "measure the gate's model under every seed of the gate",
+    "gate": "compare with the model that serves; exit status 0 = may replace it, 1 = may not",
+    "promote": "register this commit's models and give them stage prod, if the gate has passed",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; an error of ours is one message and exit status 2, any other a traceback.
@@ -47,11 +53,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to_stderr()
     try:
-        _run(options)
+        passed = _run(options)
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    return 0
+    return 1 if passed is False else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -68,6 +74,8 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage, help=f"run stage {stage} of one {' and '.join(keys)}")
         for key in keys:
             command.add_argument(f"--{key}", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
     commands.add_parser("check", help="check params.yaml")
     commands.add_parser("show", help="print the main table and where the report is")
     command = commands.add_parser("profile", help="write a profile's values into params.yaml")
@@ -78,8 +86,13 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> bool | None:
+    """Run a command; False says that the gate's answer is no."""
     command = options.command
+    if command in COMMANDS:
+        # Registry, tables and plots that the small stages do without.
+        done: bool | None = getattr(importlib.import_module(f"pipelines.{command}"), command)()
+        return done
     if command == "check":
         load_params()
     elif command == "profile":
@@ -92,6 +105,7 @@ def _run(options: argparse.Namespace) -> None:
         if command == "report":
             _compare(options.against)
         _run_stage(command, {key: getattr(options, key) for key in MATRIX.get(command, ())})
+    return None
 
 
 def _run_stage(stage: str, matrix: dict[str, str]) -> None:
