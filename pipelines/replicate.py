@@ -43,9 +43,9 @@ def replicate() -> None:
     params = load_params()
     run = run_name(params)
     for seed in params.gate.seeds:
-        identity = identity_of(seed)
-        if _record(run, seed).get("identity") == identity:
+        if _is_current(run, seed, params):
             continue
+        identity = identity_of(seed)
         logger.info("replicate: measuring %s under seed %d", run, seed)
         if seed == params.seed:
             table, metrics = _own(run)
@@ -78,7 +78,7 @@ def candidate_side(params: Params) -> Side:
         if not record or not path.is_file():
             continue
         metrics[seed], tables[seed] = record["metrics"], read_table(path, PER_USER)
-        if record["identity"] != identity_of(seed):
+        if not _is_current(run, seed, params):
             stale.append(seed)
     return Side(metrics, tables, tuple(stale))
 
@@ -104,6 +104,14 @@ def _record(run: str, seed: int) -> dict[str, Any]:
     except FileNotFoundError:
         return {}
     return content
+
+
+def _is_current(run: str, seed: int, params: Params) -> bool:
+    """Whether a seed was measured as everything is now; the workspace's own seed as dvc.lock has it."""
+    path = SEEDS / run / f"{seed}.parquet"
+    if not path.is_file() or _record(run, seed).get("identity") != identity_of(seed):
+        return False
+    return seed != params.seed or content_md5(path) == locked_md5(EVALUATION / f"{run}.parquet")
 
 
 def _own(run: str) -> tuple[Path, dict[str, Any]]:

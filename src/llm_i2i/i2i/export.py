@@ -145,7 +145,7 @@ def load_redis(url: str, *, prefix: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     return index, manifest
 
 
-def _write(client: "Redis[str]", base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
+def _write(client: Redis, base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
     """Write all keys of one version."""
     client.delete(f"{base}:items")
     for entries in _batches(_by_item(index)):
@@ -157,7 +157,7 @@ def _write(client: "Redis[str]", base: str, index: pd.DataFrame, manifest: Mappi
     client.set(f"{base}:manifest", _json(dict(manifest)))
 
 
-def _read(client: "Redis[str]", base: str, url: str) -> pd.DataFrame:
+def _read(client: Redis, base: str, url: str) -> pd.DataFrame:
     """Read all items of one version."""
     items = cast("list[str]", client.lrange(f"{base}:items", 0, -1))
     entries: list[tuple[str, Neighbours]] = []
@@ -170,7 +170,7 @@ def _read(client: "Redis[str]", base: str, url: str) -> pd.DataFrame:
     return _table(entries, url)
 
 
-def _delete_old(client: "Redis[str]", prefix: str) -> None:
+def _delete_old(client: Redis, prefix: str) -> None:
     """Delete every version but the current and the previous one."""
     kept = {client.get(f"{prefix}:current"), client.get(f"{prefix}:previous")}
     for key in client.scan_iter(match=f"{_literal(prefix)}:*:manifest", count=BATCH):
@@ -194,9 +194,9 @@ def _literal(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text)
 
 
-def _client(url: str) -> "Redis[str]":
+def _client(url: str) -> Redis:
     try:
-        return cast("Redis[str]", Redis.from_url(url, decode_responses=True, socket_timeout=30))
+        return Redis.from_url(url, decode_responses=True, socket_timeout=30)
     except ValueError as error:
         raise ArtifactError(url, f"is no Redis address ({error})", "redis://HOST:PORT/DB") from error
 

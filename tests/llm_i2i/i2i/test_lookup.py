@@ -62,7 +62,7 @@ def offline(similar, histories, names, **options) -> list[list[str]]:
     return [[names[item] for item in row if item >= 0] for row in lists]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     user_items=matrices(),
     last_m=st.integers(0, 4),
