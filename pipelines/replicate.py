@@ -127,7 +127,7 @@ def _measured(run: str, seed: int, identity: str) -> tuple[Path, dict[str, Any]]
     """Run one seed as a DVC experiment, unless there is one from before."""
     name = f"seed-{seed}-{identity}"
     if experiment_ref(name) is None:
-        dvc("exp", "run", "--temp", "--name", name, "--set-param", f"seed={seed}", f"evaluate@{run}")
+        dvc("exp", "run", "--temp", "--name", name, "--set-param", f"seed={seed}", "evaluate")
     ref = experiment_ref(name)
     if ref is None:
         raise ArtifactError(f"seed {seed}", "dvc exp run left no experiment", fix="run `dvc exp show`")
