@@ -24,6 +24,7 @@ SIMPLE = (
     "validate",
     "split",
     "tag",
+    "identify",
     "base_model",
     "train_generator",
     "train_discriminator",
@@ -32,7 +33,12 @@ SIMPLE = (
     "report",
     "full",
 )
-MATRIX = {"fuse": ("arm",), "train_i2i": ("model", "arm"), "evaluate": ("model", "arm")}
+MATRIX = {
+    "controls": ("name",),
+    "fuse": ("arm",),
+    "train_i2i": ("model", "arm"),
+    "evaluate": ("model", "arm"),
+}
 
 COMMANDS = {
     "replicate": "measure the gate's model under every seed of the gate",
@@ -83,6 +89,12 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
     command.add_argument("name", help="file of experiments/, without suffix")
     command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
+    command = commands.add_parser(
+        "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
+    )
+    command.add_argument("model", help="swing, item_knn, bm25 or bpr")
+    command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
+    command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
     return parser
 
 
@@ -99,6 +111,11 @@ def _run(options: argparse.Namespace) -> bool | None:
         profile.apply(options.name)
     elif command == "sweep":
         _sweep(options.name, options.seeds)
+    elif command == "tune":
+        # Optuna is of use here only, and takes a second to import.
+        importlib.import_module("pipelines.tune").run(
+            options.model, trials=options.trials, objective=options.objective
+        )
     elif command == "show":
         _show()
     else:

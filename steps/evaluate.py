@@ -25,7 +25,7 @@ def evaluate(model: str, arm: str) -> Outcome:
         valid=read_table(paths.VALID, INTERACTIONS),
         test=read_table(paths.TEST, INTERACTIONS),
         items=read_table(paths.ITEMS, ITEMS),
-        protocol=Protocol.from_params(load_params()),
+        protocol=Protocol.from_params(load_params(), model=model),
     )
     table, numbers = paths.EVALUATION / f"{name}.parquet", paths.METRICS / f"{name}.json"
     with staged(table) as table_out, staged(numbers) as numbers_out:

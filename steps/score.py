@@ -1,6 +1,7 @@
 """Stage score: ask the discriminator about every synthetic and many real pairs."""
 
 from llm_i2i.llm import scoring as core
+from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
@@ -12,15 +13,20 @@ from steps.stage import Outcome, stage_step
 def score() -> Outcome:
     """Compute the calibrated probability of Yes of each row."""
     params = load_params()
+    items = read_table(paths.ITEMS, ITEMS)
     rows, calibration, facts = core.score(
         train=read_table(paths.TRAIN, INTERACTIONS),
         synthetic=read_table(paths.SYNTHETIC, SYNTHETIC),
-        items=read_table(paths.ITEMS, ITEMS),
+        items=items,
+        identifiers=read_identifiers(paths.IDENTIFIERS, items),
         base_model=paths.BASE_MODEL,
         adapter=paths.DISCRIMINATOR,
         params=params.score,
         runtime=params.runtime,
         seed=params.seed,
+        controls={
+            name: read_table(paths.CONTROLS / f"{name}.parquet", SYNTHETIC) for name in params.score.controls
+        },
     )
     with staged(paths.SCORED_FOLDER) as out:
         write_table(rows, out / paths.SCORED.name, SCORED)
@@ -28,8 +34,10 @@ def score() -> Outcome:
     inputs = (
         paths.TRAIN,
         paths.ITEMS_FOLDER,
+        paths.IDENTIFIERS,
         paths.BASE_MODEL,
         paths.DISCRIMINATOR,
         paths.SYNTHETIC_FOLDER,
+        paths.CONTROLS,
     )
     return Outcome(inputs=inputs, outputs=(paths.SCORED_FOLDER,), rows=len(rows), runtime=facts)

@@ -1,4 +1,4 @@
-"""Stage split: leave the last two items of each user out."""
+"""Stage split: hold the last interactions out, by user or by time."""
 
 from llm_i2i.data.sources import read_raw
 from llm_i2i.data.split import split_interactions
@@ -14,7 +14,7 @@ def split() -> Outcome:
     """Split the validated interactions into train, valid and test."""
     params = load_params()
     raw = read_raw(DATA)
-    result = split_interactions(raw.interactions, params=params.split, seed=params.seed)
+    result = split_interactions(raw.interactions, params=params.split, seed=params.seed, order=raw.order)
     with staged(SPLIT) as out:
         write_table(result.train, out / "train.parquet", INTERACTIONS)
         write_table(result.valid, out / "valid.parquet", INTERACTIONS)

@@ -1,6 +1,7 @@
 """Stage synthesize: generate the items that users would take next."""
 
 from llm_i2i.llm import synthesis as core
+from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
 from steps import paths
@@ -12,9 +13,11 @@ from steps.stage import Outcome, stage_step
 def synthesize() -> Outcome:
     """Generate catalogue items outside each user's history."""
     params = load_params()
+    items = read_table(paths.ITEMS, ITEMS)
     rows, stats, facts = core.synthesize(
         train=read_table(paths.TRAIN, INTERACTIONS),
-        items=read_table(paths.ITEMS, ITEMS),
+        items=items,
+        identifiers=read_identifiers(paths.IDENTIFIERS, items),
         base_model=paths.BASE_MODEL,
         adapter=paths.GENERATOR,
         params=params.synthesize,
@@ -24,5 +27,5 @@ def synthesize() -> Outcome:
     with staged(paths.SYNTHETIC_FOLDER) as out:
         write_table(rows, out / paths.SYNTHETIC.name, SYNTHETIC)
         write_json(stats, out / "stats.json")
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.BASE_MODEL, paths.GENERATOR)
+    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
     return Outcome(inputs=inputs, outputs=(paths.SYNTHETIC_FOLDER,), rows=len(rows), runtime=facts)

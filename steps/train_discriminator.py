@@ -1,6 +1,7 @@
 """Stage train_discriminator: QLoRA-tune the judge of pairs of user and item."""
 
 from llm_i2i.llm import discriminator as core
+from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from steps import paths
@@ -12,11 +13,13 @@ from steps.stage import Outcome, stage_step
 def train_discriminator() -> Outcome:
     """Train the discriminator's adapter; a killed training goes on from its last checkpoint."""
     params = load_params()
+    items = read_table(paths.ITEMS, ITEMS)
     checkpoints = paths.CHECKPOINTS / "train_discriminator"
     with staged(paths.DISCRIMINATOR) as out:
         facts = core.train_discriminator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=read_table(paths.ITEMS, ITEMS),
+            items=items,
+            identifiers=read_identifiers(paths.IDENTIFIERS, items),
             base_model=paths.BASE_MODEL,
             params=params.train_discriminator,
             runtime=params.runtime,
@@ -25,5 +28,5 @@ def train_discriminator() -> Outcome:
             checkpoints=checkpoints,
         )
     remove(checkpoints)
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.BASE_MODEL)
+    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL)
     return Outcome(inputs=inputs, outputs=(paths.DISCRIMINATOR,), runtime=facts)

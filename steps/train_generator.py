@@ -1,6 +1,7 @@
 """Stage train_generator: QLoRA-tune the writer of synthetic interactions."""
 
 from llm_i2i.llm import generator as core
+from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from steps import paths
@@ -12,11 +13,13 @@ from steps.stage import Outcome, stage_step
 def train_generator() -> Outcome:
     """Train the generator's adapter; a killed training goes on from its last checkpoint."""
     params = load_params()
+    items = read_table(paths.ITEMS, ITEMS)
     checkpoints = paths.CHECKPOINTS / "train_generator"
     with staged(paths.GENERATOR) as out:
         facts = core.train_generator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=read_table(paths.ITEMS, ITEMS),
+            items=items,
+            identifiers=read_identifiers(paths.IDENTIFIERS, items),
             base_model=paths.BASE_MODEL,
             params=params.train_generator,
             runtime=params.runtime,
@@ -25,5 +28,5 @@ def train_generator() -> Outcome:
             checkpoints=checkpoints,
         )
     remove(checkpoints)
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.BASE_MODEL)
+    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL)
     return Outcome(inputs=inputs, outputs=(paths.GENERATOR,), runtime=facts)

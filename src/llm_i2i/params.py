@@ -10,14 +10,41 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from llm_i2i.errors import ParamsError
+from llm_i2i.schema import CONTROLS
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
 PositiveInt = Annotated[int, Field(ge=1)]
 NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
-Arm = Literal["real", "llm_i2i", "no_generator", "no_discriminator"]
-Model = Literal["swing", "bpr", "item_knn"]
+Decay = Annotated[float, Field(gt=0.0, le=1.0)]
+Control = Literal["random", "popularity", "item_knn"]
+Arm = Literal[
+    "real",
+    "llm_i2i",
+    "no_generator",
+    "no_discriminator",
+    "random",
+    "popularity",
+    "item_knn",
+    "random_filtered",
+    "popularity_filtered",
+    "item_knn_filtered",
+]
+Model = Literal[
+    "swing",
+    "bpr",
+    "item_knn",
+    "bm25",
+    "popularity",
+    "youtube_dnn",
+    "swing_tuned",
+    "bpr_tuned",
+    "item_knn_tuned",
+    "bm25_tuned",
+    "youtube_dnn_tuned",
+]
 
 
 class Section(BaseModel):
@@ -48,10 +75,19 @@ class ValidateParams(Section):
 
 
 class SplitParams(Section):
-    """Leave-one-out split in time order. `max_users` 0 = all."""
+    """Leave-one-out split in time order, or a global one in time. `max_users` 0 = all."""
 
+    strategy: Literal["leave_one_out", "temporal"]
+    test_share: OpenShare
+    valid_share: OpenShare
     min_user_items: Annotated[int, Field(ge=3)]
     max_users: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _something_is_left_to_train_on(self) -> "SplitParams":
+        if self.test_share + self.valid_share >= 1.0:
+            raise ValueError("test_share + valid_share must be below 1")
+        return self
 
 
 class TagParams(Section):
@@ -60,6 +96,14 @@ class TagParams(Section):
     long_tail_share: Share
     tail_max_count: PositiveInt
     head_share: Share
+
+
+class IdentifyParams(Section):
+    """How the LLM names an item. `code_levels` tokens of `code_size` values each, and one to tell equal codes apart."""
+
+    identifier: Literal["title", "id", "token", "code"]
+    code_levels: Annotated[int, Field(ge=1, le=8)]
+    code_size: Annotated[int, Field(ge=2)]
 
 
 class BaseModelParams(Section):
@@ -130,25 +174,35 @@ class SynthesizeParams(Section):
         return self
 
 
+class ControlsParams(Section):
+    """Cheap recommenders whose pairs take the place of the generator's, at equal volume."""
+
+    names: Annotated[tuple[Control, ...], Field(min_length=1)]
+
+
 class ScoreParams(Section):
     """Discriminator scoring; `real_rows_per_user` 0 = every real training row, `max_real_users` 0 = all users."""
 
+    controls: tuple[Control, ...]
     real_rows_per_user: NonNegativeInt
     max_real_users: NonNegativeInt
     batch_tokens: PositiveInt
 
 
 class FuseParams(Section):
-    """Confidence filter and fusion."""
+    """Confidence filter and fusion; `popularity_discount` and `tail_quota` 0 = the paper."""
 
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
     index: Literal["train", "train+valid"]
+    confidence: Literal["p_yes", "logprob"]
     mode: Literal["threshold", "quantile"]
     threshold: Share
     quantile: Share
     filter_real: bool
     real_threshold: Share
     max_synthetic_per_user: PositiveInt
+    popularity_discount: NonNegativeFloat
+    tail_quota: NonNegativeInt
 
 
 class SwingParams(Section):
@@ -166,10 +220,76 @@ class BprParams(Section):
     epochs: PositiveInt
     learning_rate: PositiveFloat
     regularization: NonNegativeFloat
+    negative_sampling: Literal["uniform", "popularity"]
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)]
+    patience: PositiveInt
 
 
 class ItemKnnParams(Section):
     """Item-kNN: no options of its own."""
+
+
+class Bm25Params(Section):
+    """BM25: see `llm_i2i.i2i.bm25`."""
+
+    k1: NonNegativeFloat
+    b: Share
+
+
+class PopularityParams(Section):
+    """Popularity: no options of its own."""
+
+
+class YoutubeDnnParams(Section):
+    """YoutubeDNN: see `llm_i2i.i2i.youtube_dnn`."""
+
+    factors: PositiveInt
+    hidden: tuple[PositiveInt, ...]
+    epochs: PositiveInt
+    batch_size: PositiveInt
+    negatives: PositiveInt
+    sampling_exponent: NonNegativeFloat
+    temperature: PositiveFloat
+    learning_rate: PositiveFloat
+    max_history: PositiveInt
+    validation_share: Annotated[float, Field(ge=0.0, lt=1.0)]
+    patience: PositiveInt
+
+
+class TunedParams(Section):
+    """What `python -m pipelines tune` chooses for every model: neighbours an item, and the query."""
+
+    top_k: PositiveInt
+    last_m: NonNegativeInt
+    decay: Decay
+
+
+class SwingTunedParams(TunedParams):
+    """Swing with all its options: see `llm_i2i.i2i.swing`."""
+
+    smoothing: NonNegativeFloat
+    user_exponent: float
+    user_shift: NonNegativeFloat
+    self_pair_weight: NonNegativeFloat
+    popularity_exponent: float
+
+
+class BprTunedParams(TunedParams, BprParams):
+    """BPR, tuned."""
+
+
+class ItemKnnTunedParams(TunedParams):
+    """Item-kNN, tuned: see `llm_i2i.i2i.item_knn`."""
+
+    shrink: NonNegativeFloat
+
+
+class Bm25TunedParams(TunedParams, Bm25Params):
+    """BM25, tuned."""
+
+
+class YoutubeDnnTunedParams(TunedParams, YoutubeDnnParams):
+    """YoutubeDNN, tuned."""
 
 
 class TrainI2iParams(Section):
@@ -180,13 +300,21 @@ class TrainI2iParams(Section):
     swing: SwingParams
     bpr: BprParams
     item_knn: ItemKnnParams
+    bm25: Bm25Params
+    popularity: PopularityParams
+    youtube_dnn: YoutubeDnnParams
+    swing_tuned: SwingTunedParams
+    bpr_tuned: BprTunedParams
+    item_knn_tuned: ItemKnnTunedParams
+    bm25_tuned: Bm25TunedParams
+    youtube_dnn_tuned: YoutubeDnnTunedParams
 
 
 class EvaluateParams(Section):
     """The query and the cut-offs. `last_m` 0 = the whole history."""
 
     last_m: NonNegativeInt
-    decay: Annotated[float, Field(gt=0.0, le=1.0)]
+    decay: Decay
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
@@ -225,16 +353,31 @@ class Params(Section):
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     split: SplitParams
     tag: TagParams
+    identify: IdentifyParams
     base_model: BaseModelParams
     train_generator: TrainGeneratorParams
     train_discriminator: TrainDiscriminatorParams
     synthesize: SynthesizeParams
+    controls: ControlsParams
     score: ScoreParams
     fuse: FuseParams
     train_i2i: TrainI2iParams
     evaluate: EvaluateParams
     report: ReportParams
     gate: GateParams
+
+    @model_validator(mode="after")
+    def _controls_are_made(self) -> "Params":
+        for arm in self.fuse.arms:
+            name = arm.removesuffix("_filtered")
+            if name in CONTROLS and name not in self.controls.names:
+                raise ValueError(f"fuse.arms: {arm} needs {name} in controls.names")
+            if name != arm and name not in self.score.controls:
+                raise ValueError(f"fuse.arms: {arm} needs {name} in score.controls")
+        missing = [name for name in self.score.controls if name not in self.controls.names]
+        if missing:
+            raise ValueError(f"score.controls: {missing} must be in controls.names too")
+        return self
 
 
 def load_params(path: Path = Path("params.yaml")) -> Params:

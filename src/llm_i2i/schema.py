@@ -20,6 +20,8 @@ POSITION: Final = "position"
 BUCKETS: Final = ("head", "mid", "tail", "cold")
 SOURCE_REAL: Final = "real"
 SOURCE_SYNTHETIC: Final = "synthetic"
+# Cheap recommenders whose pairs stand in for the generator's: what an LLM must beat at equal volume.
+CONTROLS: Final = ("random", "popularity", "item_knn")
 
 # split/{train,valid,test}.parquet: sorted by (user_id, position).
 # position: 0-based place in the user's whole history in time order (ties by seeded hash).
@@ -36,6 +38,10 @@ ITEMS: Final = {
     "is_long_tail": "bool",
 }
 
+# identifiers/identifiers.parquet: how the LLM names an item; unique, one line, same rows as items.parquet.
+# Beside it tokens.json: the tokens to add to the tokenizer, [] where identifiers are words.
+IDENTIFIERS: Final = {ITEM_ID: "str", "identifier": "str"}
+
 # synthetic/synthetic.parquet: rank 1..n per user; logprob: natural log of P(item | prompt).
 SYNTHETIC: Final = {
     USER_ID: "str",
@@ -47,7 +53,10 @@ SYNTHETIC: Final = {
     "adapter_sha256": "str",
 }
 
-# scored/scored.parquet: every synthetic row and the scored real training rows.
+# controls/NAME.parquet: schema.SYNTHETIC too; logprob 0.0 and empty hashes, since no LLM wrote them.
+
+# scored/scored.parquet: every synthetic row, the scored real training rows, and the rows of the controls
+# that were asked about (source = the control's name).
 # p_yes in [0, 1]: calibrated probability of Yes; NaN never occurs.
 SCORED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "p_yes": "float32"}
 

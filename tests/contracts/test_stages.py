@@ -15,10 +15,12 @@ STAGES = (
     "validate",
     "split",
     "tag",
+    "identify",
     "base_model",
     "train_generator",
     "train_discriminator",
     "synthesize",
+    "controls",
     "score",
     "fuse",
     "train_i2i",
@@ -39,6 +41,7 @@ PIPELINE_TOOLS = {
     "registry",
     "replicate",
     "sweep",
+    "tune",
     "zenml_models",
     "zenml_store",
 }
@@ -49,15 +52,17 @@ PARAMS = {
     "validate": {"validate", "tag.tail_max_count"},
     "split": {"split", "seed"},
     "tag": {"tag", "seed"},
+    "identify": {"identify", "seed"},
     "base_model": {"base_model", "seed"},
     "train_generator": {"train_generator", "runtime", "seed"},
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
+    "controls": {"seed"},
     "score": {"score", "runtime", "seed"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
-    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag"},
-    "report": {"report", "seed"},
+    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
+    "report": {"fuse.arms", "report", "seed", "train_i2i.models"},
 }
 
 
@@ -91,7 +96,7 @@ def test_params_are_exactly_those_it_depends_on(stage, written) -> None:
 def test_every_key_of_params_is_somebodys(written, params) -> None:
     listed = {key for stage in written.values() for key in stage["params"]}
     listed |= {f"train_i2i.{model}" for model in re.findall(r"\w+", str(schema.Model.__args__))}
-    lists_of_the_matrices = {"fuse.arms", "train_i2i.models"}
+    lists_of_the_matrices = {"controls.names"}
     keys = {
         f"{section}.{key}" if isinstance(values, dict) else section
         for section, values in params.items()
@@ -150,7 +155,21 @@ def downstream(edges, first: str) -> set[str]:
         ("fuse.threshold", {"fuse", "train_i2i", "evaluate", "report"}),
         (
             "train_generator.tail_weight",
-            {"train_generator", "synthesize", "score", "fuse", "train_i2i", "evaluate", "report"},
+            {"train_generator", "synthesize", "controls", "score", "fuse", "train_i2i", "evaluate", "report"},
+        ),
+        (
+            "identify.identifier",
+            {
+                "identify",
+                "train_generator",
+                "train_discriminator",
+                "synthesize",
+                "score",
+                "fuse",
+                "train_i2i",
+                "evaluate",
+                "report",
+            },
         ),
         ("evaluate.last_m", {"evaluate", "report"}),
         ("train_i2i.top_k", {"train_i2i", "evaluate", "report"}),

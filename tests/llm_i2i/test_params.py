@@ -114,3 +114,22 @@ def test_values_cannot_change() -> None:
         params.seed = 1  # type: ignore[misc]
     with pytest.raises(ValidationError, match="frozen"):
         params.fuse.threshold = 0.1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"fuse.arms": ["real", "item_knn"], "controls.names": ["random"]}, "item_knn in controls.names"),
+        ({"fuse.arms": ["real", "item_knn_filtered"]}, "item_knn in score.controls"),
+        ({"score.controls": ["random"], "controls.names": ["item_knn"]}, "must be in controls.names too"),
+    ],
+)
+def test_an_arm_needs_its_control(
+    changes: dict[str, object], message: str, raw: dict[str, Any], tmp_path: Path
+) -> None:
+    load({**raw, "score": {**raw["score"], "controls": ["item_knn"]},
+          "fuse": {**raw["fuse"], "arms": ["random", "item_knn_filtered"]}}, tmp_path)  # fmt: skip
+    for key, value in changes.items():
+        section, _, name = key.partition(".")
+        raw[section][name] = value
+    assert message in problems(raw, tmp_path)

@@ -10,13 +10,29 @@ import pandas as pd
 from llm_i2i.data.hashing import seeded_hash
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.params import Arm, FuseParams
-from llm_i2i.schema import BUCKETS, FUSED, ITEM_ID, SCORED, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
+from llm_i2i.schema import (
+    BUCKETS,
+    CONTROLS,
+    FUSED,
+    ITEM_ID,
+    SCORED,
+    SOURCE_REAL,
+    SOURCE_SYNTHETIC,
+    USER_ID,
+)
 
 logger = logging.getLogger(__name__)
 
 _PAIR: Final = [USER_ID, ITEM_ID]
-_FILTERED_REAL: Final = ("llm_i2i", "no_generator")
-_WITH_SYNTHETIC: Final = ("llm_i2i", "no_discriminator")
+_FILTERED: Final = "_filtered"  # suffix of a control's arm that goes through the discriminator
+_FILTERED_REAL: Final = ("llm_i2i", "no_generator", *(name + _FILTERED for name in CONTROLS))
+_WITHOUT_SYNTHETIC: Final = ("real", "no_generator")
+
+
+def control_of(arm: Arm) -> str:
+    """The control whose rows an arm trains on, `item_knn` for item_knn and item_knn_filtered; else ""."""
+    name = arm.removesuffix(_FILTERED)
+    return name if name in CONTROLS else ""
 
 
 def fuse(
@@ -27,13 +43,23 @@ def fuse(
     scored: pd.DataFrame,
     items: pd.DataFrame,
     params: FuseParams,
+    synthetic: pd.DataFrame | None = None,
+    control: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Keep the real and synthetic rows that an arm trains on; the order of input rows does not matter.
 
     real: every real row. llm_i2i: real rows (without those that score below `real_threshold`, if
     `filter_real`) and the synthetic rows that pass the threshold or quantile, at most
     `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. no_discriminator: every
-    real row and the generator's first `max_synthetic_per_user` rows a user.
+    real row and the generator's first `max_synthetic_per_user` rows a user. random, popularity, item_knn:
+    every real row and, for each user, the control's first rows, as many as no_discriminator keeps.
+    NAME_filtered: the real rows of llm_i2i and, for each user, the control's rows of the highest confidence, as
+    many as llm_i2i keeps. So a control differs from its LLM arm in nothing but which items are added.
+
+    Differs from the paper: `popularity_discount` and `tail_quota` (0 = the paper). The first orders by
+    confidence less discount x log(n_train): how much likelier than its popularity alone a pair is. The second
+    keeps, besides what the filter and the cap keep, each tail item's most confident pairs: Swing reaches an item
+    only through several users, and a filter over all pairs leaves most tail items with none.
 
     Args:
         arm: Which arm.
@@ -42,6 +68,9 @@ def fuse(
         scored: schema.SCORED with `rank` (int32; 1 = the generator's first choice, 0 for real rows).
         items: schema.ITEMS.
         params: Thresholds and caps.
+        synthetic: schema.SYNTHETIC, for its logprob; read only if `params.confidence` is "logprob".
+        control: Rows of the arm's control, with user_id, item_id and rank; only an unfiltered control's arm
+            reads them (a filtered one finds its rows in `scored`, under the control's name as source).
 
     Returns:
         schema.FUSED with weight 1.0 everywhere, sorted by (user_id, item_id); and the kept counts.
@@ -52,18 +81,21 @@ def fuse(
         GenerationError: No row survives a filter that the arm needs to let rows through.
     """
     _check_scored(scored, train, items)
-    real = train[_PAIR]
-    if params.index == "train+valid":
-        real = pd.concat([real, valid[_PAIR]], ignore_index=True)
+    real = _visible(train, valid, params)
+    scored = scored.assign(confidence=_confidence(scored, synthetic, items, params))
     kept_real = real
     if arm in _FILTERED_REAL and params.filter_real:
         kept_real = _filter_real(real, scored, params.real_threshold)
-    synthetic = scored[scored["source"] == SOURCE_SYNTHETIC]
-    # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
-    synthetic = synthetic[~_is_in(synthetic, real)] if arm in _WITH_SYNTHETIC else synthetic.iloc[:0]
-    kept_synthetic = synthetic
-    if arm in _WITH_SYNTHETIC:
-        kept_synthetic = _choose_synthetic(synthetic, arm, params)
+    offered = kept_synthetic = scored.iloc[:0]
+    if arm not in _WITHOUT_SYNTHETIC:
+        # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
+        generated = scored[scored["source"] == SOURCE_SYNTHETIC]
+        offered = generated[~_is_in(generated, real)]
+        kept_synthetic = _choose_synthetic(offered, items, arm, params)
+        if control_of(arm):
+            rows = _control_rows(arm, control, scored)
+            offered = rows[~_is_in(rows, real)]
+            kept_synthetic = _same_volume(offered, kept_synthetic)
     parts = [kept_real.assign(source=SOURCE_REAL), kept_synthetic[_PAIR].assign(source=SOURCE_SYNTHETIC)]
     fused = pd.concat(parts).assign(weight=1.0).astype(FUSED).sort_values(_PAIR, ignore_index=True)
     counts = {
@@ -72,41 +104,108 @@ def fuse(
         "rows": len(fused),
         "real_in": len(real),
         "real_kept": len(kept_real),
-        "synthetic_in": len(synthetic),
+        "synthetic_in": len(offered),
         "synthetic_kept": len(kept_synthetic),
-        "share_kept_synthetic": len(kept_synthetic) / len(synthetic) if len(synthetic) else 0.0,
+        "share_kept_synthetic": len(kept_synthetic) / len(offered) if len(offered) else 0.0,
         "by_bucket": _by_bucket(fused, items),
     }
     _log(counts, params)
     return fused[list(FUSED)], counts
 
 
-def _choose_synthetic(synthetic: pd.DataFrame, arm: Arm, params: FuseParams) -> pd.DataFrame:
-    """Filter by confidence (not in arm no_discriminator), then cap each user's rows."""
+def _visible(train: pd.DataFrame, valid: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
+    """The real pairs that a model may see under the index setting: the one place where valid rows can enter."""
+    if params.index == "train":
+        return train[_PAIR]
+    return pd.concat([train[_PAIR], valid[_PAIR]], ignore_index=True)
+
+
+def _confidence(
+    scored: pd.DataFrame, synthetic: pd.DataFrame | None, items: pd.DataFrame, params: FuseParams
+) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """What rows are ordered by: the logit of p_yes or the generator's logprob, less the popularity discount.
+
+    Rows without a logprob (real ones, controls) are ordered by p_yes: they never compete with those that have one.
+    """
+    p_yes = np.clip(scored["p_yes"].to_numpy(dtype=np.float64), 1e-9, 1 - 1e-9)
+    confidence = np.log(p_yes) - np.log1p(-p_yes)
+    if params.confidence == "logprob":
+        if synthetic is None:
+            raise ArtifactError(
+                "synthetic.parquet", "was not given", "the logprobs of fuse.confidence: logprob"
+            )
+        logprob = (
+            synthetic.set_index(_PAIR)["logprob"].reindex(pd.MultiIndex.from_frame(scored[_PAIR])).to_numpy()
+        )
+        generated = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
+        if np.isnan(logprob[generated]).any():
+            found = f"{int(np.isnan(logprob[generated]).sum()):,} synthetic rows have no logprob in synthetic.parquet"
+            raise ArtifactError("scored.parquet", found, "rows of the same run", "rerun `dvc repro score`")
+        confidence = np.where(generated, logprob, confidence)
+    n_train = scored[ITEM_ID].map(items.set_index(ITEM_ID)["n_train"]).to_numpy(dtype=np.float64)
+    discounted: np.ndarray[Any, np.dtype[np.float64]] = confidence - params.popularity_discount * np.log(
+        np.maximum(n_train, 1)
+    )
+    return discounted
+
+
+def _choose_synthetic(
+    synthetic: pd.DataFrame, items: pd.DataFrame, arm: Arm, params: FuseParams
+) -> pd.DataFrame:
+    """Filter by confidence (not in arm no_discriminator), cap each user's rows, add the tail's quota."""
     if synthetic.empty:
         raise GenerationError(
             f"fuse, arm {arm}",
             "there is no synthetic row",
             fix="raise `synthesize.max_users` or `synthesize.items_per_user` and rerun `dvc repro`",
         )
-    if arm == "no_discriminator":
+    if arm == "no_discriminator" or arm in CONTROLS:
         chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
-    else:
-        chosen = _confident(synthetic, params)
-        if chosen.empty:
-            raise _nothing_survives(synthetic, arm, params)
-    return chosen.groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
+        return chosen.groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
+    ordered = _by_confidence(synthetic)
+    chosen = _confident(ordered, params).groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
+    if params.tail_quota:
+        tail = ordered[ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])]
+        wanted = tail.groupby(ITEM_ID, sort=False).head(params.tail_quota)
+        chosen = ordered.loc[ordered.index.isin(chosen.index.union(wanted.index))]
+    if chosen.empty:
+        raise _nothing_survives(synthetic, arm, params)
+    return chosen
 
 
-def _confident(synthetic: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
-    """Rows at or above the threshold, or the most confident share; the most confident first.
+def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) -> pd.DataFrame:
+    """The rows of an arm's control, the first to be kept first."""
+    name = control_of(arm)
+    if arm != name:
+        rows = scored[scored["source"] == name]
+        if rows.empty:
+            found, fix = f"holds no row of source {name}", f"add {name} to `score.controls` in params.yaml"
+            raise ArtifactError("scored.parquet", found, f"what arm {arm} trains on", fix)
+        return _by_confidence(rows)
+    if control is None:
+        raise ArtifactError(f"controls/{name}.parquet", "was not given", f"what arm {arm} trains on")
+    return control.sort_values([USER_ID, "rank", ITEM_ID])
 
-    Equal p_yes (a saturated model gives many) are ordered by a hash of the pair, the same for quantile and
-    cap: an order by item_id would favour some items, two orders would let a stricter filter keep new rows.
+
+def _same_volume(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
+    """The first rows of each user, as many as `chosen` has of that user."""
+    volume = rows[USER_ID].map(chosen[USER_ID].value_counts()).fillna(0).to_numpy()
+    return rows[rows.groupby(USER_ID).cumcount().to_numpy() < volume]
+
+
+def _by_confidence(rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows by confidence, the highest first.
+
+    Equal confidence (a saturated model gives much of it) is ordered by a hash of the pair, the same for quantile
+    and cap: an order by item_id would favour some items, two orders would let a stricter filter keep new rows.
     """
-    ordered = synthetic.sort_values(_PAIR)
+    ordered = rows.sort_values(_PAIR)
     tie = seeded_hash(0, ordered[USER_ID], ordered[ITEM_ID])
-    ordered = ordered.iloc[np.lexsort((tie, -ordered["p_yes"].to_numpy()))]
+    return ordered.iloc[np.lexsort((tie, -ordered["confidence"].to_numpy()))]
+
+
+def _confident(ordered: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
+    """Rows with p_yes at or above the threshold, or the most confident share; their order stays."""
     if params.mode == "quantile":
         return ordered.iloc[: int(params.quantile * len(ordered) + 0.5)]
     # In float32 as p_yes itself: otherwise a row stored as 0.9 would fail a threshold of 0.9.
@@ -119,7 +218,7 @@ def _nothing_survives(synthetic: pd.DataFrame, arm: Arm, params: FuseParams) -> 
     highest = np.floor(p_yes.max() * 1000) / 1000  # rounded down: the advice must work
     rule, fix = f"p_yes >= {params.threshold:g}", f"lower `fuse.threshold` to {highest:g} or less"
     if params.mode == "quantile":
-        rule, fix = f"the upper {params.quantile:g} by p_yes", "raise `fuse.quantile`"
+        rule, fix = f"the upper {params.quantile:g} by confidence", "raise `fuse.quantile`"
     return GenerationError(
         f"fuse, arm {arm}",
         f"none of {len(synthetic):,} synthetic rows survives {rule}"
@@ -151,7 +250,7 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
     if missing:
         raise ArtifactError("scored.parquet", f"columns {missing} are missing", fix="rerun `dvc repro score`")
     p_yes = scored["p_yes"].to_numpy()
-    synthetic = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
+    synthetic = scored["source"].isin([SOURCE_SYNTHETIC, *CONTROLS]).to_numpy()
     in_train = _is_in(scored, train)
     rules = {
         "have a p_yes outside [0, 1]": ~((p_yes >= 0) & (p_yes <= 1)),

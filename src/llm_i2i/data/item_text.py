@@ -39,7 +39,7 @@ def unique_texts(items: pd.DataFrame) -> list[str]:
     ]
     for column in ("year", "category"):
         texts = _told_apart(texts, [row.get(column, "") for row in records])
-    return _numbered(texts, [row[ITEM_ID] for row in records])
+    return numbered(texts, [row[ITEM_ID] for row in records])
 
 
 def _told_apart(texts: list[str], details: list[str]) -> list[str]:
@@ -53,7 +53,7 @@ def _told_apart(texts: list[str], details: list[str]) -> list[str]:
     return [new if after[new] == 1 else old for old, new in zip(texts, longer, strict=True)]
 
 
-def _numbered(texts: list[str], item_ids: list[str]) -> list[str]:
+def numbered(texts: list[str], item_ids: list[str]) -> list[str]:
     """Append " [item_id]" to every text that still occurs more than once."""
     counts = Counter(texts)
     used = {text for text in texts if counts[text] == 1}

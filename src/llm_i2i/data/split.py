@@ -1,4 +1,11 @@
-"""Leave-one-out split in time order: last item test, last but one valid, the rest train."""
+"""Split in time: leave-one-out (each user's last two items) or global (one moment for all users).
+
+Global: the last `test_share` of all interactions is the test window, the `valid_share` before it the valid
+window; the two moments between them are the same for everybody, so nothing in train is later than anything a
+model is tested on. Interactions at a moment itself belong to the later part. A user is tested on the first
+interaction in the test window, and only with enough history in train; later ones are dropped, since ranking
+them would need what came between as history.
+"""
 
 import logging
 from dataclasses import dataclass
@@ -15,7 +22,8 @@ from llm_i2i.schema import INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP, USER_ID
 
 logger = logging.getLogger(__name__)
 
-PROTOCOL: Final = "leave-one-out"
+ORDER: Final = "timestamp, ties by seeded BLAKE2b of user_id and item_id"
+Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -23,9 +31,12 @@ class Split:
     """The three parts, each with the columns of schema.INTERACTIONS, sorted by (user_id, position).
 
     Attributes:
-        train: All of a user's items but the last two; all of them for users with a short history.
-        valid: One row a user with a long enough history: the last item but one.
-        test: One row for each of the same users: the last item.
+        train: Leave-one-out: all of a user's items but the last two; all of them for users with a short
+            history. Temporal: what lies before the valid window.
+        valid: Leave-one-out: one row a user with a long enough history, the last item but one. Temporal: all
+            rows of such users in the valid window.
+        test: One row a user. Leave-one-out: the last item, of the users of valid. Temporal: the first item in
+            the test window, of users with a long enough history in train.
         manifest: Protocol, counts before and after every filter, content hashes.
     """
 
@@ -35,8 +46,10 @@ class Split:
     manifest: dict[str, Any]
 
 
-def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed: int) -> Split:
-    """Order each user's items by time and hold the last two out.
+def split_interactions(
+    interactions: pd.DataFrame, *, params: SplitParams, seed: int, order: str = TIMESTAMP
+) -> Split:
+    """Order each user's items by time and hold the last ones out.
 
     The order of rows does not matter. Equal times are ordered by a seeded hash of user and item, so that
     neither identifiers nor the file decide which item is the test item. Of a pair of user and item that
@@ -46,13 +59,20 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
         interactions: user_id, item_id (str), timestamp (int64); further columns are left out.
         params: Limits; `max_users` samples users by seeded hash.
         seed: Of ties and of the sample.
+        order: What `timestamp` holds: times, or "position" for each user's own count, which says nothing of
+            who came first.
 
     Returns:
         The split.
 
     Raises:
-        DataError: An identifier is missing, or no user is left to test on.
+        DataError: An identifier is missing, a part is empty, or a temporal split of positions is asked for.
     """
+    by_time = params.strategy == "temporal"
+    if by_time and order != TIMESTAMP:
+        raise DataError(
+            "split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`"
+        )
     rows = interactions[[USER_ID, ITEM_ID, TIMESTAMP]].reset_index(drop=True)
     _refuse_missing(rows)
     counts = {"raw": _counts(rows)}
@@ -65,24 +85,68 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
     counts["sampled_users"] = _counts(rows)
 
     rows, n_tied = _in_time_order(rows, seed)
+    masks, facts = _temporal(rows, params) if by_time else _leave_one_out(rows, params)
+    parts = {name: _part(rows, mask) for name, mask in masks.items()}
+    manifest = _manifest(parts, counts, n_tied, facts)
+    manifest["protocol"] |= {
+        "min_user_items": params.min_user_items,
+        "max_users": params.max_users,
+        "seed": seed,
+    }
+    logger.info("split: %s", ", ".join(f"{name} {len(part):,} rows" for name, part in parts.items()))
+    return Split(parts["train"], parts["valid"], parts["test"], manifest)
+
+
+def _leave_one_out(rows: pd.DataFrame, params: SplitParams) -> tuple[dict[str, Mask], dict[str, Any]]:
+    """Which rows of the ordered table are train, valid and test, and what to say of it."""
     length = rows.groupby(USER_ID)[POSITION].transform("size").to_numpy()
     from_end = length - rows[POSITION].to_numpy()
     held_out = length >= params.min_user_items
-    parts = {
-        "train": _part(rows, ~held_out | (from_end > 2)),
-        "valid": _part(rows, held_out & (from_end == 2)),
-        "test": _part(rows, held_out & (from_end == 1)),
-    }
-    if parts["test"].empty:
+    if not held_out.any():
         raise DataError(
             "split",
             f"no user has {params.min_user_items} items (longest history: {length.max(initial=0)})",
             "at least one user to test on",
             "lower `split.min_user_items`, raise `split.max_users` or bring more interactions",
         )
-    manifest = _manifest(parts, counts, n_tied, params, seed)
-    logger.info("split: %s", ", ".join(f"{name} {len(part):,} rows" for name, part in parts.items()))
-    return Split(parts["train"], parts["valid"], parts["test"], manifest)
+    masks = {
+        "train": ~held_out | (from_end > 2),
+        "valid": held_out & (from_end == 2),
+        "test": held_out & (from_end == 1),
+    }
+    return masks, {"split": "leave-one-out"}
+
+
+def _temporal(rows: pd.DataFrame, params: SplitParams) -> tuple[dict[str, Mask], dict[str, Any]]:
+    """The same for one moment for all users."""
+    time = rows[TIMESTAMP].to_numpy()
+    ordered = np.sort(time)
+    places = [1.0 - params.test_share - params.valid_share, 1.0 - params.test_share]
+    # The rounding keeps .8 of 10 rows at 8: floating-point sums fall just below.
+    valid_from, test_from = ordered[[int(round(place * len(ordered), 6)) for place in places]]
+    in_train, in_test = time < valid_from, time >= test_from
+    history = pd.Series(in_train).groupby(rows[USER_ID]).transform("sum").to_numpy()
+    known = history >= max(1, params.min_user_items - 2)
+    in_window = in_test & known
+    first = np.zeros(len(rows), dtype=np.bool_)
+    first[rows[in_window].drop_duplicates(USER_ID).index] = True  # rows are in time order
+    masks = {"train": in_train, "valid": ~in_train & ~in_test & known, "test": first}
+    for name, mask in masks.items():
+        if not mask.any():
+            raise DataError(
+                "split",
+                f"{name} is empty (valid from {valid_from}, test from {test_from})",
+                "rows in every part",
+                "change `split.valid_share` and `split.test_share`, or set `split.strategy: leave_one_out`",
+            )
+    facts = {
+        "split": "temporal",
+        "valid_from": int(valid_from),
+        "test_from": int(test_from),
+        "rows_after_the_target": int(in_window.sum() - first.sum()),
+        "rows_of_users_without_history": int((~in_train & ~known).sum()),
+    }
+    return masks, facts
 
 
 def _refuse_missing(rows: pd.DataFrame) -> None:
@@ -115,7 +179,7 @@ def _in_time_order(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, int]:
     return ordered, int(tied.sum())
 
 
-def _part(rows: pd.DataFrame, mask: NDArray[np.bool_]) -> pd.DataFrame:
+def _part(rows: pd.DataFrame, mask: Mask) -> pd.DataFrame:
     return rows.loc[mask, list(INTERACTIONS)].astype(INTERACTIONS).reset_index(drop=True)
 
 
@@ -127,8 +191,7 @@ def _manifest(
     parts: dict[str, pd.DataFrame],
     counts: dict[str, dict[str, int]],
     n_tied: int,
-    params: SplitParams,
-    seed: int,
+    facts: dict[str, Any],
 ) -> dict[str, Any]:
     """Everything that says how the parts came about and what they hold, ready for JSON."""
     unique, final = counts["without_exact_duplicates"], counts["sampled_users"]
@@ -136,12 +199,9 @@ def _manifest(
     n_tested = len(parts["test"])
     return {
         "protocol": {
-            "split": PROTOCOL,
-            "order": "timestamp, ties by seeded BLAKE2b of user_id and item_id",
+            **facts,
+            "order": ORDER,
             "repeated_items": "the earliest row stays",
-            "min_user_items": params.min_user_items,
-            "max_users": params.max_users,
-            "seed": seed,
         },
         "counts": counts,
         "removed": {
@@ -151,7 +211,7 @@ def _manifest(
             "users_not_sampled": first["users"] - final["users"],
         },
         "users_tested": n_tested,
-        "users_in_train_only": final["users"] - n_tested,
+        "users_in_train_only": parts["train"][USER_ID].nunique() - n_tested,
         "rows_with_tied_time": n_tied,
         "density": final["rows"] / (final["users"] * final["items"]),
         "mean_user_items": final["rows"] / final["users"],

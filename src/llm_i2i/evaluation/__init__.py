@@ -4,9 +4,11 @@ from pathlib import Path
 from typing import Final
 
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
+from llm_i2i.evaluation.compare import compare_runs
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.metrics import ndcg_at_k, per_user_metric, recall_at_k
 from llm_i2i.evaluation.protocol import Protocol, require_same_protocol
+from llm_i2i.evaluation.seeds import SeedSummary, seed_summary, seeds_difference
 
 # Folders that `evaluate.load` takes: METRIC_MODULES / "recall_at_k", METRIC_MODULES / "ndcg_at_k".
 METRIC_MODULES: Final = Path(__file__).parent / "metric_modules"
@@ -15,10 +17,14 @@ __all__ = [
     "METRIC_MODULES",
     "Interval",
     "Protocol",
+    "SeedSummary",
+    "compare_runs",
     "evaluate_index",
     "ndcg_at_k",
     "paired_bootstrap",
     "per_user_metric",
     "recall_at_k",
     "require_same_protocol",
+    "seed_summary",
+    "seeds_difference",
 ]

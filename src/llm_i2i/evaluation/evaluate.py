@@ -10,9 +10,9 @@ import pandas as pd
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.metrics import accuracy, list_metrics
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.i2i import Histories, from_index, recommend
+from llm_i2i.i2i import Histories, from_index, histories_of, recommend
 from llm_i2i.i2i.user_items import item_positions
-from llm_i2i.schema import BUCKETS, ITEM_ID, PER_USER, POSITION, USER_ID
+from llm_i2i.schema import BUCKETS, ITEM_ID, PER_USER, USER_ID
 
 log = logging.getLogger(__name__)
 
@@ -75,10 +75,10 @@ def evaluate_index(
         "protocol": protocol.model_dump(mode="json"),
         "test_sha256": _content_sha256(test),
         **summarise(found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol),
-        **list_metrics(
-            found.lists, n_train=items["n_train"].to_numpy(), tail=bucket_of == "tail", long_tail=long_tail
-        ),
     }
+    n_train, tail = items["n_train"].to_numpy(), bucket_of == "tail"
+    for k in protocol.ks:
+        metrics |= list_metrics(found.lists[:, :k], n_train=n_train, tail=tail, long_tail=long_tail)
     overall = metrics["overall"]
     log.info(
         "evaluate: %s users, recall@%d %.4f, ndcg@%d %.4f, reachable %.1f %%",
@@ -123,26 +123,6 @@ def summarise(
         if groups[name].any():
             summary[f"reachable_share_{name}"] = float((ranks[groups[name]] > 0).mean())
     return summary
-
-
-def histories_of(users: pd.Series, interactions: pd.DataFrame, items: pd.DataFrame) -> Histories:
-    """Return each user's items, oldest first; a user without interactions has an empty history.
-
-    Args:
-        users: Unique user ids, in the order wanted.
-        interactions: `schema.INTERACTIONS`; other users' rows are ignored.
-        items: `schema.ITEMS`.
-
-    Raises:
-        ArtifactError: An item is not in the catalogue.
-    """
-    rows = pd.Index(users).get_indexer(pd.Index(interactions[USER_ID]))
-    wanted = rows >= 0
-    rows, kept = rows[wanted], interactions.loc[wanted]
-    taken = item_positions(kept[ITEM_ID], items[ITEM_ID], where="train or valid")
-    order = np.lexsort((kept[POSITION].to_numpy(), rows))
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(users)))])
-    return Histories(bounds.astype(np.int64), taken[order].astype(np.int32))
 
 
 def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:

@@ -8,9 +8,10 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.params import Params
+from llm_i2i.params import Params, TunedParams
 
-VERSION = 1
+VERSION = 2
+QUERY = ("last_m", "decay")
 
 
 class Protocol(BaseModel):
@@ -18,9 +19,14 @@ class Protocol(BaseModel):
 
     Attributes:
         version: Raised when the meaning of a metric or of ranking changes in code.
-        split: Last item of a user is test, last but one valid.
-        split_ties: How interactions at one time are ordered.
-        min_user_items: Users with fewer interactions are not tested.
+        split: leave_one_out: the last item of a user is test, the last but one valid. temporal: one moment
+            for all, test is what comes after.
+        split_ties: How interactions of a user at one time are ordered.
+        target: Which of a user's test interactions is ranked; of one alone both settings mean the same.
+        repeated_items: What happens to a user's second interaction with an item.
+        test_share: temporal: share of interactions in the test window; 0 for leave_one_out.
+        valid_share: temporal: share in the valid window; 0 for leave_one_out.
+        min_user_items: Users with fewer interactions (temporal: with fewer than two less in train) are not tested.
         max_users: Size of the sample of users, 0 = all.
         seed: Seed of the split, its ties and the tail's ties.
         index: The real interactions that models may see.
@@ -39,8 +45,12 @@ class Protocol(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     version: int
-    split: Literal["leave_one_out"]
+    split: Literal["leave_one_out", "temporal"]
     split_ties: Literal["seeded_hash"]
+    target: Literal["first_of_test"]
+    repeated_items: Literal["earliest_stays"]
+    test_share: float
+    valid_share: float
     min_user_items: int
     max_users: int
     seed: int
@@ -57,19 +67,33 @@ class Protocol(BaseModel):
     long_tail_share: float
 
     @classmethod
-    def from_params(cls, params: Params) -> "Protocol":
-        """Collect the protocol from the parameters of the stages that realise it."""
+    def from_params(cls, params: Params, *, model: str = "") -> "Protocol":
+        """Collect the protocol from the parameters of the stages that realise it.
+
+        Args:
+            params: All of params.yaml.
+            model: Whose query it is: a tuned model brings its own last_m and decay, all others share those of
+                section evaluate.
+        """
+        own = getattr(params.train_i2i, model, None) if model else None
+        query = own if isinstance(own, TunedParams) else params.evaluate
+        split = params.split
+        by_time = split.strategy == "temporal"
         return cls(
             version=VERSION,
-            split="leave_one_out",
+            split=split.strategy,
             split_ties="seeded_hash",
-            min_user_items=params.split.min_user_items,
-            max_users=params.split.max_users,
+            target="first_of_test",
+            repeated_items="earliest_stays",
+            test_share=split.test_share if by_time else 0.0,
+            valid_share=split.valid_share if by_time else 0.0,
+            min_user_items=split.min_user_items,
+            max_users=split.max_users,
             seed=params.seed,
             index=params.fuse.index,
             query="train+valid",
-            last_m=params.evaluate.last_m,
-            decay=params.evaluate.decay,
+            last_m=query.last_m,
+            decay=query.decay,
             seen="removed",
             candidates="whole_catalogue",
             rank_ties="float32_then_item_index",
@@ -91,12 +115,14 @@ def protocol_hash(values: Mapping[str, Any]) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
-def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
+def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], *, same_query: bool = True) -> None:
     """Check that two metric files may be compared.
 
     Args:
         a: Metrics as of `evaluate_index` (what a metrics JSON holds).
         b: The same.
+        same_query: False lets last_m and decay differ, for comparing a tuned model, whose query is one of its
+            options, with another model; everything else must still be the same.
 
     Raises:
         ArtifactError: A protocol or its hash is missing, a hash does not belong to its protocol, the
@@ -111,8 +137,11 @@ def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any]) -> None:
                 name, "protocol_hash does not belong to its protocol", fix="run `dvc repro evaluate`"
             )
     where = f"{_name(a)} and {_name(b)}"
-    if a["protocol_hash"] != b["protocol_hash"]:
-        one, other = a["protocol"], b["protocol"]
+    one, other = (
+        {key: value for key, value in metrics["protocol"].items() if same_query or key not in QUERY}
+        for metrics in (a, b)
+    )
+    if protocol_hash(one) != protocol_hash(other):
         keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
         found = ", ".join(f"{key} {one.get(key)!r} against {other.get(key)!r}" for key in keys)
         raise ArtifactError(

@@ -15,6 +15,7 @@ from llm_i2i.i2i._jit import jit
 
 Array = np.ndarray[Any, Any]
 DRAWN = 1024  # triples drawn ahead of their steps: the CPU can then load their factors early
+TRIES = 1000  # draws of a negative before its triple is given up
 
 
 @jit()
@@ -58,8 +59,10 @@ def _margin(user_factors: Array, item_factors: Array, u: int, i: int, j: int) ->
 
 
 @jit()
-def _draw(user_of: Array, bounds: Array, taken: Array, n_items: int, state: Array, triples: Array) -> None:
-    """Fill int32 (n, 3) with (user, item taken, item not taken); user -1 where the user took everything."""
+def _draw(
+    user_of: Array, bounds: Array, taken: Array, n_items: int, by_count: bool, state: Array, triples: Array
+) -> None:
+    """Fill int32 (n, 3) with (user, item taken, item not taken); user -1 where no item is left to draw."""
     nnz = taken.shape[0]
     for n in range(triples.shape[0]):
         sample = _below(state, nnz)
@@ -69,22 +72,25 @@ def _draw(user_of: Array, bounds: Array, taken: Array, n_items: int, state: Arra
         if last - first >= n_items:
             triples[n, 0] = -1
             continue
-        j = _below(state, n_items)
-        while _contains(taken, first, last, j):
-            j = _below(state, n_items)
-        triples[n, 0] = u
+        triples[n, 0] = -1
+        for _ in range(TRIES):  # by count, items that others took may all be the user's own
+            j = np.int64(taken[_below(state, nnz)]) if by_count else _below(state, n_items)
+            if not _contains(taken, first, last, j):
+                triples[n, 0] = u
+                break
         triples[n, 2] = j
 
 
 @jit()
 def bpr_epoch(
     user_of: Array, bounds: Array, taken: Array, user_factors: Array, item_factors: Array, item_bias: Array,
-    learning_rate: float, regularization: float, state: Array,
+    learning_rate: float, regularization: float, by_count: bool, state: Array,
 ) -> int:  # fmt: skip
     """Take as many steps as there are interactions; return how many triples were already in order.
 
-    A step draws an interaction (u, i) and an item j that u did not take, both uniformly, and follows the
-    gradient of ln sigmoid(x_ui - x_uj) - regularization / 2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2).
+    A step draws an interaction (u, i) uniformly and an item j that u did not take, uniformly or by its
+    number of users, and follows the gradient of
+    ln sigmoid(x_ui - x_uj) - regularization / 2 (|p_u|^2 + |q_i|^2 + |q_j|^2 + b_i^2 + b_j^2).
 
     Args:
         user_of: int32 (nnz,) user of each interaction.
@@ -95,6 +101,7 @@ def bpr_epoch(
         item_bias: float32 (n_items,), changed in place.
         learning_rate: Step size.
         regularization: L2 strength.
+        by_count: Whether j is the item of a random interaction.
         state: uint64 (1,) generator state, changed in place.
     """
     nnz, factors = taken.shape[0], item_factors.shape[1]
@@ -104,7 +111,7 @@ def bpr_epoch(
     drawn = np.empty((DRAWN, 3), np.int32)
     for start in range(0, nnz, DRAWN):
         triples = drawn[: min(DRAWN, nnz - start)]
-        _draw(user_of, bounds, taken, item_factors.shape[0], state, triples)
+        _draw(user_of, bounds, taken, item_factors.shape[0], by_count, state, triples)
         for n in range(triples.shape[0]):
             u, i, j = triples[n, 0], triples[n, 1], triples[n, 2]
             if u < 0:

@@ -21,7 +21,8 @@ from llm_i2i.i2i._jit import jit
 
 Array = np.ndarray[Any, Any]
 LOW = 0x7FFFFFFF  # item indices fit 31 bits
-SHORT = 64  # up to here insertion sort beats numba's sort, which costs half a microsecond a call
+TABLE_USERS = 256  # up to here pairs of an item's users are counted in a table: 128 KiB of uint16
+SHORT = 128  # up to here Shell's sort beats numba's sort, which costs half a microsecond a call
 
 
 @jit()
@@ -77,12 +78,13 @@ def pop_all(heap: Array, size: int, out_items: Array) -> None:
     if size > SHORT:
         heap[:size].sort()
     else:
-        for place in range(1, size):
-            key, gap = heap[place], place
-            while gap > 0 and heap[gap - 1] > key:
-                heap[gap] = heap[gap - 1]
-                gap -= 1
-            heap[gap] = key
+        for gap in (23, 10, 4, 1):  # Shell's sort, Ciura's gaps
+            for place in range(gap, size):
+                key, hole = heap[place], place
+                while hole >= gap and heap[hole - gap] > key:
+                    heap[hole] = heap[hole - gap]
+                    hole -= gap
+                heap[hole] = key
     for place in range(size):
         out_items[place] = LOW - (heap[size - 1 - place] & np.int64(LOW))
 
@@ -93,10 +95,11 @@ def _local_ids(
 ) -> int:
     """Number the items that share at least `minimum` users with `item`; fill their list offsets; return how many."""
     counts[item] = 0
-    kept = 0
+    kept, spare = 0, local.shape[0]
     starts[0] = 0
     for place in range(seen):
         other = touched[place]
+        local[other] = spare
         if counts[other] >= minimum:
             local[other] = kept
             touched[kept], touched[place] = other, touched[kept]  # local id -> item
@@ -180,31 +183,90 @@ def _fill_lists(
 
 
 @jit()
+def _fill_short(
+    users: Array, by_user: tuple[Array, Array], user_weight: Array, self_term: Array, minimum: int,
+    local: Array, cursor: Array, lists: Array, weights: Array, acc: Array,
+) -> int:  # fmt: skip
+    """List the positions of each local item's users; return the positions used.
+
+    Without a branch: items that do not count are numbered `spare`, a list emptied before each user.
+    """
+    start, taken = by_user
+    spare = local.shape[0]
+    active, begin = 0, cursor[spare]
+    for u in users:
+        cursor[spare] = begin
+        for p in range(start[u], start[u + 1]):
+            k = local[taken[p]]
+            lists[cursor[k]] = active
+            cursor[k] += 1
+        if minimum == 1:
+            for p in range(start[u], start[u + 1]):
+                acc[local[taken[p]]] += self_term[u]
+        weights[active] = user_weight[u]
+        active += cursor[spare] - begin < start[u + 1] - start[u]  # else no pair with this user counts
+    return active
+
+
+@jit()
+def _pair_table(
+    n_active: int, kept: int, starts: Array, lists: Array, weights: Array, inverse: Array, table: Array, acc: Array
+) -> None:  # fmt: skip
+    """Do what `_pair_phase` does with a count for every pair of positions: faster while the table fits the cache."""
+    table[: n_active * n_active] = 0
+    one = np.uint16(1)
+    for k in range(kept):
+        first = starts[k]
+        if starts[k + 1] - first == 2:
+            table[np.int64(lists[first]) * n_active + np.int64(lists[first + 1])] += one
+            continue
+        for x in range(first, starts[k + 1] - 1):
+            row = np.int64(lists[x]) * n_active
+            for y in range(x + 1, starts[k + 1]):
+                table[row + np.int64(lists[y])] += one
+    for k in range(kept):
+        first = starts[k]
+        if starts[k + 1] - first == 2:
+            a, v = np.int64(lists[first]), np.int64(lists[first + 1])
+            acc[k] += weights[a] * (weights[v] * inverse[np.int64(table[a * n_active + v]) + 1])
+            continue
+        for x in range(first, starts[k + 1] - 1):
+            a = np.int64(lists[x])
+            row, total = a * n_active, 0.0
+            for y in range(x + 1, starts[k + 1]):
+                v = np.int64(lists[y])
+                total += weights[v] * inverse[np.int64(table[row + v]) + 1]
+            acc[k] += weights[a] * total
+
+
+@jit()
 def _swing_worker(
     worker: int, n_workers: int, order: Array, by_user: tuple[Array, Array], by_item: tuple[Array, Array],
-    user_weight: Array, inverse: Array, self_term: Array, item_scale: Array, minimum: int,
+    user_weight: Array, inverse: Array, self_term: Array, item_scale: Array, minimum: int, base: int,
     out: tuple[Array, Array, Array],
 ) -> None:  # fmt: skip
-    """Fill the rows of one worker's items. Scratch grows to the largest local problem met."""
+    """Fill the rows of one worker's items; row 0 is item `base`. Scratch grows to the largest local problem met."""
     item_start, item_user = by_item
     out_item, out_score, out_size = out
-    n_items = item_start.shape[0] - 1
+    n_items, longest = item_scale.shape[0], inverse.shape[0]
     counts, touched = np.zeros(n_items, np.int32), np.empty(n_items + 1, np.uint32)
     local, starts = np.empty(n_items, np.uint32), np.empty(n_items + 1, np.int64)
-    cursor, acc = np.empty(n_items, np.int64), np.empty(n_items, np.float64)
+    cursor, acc = np.empty(n_items + 1, np.int64), np.empty(n_items + 1, np.float64)
+    table = np.empty(TABLE_USERS * TABLE_USERS, np.uint16)
     heap, as_float = np.empty(out_item.shape[1], np.int64), np.empty(1, np.float32)
     as_int = as_float.view(np.int32)
     lists, members = np.empty(0, np.uint32), np.empty(0, np.uint32)
     bounds, weights, cells = np.empty(1, np.int64), np.empty(0, np.float64), np.empty(0, np.int64)
     for n in range(worker, order.shape[0], n_workers):
         item = order[n]
-        users = item_user[item_start[item] : item_start[item + 1]]
+        row = item - base
+        users = item_user[item_start[row] : item_start[row + 1]]
         seen = _count_shared(users, by_user, counts, touched)
         kept = _local_ids(item, minimum, seen, counts, touched, local, starts)
         if kept == 0:
             counts[touched[:seen]] = 0
             continue
-        size = starts[kept]
+        size = starts[kept] + longest
         if lists.shape[0] <= size:
             lists, members = (
                 np.empty(size + size // 2 + 1, np.uint32),
@@ -216,30 +278,37 @@ def _swing_worker(
             cells = np.empty(size, np.int64)
         cursor[:kept] = starts[:kept]
         acc[:kept] = 0.0
-        active = _fill_lists(
-            users, by_user, user_weight, self_term, minimum, counts,
-            local, cursor, lists, members, bounds, weights, cells, acc,
-        )  # fmt: skip
-        cursor[:kept] = starts[:kept]
-        _pair_phase(
-            active, inverse.shape[0], starts, cursor, lists, members, bounds, weights, inverse, cells, acc
-        )
+        if users.shape[0] <= TABLE_USERS and longest < 1 << 16:
+            cursor[n_items], acc[n_items] = starts[kept], 0.0
+            active = _fill_short(
+                users, by_user, user_weight, self_term, minimum, local, cursor, lists, weights, acc
+            )
+            _pair_table(active, kept, starts, lists, weights, inverse, table, acc)
+        else:
+            active = _fill_lists(
+                users, by_user, user_weight, self_term, minimum, counts,
+                local, cursor, lists, members, bounds, weights, cells, acc,
+            )  # fmt: skip
+            cursor[:kept] = starts[:kept]
+            _pair_phase(
+                active, inverse.shape[0], starts, cursor, lists, members, bounds, weights, inverse, cells, acc
+            )
         size = 0
         for k in range(kept):
             acc[k] *= item_scale[item] * item_scale[touched[k]]
             if np.float32(acc[k]) > 0:
                 size = offer(heap, size, kept, key_of(acc[k], touched[k], as_float, as_int))
-        pop_all(heap, size, out_item[item])
+        pop_all(heap, size, out_item[row])
         for place in range(size):
-            out_score[item, place] = acc[local[out_item[item, place]]]
-        out_size[item] = size
+            out_score[row, place] = acc[local[out_item[row, place]]]
+        out_size[row] = size
         counts[touched[:seen]] = 0
 
 
 @jit(parallel=True)
 def swing_rows(
     n_workers: int, order: Array, by_user: tuple[Array, Array], by_item: tuple[Array, Array], user_weight: Array,
-    inverse: Array, self_term: Array, item_scale: Array, minimum: int, out: tuple[Array, Array, Array],
+    inverse: Array, self_term: Array, item_scale: Array, minimum: int, base: int, out: tuple[Array, Array, Array],
 ) -> None:  # fmt: skip
     """Fill the Swing rows of the items in `order`; see `llm_i2i.i2i.swing` for the formula.
 
@@ -247,19 +316,58 @@ def swing_rows(
         n_workers: Number of workers, each with its own scratch.
         order: int64 items, heaviest first.
         by_user: (pointers int64, items uint32) of each user.
-        by_item: (pointers int64, users uint32) of each item, users ascending.
+        by_item: (pointers int64, users uint32) of each item from `base` on, users ascending.
         user_weight: float64 (n_users,) w_u.
         inverse: float64, entry c = 1 / (smoothing + c), up to the longest user list + 1.
         self_term: float64 (n_users,) what one shared user adds alone.
         item_scale: float64 (n_items,) n_i ^ -popularity_exponent.
         minimum: Shared users from which a pair of items counts: 2, or 1 with self terms.
-        out: (items int32, scores float64, sizes int64): (n_items, top_k) twice and (n_items,).
+        base: First item of `by_item` and `out`.
+        out: (items int32, scores float64, sizes int64): (rows, top_k) twice and (rows,).
     """
     for worker in prange(n_workers):
         _swing_worker(
             np.int64(worker), n_workers, order, by_user, by_item,
-            user_weight, inverse, self_term, item_scale, minimum, out,
+            user_weight, inverse, self_term, item_scale, minimum, base, out,
         )  # fmt: skip
+
+
+@jit()
+def swing_work(by_user: tuple[Array, Array], by_item: tuple[Array, Array], n_items: int, work: Array) -> None:
+    """Fill float64 (rows,) with how many pairs of users an item's row visits: sum over items j of C(n_ij, 2)."""
+    item_start, item_user = by_item
+    counts, touched = np.zeros(n_items, np.int32), np.empty(n_items + 1, np.uint32)
+    for row in range(work.shape[0]):
+        users = item_user[item_start[row] : item_start[row + 1]]
+        seen = _count_shared(users, by_user, counts, touched)
+        total = 0.0
+        for place in range(seen):
+            shared = float(counts[touched[place]])
+            total += shared * (shared - 1.0) / 2.0
+            counts[touched[place]] = 0
+        work[row] = total - users.shape[0] * (users.shape[0] - 1.0) / 2.0  # less the item with itself
+
+
+@jit()
+def count_columns(columns: Array, base: int, counts: Array) -> None:
+    """Add to int64 counts[column - base] for each column within."""
+    for n in range(columns.shape[0]):
+        column = np.int64(columns[n]) - base
+        if 0 <= column < counts.shape[0]:
+            counts[column] += 1
+
+
+@jit()
+def users_of_block(by_user: tuple[Array, Array], base: int, item_start: Array, item_user: Array) -> None:
+    """Fill uint32 item_user with the users, ascending, of the items from `base` on; item_start as of CSR."""
+    start, taken = by_user
+    cursor = item_start[:-1].copy()
+    for u in range(start.shape[0] - 1):
+        for p in range(start[u], start[u + 1]):
+            row = np.int64(taken[p]) - base
+            if 0 <= row < cursor.shape[0]:
+                item_user[cursor[row]] = u
+                cursor[row] += 1
 
 
 @jit()
@@ -314,6 +422,17 @@ def overlap_rows(
     """
     for worker in prange(n_workers):
         _overlap_worker(np.int64(worker), n_workers, order, by_user, by_item, user_gain, item_scale, out)
+
+
+@jit()
+def join_rows(rows: tuple[Array, Array, Array], indptr: Array, indices: Array, data: Array) -> None:
+    """Lay the filled parts of rows end to end; row n begins at indptr[n]."""
+    items, scores, sizes = rows
+    for row in range(sizes.shape[0]):
+        begin = np.int64(indptr[row])
+        for place in range(sizes[row]):
+            indices[begin + place] = items[row, place]
+            data[begin + place] = scores[row, place]
 
 
 @jit(parallel=True)

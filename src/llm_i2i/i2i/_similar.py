@@ -7,7 +7,7 @@ from scipy import sparse
 
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i._jit import threads
-from llm_i2i.i2i._kernels import overlap_rows
+from llm_i2i.i2i._kernels import join_rows, overlap_rows
 from llm_i2i.i2i.user_items import UserItems, pointers, row_pointers
 
 Array = np.ndarray[Any, Any]
@@ -30,37 +30,44 @@ def check_number(name: str, value: float, *, minimum: float | None = None, whole
         raise ParamsError(name, f"is {value!r}", expected)
 
 
-def empty_rows(n_items: int, top_k: int) -> Rows:
-    """Return output arrays for `n_items` rows of at most `top_k` neighbours; a row has at most n_items - 1."""
-    width = max(1, min(top_k, n_items - 1))
-    shape = (n_items, width)
-    return np.empty(shape, np.int32), np.empty(shape, np.float64), np.zeros(n_items, np.int64)
+def empty_rows(n_rows: int, top_k: int, *, n_columns: int | None = None) -> Rows:
+    """Return output arrays for rows of at most `top_k` neighbours; a row has at most n_columns - 1."""
+    width = max(1, min(top_k, (n_columns or n_rows) - 1))
+    shape = (n_rows, width)
+    return np.empty(shape, np.int32), np.empty(shape, np.float64), np.zeros(n_rows, np.int64)
 
 
-def heaviest_first(user_items: UserItems, item_users: UserItems, *, minimum: int) -> Array:
-    """Return the items with at least `minimum` users, int64, by list touches (sum of |I_u|) descending."""
-    start, users = pointers(item_users)
-    lengths = np.diff(user_items.indptr).astype(np.int64)
+def heaviest_first(user_start: Array, by_item: tuple[Array, Array], *, minimum: int) -> Array:
+    """Return the rows of `by_item` with at least `minimum` users, int64, by list touches (sum of |I_u|) descending.
+
+    Args:
+        user_start: int64 (n_users + 1,) row pointers of the users.
+        by_item: (pointers int64, users uint32) of each item.
+        minimum: Users a row needs.
+    """
+    start, users = by_item
+    lengths = np.diff(user_start)
     sums = np.concatenate([[0], np.cumsum(lengths[users])])
     work = sums[start[1:]] - sums[start[:-1]]
     order = np.argsort(-work, kind="stable")
     return cast("Array", order[np.diff(start)[order] >= minimum].astype(np.int64))
 
 
-def to_csr(rows: Rows, *, dtype: Any = np.float32) -> Similar:
-    """Return CSR (n_items, n_items): zero diagonal, each row by score descending, then item index.
+def to_csr(rows: Rows, *, dtype: Any = np.float32, n_columns: int | None = None) -> Similar:
+    """Return CSR (rows, n_columns or as many as rows): zero diagonal, each row by score descending, then item index.
 
     Raises:
         DataError: A score is not finite in `dtype` (extreme exponents or weights).
     """
-    items, scores, sizes = rows
-    filled = np.arange(items.shape[1]) < sizes[:, None]
-    data = scores[filled].astype(dtype)
+    sizes = rows[2]
+    indptr = row_pointers(sizes)
+    indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], dtype)
+    join_rows(rows, indptr, indices, data)
     if not np.isfinite(data).all():
         raise DataError(
             "similarity", "a score is not finite", "scores within float32", "use a smaller exponent"
         )
-    matrix = sparse.csr_array((data, items[filled], row_pointers(sizes)), shape=(len(sizes), len(sizes)))
+    matrix = sparse.csr_array((data, indices, indptr), shape=(len(sizes), n_columns or len(sizes)))
     matrix.has_sorted_indices = False  # the order within a row is the ranking
     return cast("Similar", matrix)
 
@@ -79,7 +86,8 @@ def overlap(
         item_scale: float64 (n_items,) >= 0.
         top_k: Neighbours a row at most.
     """
-    order = heaviest_first(user_items, item_users, minimum=1)
+    by_user, by_item = pointers(user_items), pointers(item_users)
+    order = heaviest_first(by_user[0], by_item, minimum=1)
     rows = empty_rows(user_items.shape[1], top_k)
-    overlap_rows(threads(), order, pointers(user_items), pointers(item_users), user_gain, item_scale, rows)
+    overlap_rows(threads(), order, by_user, by_item, user_gain, item_scale, rows)
     return to_csr(rows)

@@ -4,21 +4,25 @@ Source: Rendle et al., "BPR: Bayesian Personalized Ranking from Implicit Feedbac
 """
 
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from threadpoolctl import threadpool_limits
+from tqdm import tqdm
 
-from llm_i2i.errors import DataError
+from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i._bpr_kernel import bpr_epoch
-from llm_i2i.i2i._kernels import dense_rows
-from llm_i2i.i2i._similar import Similar, check_number, empty_rows, to_csr
+from llm_i2i.i2i._similar import Similar, check_number
+from llm_i2i.i2i.factors import cosine_top_k
+from llm_i2i.i2i.hold_out import HeldOut, Patience, hold_out
 from llm_i2i.i2i.user_items import UserItems, check_user_items, pointers
 
 log = logging.getLogger(__name__)
+NEGATIVE_SAMPLING = ("uniform", "popularity")
+CHECK_EVERY = 5  # epochs between two looks at the held-out slice
 Factors = np.ndarray[Any, np.dtype[np.float32]]
-BLOCK_CELLS = 1 << 24  # scores of one block of item pairs: 64 MiB of float32
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,9 @@ def bpr(
     epochs: int = 60,
     learning_rate: float = 0.05,
     regularization: float = 0.002,
+    negative_sampling: str = "uniform",
+    validation_share: float = 0.0,
+    patience: int = 3,
     top_k: int = 100,
     seed: int = 0,
 ) -> Similar:
@@ -45,9 +52,14 @@ def bpr(
     Args:
         user_items: Binary CSR (n_users, n_items).
         factors: Width of the factors, >= 1.
-        epochs: Passes of nnz sampled triples, >= 1.
+        epochs: Passes of nnz sampled triples at most, >= 1.
         learning_rate: > 0.
         regularization: L2 strength, >= 0.
+        negative_sampling: `uniform` over the items a user did not take, or `popularity`: the item of a
+            random interaction.
+        validation_share: In [0, 1), share of users who keep one item back to stop by. The number of epochs
+            that ranked these best is then trained on all interactions. 0 = all epochs.
+        patience: Checks (every 5 epochs) without improvement before training stops, >= 1.
         top_k: Neighbours a row at most, >= 1; more than n_items - 1 means all.
         seed: Seed of the initial factors and of the sampling.
 
@@ -67,6 +79,9 @@ def bpr(
         epochs=epochs,
         learning_rate=learning_rate,
         regularization=regularization,
+        negative_sampling=negative_sampling,
+        validation_share=validation_share,
+        patience=patience,
         seed=seed,
     )
     taken = np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
@@ -82,6 +97,9 @@ def train_bpr(
     epochs: int,
     learning_rate: float,
     regularization: float,
+    negative_sampling: str = "uniform",
+    validation_share: float = 0.0,
+    patience: int = 3,
     seed: int,
 ) -> BprModel:
     """Train BPR by sequential stochastic gradient steps.
@@ -89,53 +107,76 @@ def train_bpr(
     Args: as of `bpr`.
 
     Raises:
-        DataError: Training diverged.
+        DataError: Not a binary, non-empty matrix, or training diverged.
         ParamsError: An option is out of range.
     """
-    check_number("bpr factors", factors, minimum=1, whole=True)
-    check_number("bpr epochs", epochs, minimum=1, whole=True)
+    whole = {"factors": (factors, 1), "epochs": (epochs, 1), "patience": (patience, 1), "seed": (seed, 0)}
+    for name, (value, least) in whole.items():
+        check_number(f"bpr {name}", value, minimum=least, whole=True)
     check_number("bpr learning_rate", learning_rate, minimum=1e-12)
     check_number("bpr regularization", regularization, minimum=0.0)
-    check_number("bpr seed", seed, minimum=0, whole=True)
+    if negative_sampling not in NEGATIVE_SAMPLING:
+        raise ParamsError("bpr negative_sampling", f"is {negative_sampling!r}", " | ".join(NEGATIVE_SAMPLING))
     matrix = check_user_items(user_items)
-    bounds, taken = pointers(matrix)
-    user_of = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(bounds))
-    generator = np.random.default_rng(seed)
-    user = _initial(generator, matrix.shape[0], factors)
-    item = _initial(generator, matrix.shape[1], factors)
-    bias = np.zeros(matrix.shape[1], dtype=np.float32)
-    state = generator.integers(1, 1 << 63, size=1, dtype=np.uint64)
-    for epoch in range(1, epochs + 1):
-        ordered = bpr_epoch(user_of, bounds, taken, user, item, bias, learning_rate, regularization, state)
-        if epoch in {1, epochs} or epoch % 10 == 0:
-            log.info(
-                "bpr: epoch %d of %d, %.1f %% of triples in order", epoch, epochs, 100 * ordered / taken.size
-            )
-    if not (np.isfinite(user).all() and np.isfinite(item).all()):
+    options = Options(factors, learning_rate, regularization, negative_sampling == "popularity", seed)
+    held = hold_out(matrix, share=validation_share, seed=seed)
+    if held is not None:
+        epochs = _best_epoch(held, options, epochs, patience)
+    *_, (_, model) = _epochs(matrix, options, epochs)
+    if not (np.isfinite(model.user).all() and np.isfinite(model.item).all()):
         raise DataError(
             "bpr", "training diverged: factors are not finite", fix="lower train_i2i.bpr.learning_rate"
         )
-    return BprModel(user, item, bias)
+    return model
 
 
-def cosine_top_k(vectors: Factors, *, top_k: int) -> Similar:
-    """Return the `top_k` items of highest positive cosine for each item; zero vectors have none.
+@dataclass(frozen=True)
+class Options:
+    """Checked options of one training."""
 
-    Args:
-        vectors: float32 (n_items, factors).
-        top_k: Neighbours a row at most.
-    """
-    norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
-    unit = np.divide(vectors, norms[:, None], where=norms[:, None] > 0, out=np.zeros(vectors.shape))
-    unit = np.ascontiguousarray(unit, dtype=np.float32)
-    n_items = len(unit)
-    rows = empty_rows(n_items, top_k)
-    height = max(1, BLOCK_CELLS // n_items)
-    # BLAS may add in another order with another number of threads.
-    with threadpool_limits(limits=1, user_api="blas"):
-        for first in range(0, n_items, height):
-            dense_rows(first, unit[first : first + height] @ unit.T, rows)
-    return to_csr(rows)
+    factors: int
+    learning_rate: float
+    regularization: float
+    by_count: bool
+    seed: int
+
+
+def _best_epoch(held: HeldOut, options: Options, epochs: int, patience: int) -> int:
+    """Return the number of epochs after which the held-out items ranked best."""
+    stop = Patience(patience)
+    for epoch, model in _epochs(held.rest, options, epochs):
+        if epoch % CHECK_EVERY and epoch != epochs:
+            continue
+        user = np.pad(model.user[held.users], ((0, 0), (0, 1)), constant_values=1.0)
+        with threadpool_limits(limits=1, user_api="blas"):
+            ndcg = held.ndcg(user, np.column_stack([model.item, model.item_bias]))
+        log.info("bpr: epoch %d of %d, held-out NDCG %.4f", epoch, epochs, ndcg)
+        stop.improved(ndcg, epoch)
+        if stop.over:
+            break
+    best = stop.best_epoch or epochs
+    log.info("bpr: epoch %d ranks the held-out items best; training on all interactions", best)
+    return best
+
+
+def _epochs(matrix: UserItems, options: Options, epochs: int) -> Iterator[tuple[int, BprModel]]:
+    """Yield (epoch, model) after each epoch; the model's arrays change in place."""
+    bounds, taken = pointers(matrix)
+    user_of = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(bounds))
+    generator = np.random.default_rng(options.seed)
+    user = _initial(generator, matrix.shape[0], options.factors)
+    item = _initial(generator, matrix.shape[1], options.factors)
+    bias = np.zeros(matrix.shape[1], dtype=np.float32)
+    state = generator.integers(1, 1 << 63, size=1, dtype=np.uint64)
+    for epoch in tqdm(range(1, epochs + 1), desc="bpr", unit="epoch", leave=False, disable=None):
+        ordered = bpr_epoch(
+            user_of, bounds, taken, user, item, bias,
+            options.learning_rate, options.regularization, options.by_count, state,
+        )  # fmt: skip
+        if epoch in {1, epochs} or epoch % 10 == 0:
+            share = 100 * ordered / taken.size
+            log.info("bpr: epoch %d of %d, %.1f %% of triples in order", epoch, epochs, share)
+        yield epoch, BprModel(user, item, bias)
 
 
 def _initial(generator: np.random.Generator, n: int, factors: int) -> Factors:

@@ -6,23 +6,25 @@ from llm_i2i.i2i._similar import Similar, check_number, overlap
 from llm_i2i.i2i.user_items import UserItems, check_user_items, transposed
 
 
-def item_knn(user_items: UserItems, *, top_k: int = 100) -> Similar:
-    """Compute cosine similarities: |U_i ∩ U_j| / sqrt(|U_i| |U_j|).
+def item_knn(user_items: UserItems, *, top_k: int = 100, shrink: float = 0.0) -> Similar:
+    """Compute cosine similarities: |U_i ∩ U_j| / sqrt((shrink + |U_i|) (shrink + |U_j|)).
 
     Args:
         user_items: Binary CSR (n_users, n_items).
         top_k: Neighbours a row at most, >= 1; more than n_items - 1 means all.
+        shrink: >= 0, holds back pairs of rare items, whose few users say little; 0 = plain cosine.
 
     Returns:
         CSR (n_items, n_items), float32 in (0, 1], as of `swing`.
 
     Raises:
         DataError: Not a binary, non-empty matrix.
-        ParamsError: `top_k` is out of range.
+        ParamsError: An option is out of range.
     """
+    check_number("item_knn shrink", shrink, minimum=0.0)
     check_number("item_knn top_k", top_k, minimum=1, whole=True)
     matrix = check_user_items(user_items)
     item_users = transposed(matrix)
     counts = np.diff(item_users.indptr).astype(np.float64)
-    scale = 1.0 / np.sqrt(np.maximum(counts, 1.0))
+    scale = 1.0 / np.sqrt(np.maximum(shrink + counts, 1.0))
     return overlap(matrix, item_users, user_gain=np.ones(matrix.shape[0]), item_scale=scale, top_k=top_k)

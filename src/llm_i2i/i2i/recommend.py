@@ -13,22 +13,10 @@ from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i._jit import threads
 from llm_i2i.i2i._kernels import rank_rows
 from llm_i2i.i2i._similar import Similar, check_number
+from llm_i2i.i2i.histories import Histories
 from llm_i2i.i2i.user_items import pointers
 
 Array = np.ndarray[Any, Any]
-
-
-@dataclass(frozen=True)
-class Histories:
-    """Item histories of users, oldest first: user n took `items[bounds[n]:bounds[n + 1]]`.
-
-    Attributes:
-        bounds: int64 (n_users + 1,).
-        items: int32 (n,) item indices.
-    """
-
-    bounds: Array
-    items: Array
 
 
 @dataclass(frozen=True)

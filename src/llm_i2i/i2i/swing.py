@@ -5,21 +5,16 @@ w_u = (user_shift + |I_u|) ^ -user_exponent. Source: Yang et al., "Large Scale P
 Recommendation in E-commerce", arXiv:2010.05525, section 4.
 """
 
-import logging
-import math
+from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, Final
 
-import numpy as np
-from scipy import sparse
+from tqdm import tqdm
 
-from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.i2i._jit import threads
-from llm_i2i.i2i._kernels import swing_rows
-from llm_i2i.i2i._similar import Array, Rows, Similar, check_number, empty_rows, heaviest_first, to_csr
-from llm_i2i.i2i.user_items import UserItems, check_user_items, pointers, row_pointers, transposed
-
-log = logging.getLogger(__name__)
+from llm_i2i.errors import ParamsError
+from llm_i2i.i2i._similar import Similar, check_number, to_csr
+from llm_i2i.i2i._swing_rows import Prepared, SwingOptions, block_rows, prepare
+from llm_i2i.i2i.user_items import UserItems, check_user_items
 
 # Options of known implementations. Both Flink ML and Alink drop users with more than 1000 items; here
 # `max_user_items` keeps a seeded sample of 1000 of their items instead.
@@ -70,13 +65,14 @@ def swing(
     min_user_items: int = 0,
     max_user_items: int | None = None,
     max_item_users: int | None = None,
+    max_item_work: int | None = None,
     self_pair_weight: float = 0.0,
     popularity_exponent: float = 0.0,
     seed: int = 0,
 ) -> Similar:
     """Compute Swing similarities, exactly unless a cap is set; same bits for any number of threads.
 
-    Memory: O(nnz + n_items x top_k + threads x (n_items + largest local problem)).
+    Memory: O(nnz + n_items x top_k + threads x (n_items + largest local problem)); see also `swing_blocks`.
 
     Args:
         user_items: Binary CSR (n_users, n_items).
@@ -88,6 +84,8 @@ def swing(
         max_user_items: Users with more items keep a seeded sample of so many. None = no cap.
         max_item_users: The row of an item with more users uses a seeded sample of so many of them
             (so s(i, j) may differ from s(j, i)). None = no cap.
+        max_item_work: The row of an item that would visit more pairs of users (sum over items j of
+            C(n_ij, 2)) uses a seeded sample of its users, for about so many. None = no cap.
         self_pair_weight: >= 0; adds this times w_u^2 / (smoothing + |I_u|) for every user of both
             items, so that a single shared user counts. 0 = the paper.
         popularity_exponent: Scores are divided by (n_i n_j) ^ this, n = users of the item. 0 = the paper.
@@ -101,132 +99,48 @@ def swing(
         DataError: Not a binary, non-empty matrix, or no user is left, or a score overflows.
         ParamsError: An option is out of range.
     """
-    options = {"smoothing": smoothing, "user_shift": user_shift, "self_pair_weight": self_pair_weight}
-    for name, value in options.items():
-        check_number(f"swing {name}", value, minimum=0.0)
-    check_number("swing user_exponent", user_exponent)
-    check_number("swing popularity_exponent", popularity_exponent)
     check_number("swing top_k", top_k, minimum=1, whole=True)
-    check_number("swing min_user_items", min_user_items, minimum=0, whole=True)
-    check_number("swing seed", seed, minimum=0, whole=True)
-    for name, cap in {"max_user_items": max_user_items, "max_item_users": max_item_users}.items():
-        if cap is not None:
-            check_number(f"swing {name}", cap, minimum=2, whole=True)
-    if user_exponent < 0:
-        log.warning(
-            "swing: user_exponent %g < 0 raises heavy users: one with 100 items weighs %.2f times one with 10",
-            user_exponent,
-            math.exp(min(700.0, -user_exponent * math.log((user_shift + 100) / (user_shift + 10)))),
-        )
-    rows = swing_float64(
-        limit_users(check_user_items(user_items), minimum=min_user_items, maximum=max_user_items, seed=seed),
-        smoothing=smoothing,
-        user_exponent=user_exponent,
-        user_shift=user_shift,
-        top_k=top_k,
-        max_item_users=max_item_users,
-        self_pair_weight=self_pair_weight,
-        popularity_exponent=popularity_exponent,
-        seed=seed,
-    )
-    return to_csr(rows)
+    options = SwingOptions(
+        smoothing, user_exponent, user_shift, min_user_items, max_user_items, max_item_users, max_item_work,
+        self_pair_weight, popularity_exponent, seed,
+    )  # fmt: skip
+    ready = prepare(check_user_items(user_items), options)
+    return to_csr(block_rows(ready, 0, ready.n_items, top_k))
 
 
-def swing_float64(
-    user_items: UserItems,
-    *,
-    smoothing: float,
-    user_exponent: float,
-    user_shift: float,
-    top_k: int,
-    max_item_users: int | None,
-    self_pair_weight: float,
-    popularity_exponent: float,
-    seed: int,
-) -> Rows:
-    """Compute the rows of `swing` before rounding to float32, from a checked matrix.
+def swing_blocks(
+    user_items: UserItems, *, block_items: int, top_k: int = 100, **options: Any
+) -> Iterator[tuple[int, Similar]]:
+    """Compute `swing` a range of items at a time, for data whose result or input does not fit in memory.
 
-    Returns:
-        (items int32, scores float64, sizes int64): (n_items, top_k) twice and (n_items,).
-    """
-    item_users = transposed(user_items)
-    # Users and items without interactions are never looked up; 1 keeps their entries finite.
-    lengths = np.maximum(np.diff(user_items.indptr), 1).astype(np.float64)
-    n_users_of = np.maximum(np.diff(item_users.indptr), 1).astype(np.float64)
-    with np.errstate(over="ignore", invalid="ignore"):
-        weight = (user_shift + lengths) ** -user_exponent
-        scale = n_users_of**-popularity_exponent
-        self_term = self_pair_weight * weight**2 / (smoothing + lengths)
-    shared = np.maximum(np.arange(int(lengths.max()) + 2), 1)  # no pair of users of one item shares nothing
-    inverse = 1.0 / (smoothing + shared.astype(np.float64))
-    if not (np.isfinite(weight).all() and np.isfinite(scale).all()):
-        raise DataError("swing", "a weight overflows", "finite weights", "use a smaller exponent")
-    minimum = 1 if self_pair_weight > 0 else 2
-    order = heaviest_first(user_items, item_users, minimum=minimum)
-    rows = empty_rows(user_items.shape[1], top_k)
-    by_item = pointers(_sampled_users(item_users, maximum=max_item_users, seed=seed))
-    by_user = pointers(user_items)
-    swing_rows(threads(), order, by_user, by_item, weight, inverse, self_term, scale, minimum, rows)
-    return rows
+    The arrays of `user_items` may be memory maps (`numpy.load(..., mmap_mode="r")`): rows are then read as
+    they are needed and nothing of size nnz is allocated, if the matrix is already as `check_user_items`
+    returns it and neither min_user_items nor max_user_items leaves anything out. Memory: O(n_users +
+    n_items + interactions of a block + block_items x top_k + threads x (n_items + largest local problem)).
 
+    Args:
+        user_items: Binary CSR (n_users, n_items).
+        block_items: Items a block, >= 1; the last block may have fewer.
+        top_k: As of `swing`.
+        **options: As of `swing`.
 
-def limit_users(user_items: UserItems, *, minimum: int, maximum: int | None, seed: int) -> UserItems:
-    """Leave out users with fewer than `minimum` items and cut users with more than `maximum`; log both.
+    Yields:
+        (first item, CSR (items of the block, n_items)): put on top of each other they are `swing`'s result,
+        bit by bit.
 
     Raises:
-        DataError: No user is left.
+        DataError: As of `swing`.
+        ParamsError: As of `swing`, or `block_items` is out of range.
     """
-    lengths = np.diff(user_items.indptr)
-    taken = lengths[lengths > 0]
-    few = int((taken < minimum).sum())
-    if few == len(taken):
-        raise DataError("swing", f"no user has min_user_items = {minimum} items", "at least one user")
-    if few:
-        share, lost = few / len(taken), int(taken[taken < minimum].sum()) / int(taken.sum())
-        log.warning(
-            "swing: min_user_items %d leaves out %s of %s users (%.1f %%) and %.1f %% of interactions",
-            minimum,
-            f"{few:,}",
-            f"{len(taken):,}",
-            100 * share,
-            100 * lost,
-        )
-    kept = _sample(user_items, maximum=maximum, seed=seed, what="users", cap="max_user_items")
-    keep = np.repeat(lengths >= minimum, np.diff(kept.indptr))
-    sizes = np.where(lengths >= minimum, np.diff(kept.indptr), 0)
-    return _from_parts(kept.indices[keep], sizes, kept.shape)
+    check_number("swing block_items", block_items, minimum=1, whole=True)
+    check_number("swing top_k", top_k, minimum=1, whole=True)
+    ready = prepare(check_user_items(user_items), SwingOptions(**options))
+    return _blocks(ready, block_items, top_k)
 
 
-def _sampled_users(item_users: UserItems, *, maximum: int | None, seed: int) -> UserItems:
-    """Return the users each item's row uses."""
-    return _sample(item_users, maximum=maximum, seed=seed, what="items", cap="max_item_users")
-
-
-def _sample(matrix: UserItems, *, maximum: int | None, seed: int, what: str, cap: str) -> UserItems:
-    """Cut rows to a seeded sample of `maximum` entries; the sample of a row depends on seed and row only."""
-    lengths = np.diff(matrix.indptr)
-    long = np.flatnonzero(lengths > maximum) if maximum is not None else np.empty(0, np.int64)
-    if maximum is None or not long.size:
-        return matrix
-    keep = np.ones(matrix.indices.size, dtype=np.bool_)
-    for row in long:
-        start, stop = int(matrix.indptr[row]), int(matrix.indptr[row + 1])
-        generator = np.random.default_rng([seed, int(row)])
-        keep[start:stop] = False
-        keep[start + generator.choice(stop - start, maximum, replace=False)] = True
-    log.warning(
-        "swing: %s %d samples %s of %s %s (longest %s), using %.1f %% of interactions",
-        cap,
-        maximum,
-        f"{long.size:,}",
-        f"{len(lengths):,}",
-        what,
-        f"{int(lengths.max()):,}",
-        100 * float(keep.mean()),
-    )
-    return _from_parts(matrix.indices[keep], np.minimum(lengths, maximum), matrix.shape)
-
-
-def _from_parts(indices: Array, sizes: Array, shape: tuple[int, int]) -> UserItems:
-    """Return CSR of ones from row sizes and column indices."""
-    return sparse.csr_array((np.ones(indices.size, np.float32), indices, row_pointers(sizes)), shape=shape)
+def _blocks(ready: Prepared, block_items: int, top_k: int) -> Iterator[tuple[int, Similar]]:
+    """Yield the blocks of `swing_blocks`."""
+    starts = range(0, ready.n_items, block_items)
+    for first in tqdm(starts, desc="swing", unit="block", leave=False, disable=None):
+        last = min(first + block_items, ready.n_items)
+        yield first, to_csr(block_rows(ready, first, last, top_k), n_columns=ready.n_items)

@@ -30,6 +30,8 @@ def check_user_items(user_items: object) -> UserItems:
     """
     if not sparse.issparse(user_items) or cast("Any", user_items).ndim != 2:
         raise DataError(WHERE, f"is {type(user_items).__name__}", "a scipy sparse matrix (n_users, n_items)")
+    if _is_checked(user_items):
+        return cast("UserItems", user_items)
     matrix = sparse.coo_array(cast("Any", user_items))
     n_users, n_items = matrix.shape
     if n_items > np.iinfo(np.int32).max - 1:
@@ -113,6 +115,19 @@ def item_positions(
         found = f"{int(unknown.sum()):,} rows name items that are not in the catalogue (first: {first})"
         raise ArtifactError(where, found, "item_id of items.parquet", "run `dvc repro tag`")
     return positions
+
+
+def _is_checked(matrix: Any) -> bool:
+    """Tell whether `check_user_items` would return an equal matrix: found out in a tenth of its time."""
+    if not isinstance(matrix, sparse.csr_array) or matrix.nnz == 0 or matrix.data.dtype != np.float32:
+        return False
+    indices, n_items = matrix.indices, matrix.shape[1]
+    if indices.dtype != np.int32 or n_items > np.iinfo(np.int32).max - 1 or not (matrix.data == 1).all():
+        return False
+    rising = np.diff(indices) > 0
+    starts = matrix.indptr[1:-1]
+    rising[starts[(starts > 0) & (starts < indices.size)] - 1] = True  # a new row may begin anywhere
+    return bool(rising.all() and indices.min() >= 0 and indices.max() < n_items)
 
 
 def _check_values(matrix: sparse.coo_array) -> None:

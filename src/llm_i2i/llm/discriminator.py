@@ -19,18 +19,17 @@ from llm_i2i.llm.batches import IntArray
 from llm_i2i.llm.calibration import held_out_report
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
+from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import (
     TargetLogits,
     add_adapter,
     load_quantized,
-    load_tokenizer,
     read_manifest,
 )
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.qlora import discard_checkpoints, process_facts, save_adapter, train_lora
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
 from llm_i2i.llm.task import write_task
-from llm_i2i.llm.trie import tokenize_catalogue
 from llm_i2i.params import RuntimeParams, TrainDiscriminatorParams
 
 log = logging.getLogger(__name__)
@@ -92,6 +91,7 @@ def train_discriminator(
     *,
     train: pd.DataFrame,
     items: pd.DataFrame,
+    identifiers: Identifiers,
     base_model: Path,
     params: TrainDiscriminatorParams,
     runtime: RuntimeParams,
@@ -106,6 +106,7 @@ def train_discriminator(
     Args:
         train: Training interactions (schema.INTERACTIONS).
         items: Catalogue (schema.ITEMS).
+        identifiers: The items' names.
         base_model: Output folder of stage base_model.
         params: Section train_discriminator.
         runtime: Section runtime.
@@ -122,14 +123,20 @@ def train_discriminator(
     """
     device = resolve_runtime(runtime)
     template, template_sha256 = load_template(params.template, "discriminator")
-    tokenizer = load_tokenizer(base_model)
-    prompt = discriminator_prompt(tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
+    prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    catalogue, new_tokens = vocabulary.catalogue, vocabulary.new_tokens
     by_user = user_sequences(train, items)
     held_out, fit = _hold_out([u for u in by_user if len(by_user[u]) >= 2], params, seed)
     name = str(read_manifest(base_model)["id"])
     module = TargetLogits(
-        add_adapter(load_quantized(base_model, device, training=True), params, seed=seed, name=name)
+        add_adapter(
+            load_quantized(base_model, device, training=True, new_tokens=new_tokens),
+            params,
+            seed=seed,
+            name=name,
+            new_tokens=new_tokens,
+        )
     )
     answers = (prompt.no_id, prompt.yes_id)
     fit_set = training_questions(by_user, fit, params, n_items=len(items), seed=seed)

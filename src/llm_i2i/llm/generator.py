@@ -16,17 +16,17 @@ import pandas as pd
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
+from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import (
     TargetLogits,
     add_adapter,
     load_quantized,
-    load_tokenizer,
     read_manifest,
 )
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
 from llm_i2i.llm.qlora import discard_checkpoints, process_facts, save_adapter, train_lora
 from llm_i2i.llm.task import write_task
-from llm_i2i.llm.trie import Catalogue, IntArray, tokenize_catalogue
+from llm_i2i.llm.trie import Catalogue, IntArray
 from llm_i2i.params import RuntimeParams, TrainGeneratorParams
 
 log = logging.getLogger(__name__)
@@ -72,6 +72,7 @@ def train_generator(
     *,
     train: pd.DataFrame,
     items: pd.DataFrame,
+    identifiers: Identifiers,
     base_model: Path,
     params: TrainGeneratorParams,
     runtime: RuntimeParams,
@@ -84,6 +85,7 @@ def train_generator(
     Args:
         train: Training interactions (schema.INTERACTIONS).
         items: Catalogue (schema.ITEMS).
+        identifiers: The items' names.
         base_model: Output folder of stage base_model.
         params: Section train_generator.
         runtime: Section runtime.
@@ -100,9 +102,9 @@ def train_generator(
     """
     device = resolve_runtime(runtime)
     template, template_sha256 = load_template(params.template, "generator")
-    tokenizer = load_tokenizer(base_model)
-    prompt = generator_prompt(tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
+    prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    catalogue, new_tokens = vocabulary.catalogue, vocabulary.new_tokens
     windows = training_windows(user_sequences(train, items), params.max_history)
     keep = sample_keys([str(i) for i in range(len(windows))], params.max_windows, seed=seed)
     weights = np.where(items["is_long_tail"].to_numpy(), params.tail_weight, params.head_weight)
@@ -112,7 +114,13 @@ def train_generator(
     )
     name = str(read_manifest(base_model)["id"])
     module = TargetLogits(
-        add_adapter(load_quantized(base_model, device, training=True), params, seed=seed, name=name)
+        add_adapter(
+            load_quantized(base_model, device, training=True, new_tokens=new_tokens),
+            params,
+            seed=seed,
+            name=name,
+            new_tokens=new_tokens,
+        )
     )
     started = time.perf_counter()
     training_log = train_lora(

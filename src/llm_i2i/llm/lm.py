@@ -2,6 +2,7 @@
 
 import json
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,11 +11,12 @@ import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
 from torch.nn import functional
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
+from transformers import AddedToken, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig
 from transformers import logging as transformers_logging
 
 from llm_i2i.errors import ArtifactError, BaseModelError
 from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.new_tokens import NewTokens, extend_embeddings, trainable_rows
 from llm_i2i.params import LoraTraining
 
 log = logging.getLogger(__name__)
@@ -44,12 +46,33 @@ def _location(base_model: Path) -> dict[str, Any]:
     return {"pretrained_model_name_or_path": str(folder)}
 
 
-def load_tokenizer(base_model: Path) -> Any:
-    """The base model's tokenizer."""
-    return AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
+def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
+    """The base model's tokenizer, with new tokens at the end of its vocabulary.
+
+    Args:
+        base_model: Output folder of stage base_model.
+        new_tokens: From stage identify. They are special tokens, so that text read with `split_special_tokens`
+            is never taken for one of them.
+
+    Raises:
+        BaseModelError: The tokenizer has one of them already.
+    """
+    tokenizer = AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
+    known = tokenizer.get_vocab().keys() & set(new_tokens)
+    if known:
+        raise BaseModelError(
+            "tokenizer",
+            f"has {len(known)} of the new item tokens already (first: {min(known)!r})",
+            "new names",
+        )
+    added = [AddedToken(token, special=True, normalized=False) for token in new_tokens]
+    tokenizer.add_tokens(added, special_tokens=True)
+    return tokenizer
 
 
-def load_quantized(base_model: Path, runtime: Runtime, *, training: bool = False) -> Any:
+def load_quantized(
+    base_model: Path, runtime: Runtime, *, training: bool = False, new_tokens: NewTokens | None = None
+) -> Any:
     """Load the base model in NF4 with double quantization (QLoRA, Dettmers et al. 2023, section 3).
 
     Args:
@@ -57,6 +80,7 @@ def load_quantized(base_model: Path, runtime: Runtime, *, training: bool = False
         runtime: Device and compute dtype.
         training: Choose the attention kernel for training: on the CPU the fused kernel's backward in bf16 takes
             more than twice the time of plain matrix products; in every other case the fused one is faster.
+        new_tokens: Tokens to make room for; embeddings are never quantized.
 
     Raises:
         BaseModelError: The weights cannot be loaded.
@@ -69,7 +93,7 @@ def load_quantized(base_model: Path, runtime: Runtime, *, training: bool = False
         bnb_4bit_compute_dtype=runtime.dtype,
     )
     try:
-        return AutoModelForCausalLM.from_pretrained(
+        model = AutoModelForCausalLM.from_pretrained(
             **_location(base_model),
             quantization_config=config,
             dtype=runtime.dtype,
@@ -81,9 +105,14 @@ def load_quantized(base_model: Path, runtime: Runtime, *, training: bool = False
         raise BaseModelError(
             str(base_model), f"cannot be loaded ({error})", fix="run `dvc repro base_model`"
         ) from error
+    if new_tokens is not None:
+        extend_embeddings(model, new_tokens)
+    return model
 
 
-def add_adapter(model: Any, params: LoraTraining, *, seed: int, name: str) -> PeftModel:
+def add_adapter(
+    model: Any, params: LoraTraining, *, seed: int, name: str, new_tokens: NewTokens | None = None
+) -> PeftModel:
     """Put a fresh LoRA adapter on all linear layers; the base stays frozen in 4-bit.
 
     Args:
@@ -91,6 +120,7 @@ def add_adapter(model: Any, params: LoraTraining, *, seed: int, name: str) -> Pe
         params: LoRA sizes.
         seed: Initialises the adapter.
         name: Recorded as base model in the adapter's config: an id, never a path of this machine.
+        new_tokens: Their embeddings are trained with the adapter, no others.
     """
     torch.manual_seed(seed)
     for module in model.modules():
@@ -110,13 +140,16 @@ def add_adapter(model: Any, params: LoraTraining, *, seed: int, name: str) -> Pe
         lora_dropout=params.lora_dropout,
         target_modules="all-linear",
         task_type="CAUSAL_LM",
+        trainable_token_indices=None if new_tokens is None else trainable_rows(model, new_tokens),
     )
     peft_model = get_peft_model(model, config)
     peft_model.peft_config["default"].base_model_name_or_path = name
     return peft_model
 
 
-def load_for_inference(base_model: Path, adapter: Path | None, runtime: Runtime) -> Any:
+def load_for_inference(
+    base_model: Path, adapter: Path | None, runtime: Runtime, *, new_tokens: NewTokens | None = None
+) -> Any:
     """Load base and adapter for reading.
 
     On CUDA the base stays in 4-bit with the adapter beside it. On the CPU, where every 4-bit product first
@@ -127,11 +160,12 @@ def load_for_inference(base_model: Path, adapter: Path | None, runtime: Runtime)
         base_model: Output folder of stage base_model.
         adapter: Adapter folder, or None for the base alone.
         runtime: Device and compute dtype.
+        new_tokens: The adapter's, if it has any.
 
     Raises:
         ArtifactError: The adapter is missing or does not fit the base model.
     """
-    model = load_quantized(base_model, runtime)
+    model = load_quantized(base_model, runtime, new_tokens=new_tokens)
     if runtime.device.type == "cpu":
         model = model.dequantize(dtype=runtime.dtype)
     if adapter is not None:

@@ -33,7 +33,7 @@ def questions(
     """
     beginning = np.concatenate([prompt.prefix, catalogue.concat(history), prompt.between])
     # A candidate stands without its line feed; the suffix follows.
-    blocks = [np.concatenate([catalogue.item(int(c))[:-1], prompt.suffix]) for c in candidates]
+    blocks = [np.concatenate([catalogue.words(int(c)), prompt.suffix]) for c in candidates]
     return packed(beginning, blocks, labels)
 
 

@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,11 @@ from llm_i2i.llm.batches import IntArray
 from llm_i2i.llm.calibration import p_yes
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
-from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
+from llm_i2i.llm.lm import TargetLogits, load_for_inference
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
 from llm_i2i.llm.task import read_task
-from llm_i2i.llm.trie import tokenize_catalogue
 from llm_i2i.params import RuntimeParams, ScoreParams
 from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
 
@@ -30,11 +30,13 @@ def score(
     train: pd.DataFrame,
     synthetic: pd.DataFrame,
     items: pd.DataFrame,
+    identifiers: Identifiers,
     base_model: Path,
     adapter: Path,
     params: ScoreParams,
     runtime: RuntimeParams,
     seed: int,
+    controls: Mapping[str, pd.DataFrame] | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """p_yes of every synthetic row and of real training rows.
 
@@ -46,11 +48,13 @@ def score(
         train: Training interactions (schema.INTERACTIONS).
         synthetic: schema.SYNTHETIC.
         items: Catalogue (schema.ITEMS).
+        identifiers: The items' names.
         base_model: Output folder of stage base_model.
         adapter: Output folder of stage train_discriminator.
         params: Section score.
         runtime: Section runtime.
         seed: Samples the real rows.
+        controls: schema.SYNTHETIC of cheap recommenders by their name, which becomes the source of their rows.
 
     Returns:
         Rows (schema.SCORED, and `rank`: the synthetic rank, 0 for real rows); calibration facts; runtime facts.
@@ -58,14 +62,19 @@ def score(
     device = resolve_runtime(runtime)
     task = read_task(adapter)
     template, _ = load_template(task["template"], "discriminator")
-    tokenizer = load_tokenizer(base_model)
-    prompt = discriminator_prompt(tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
+    prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    catalogue = vocabulary.catalogue
     by_user = user_sequences(train, items)
     held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
+    written = {SOURCE_SYNTHETIC: synthetic, **(controls or {})}
     asked = pd.DataFrame(
         [
-            *_synthetic_questions(synthetic, items, by_user, task["max_history"]),
+            *(
+                question
+                for source, table in written.items()
+                for question in _synthetic_questions(table, source, items, by_user, task["max_history"])
+            ),
             *_real_questions(by_user, task["max_history"], params, seed),
         ],
         columns=["user_id", "source", "history", "candidates", "ranks"],
@@ -74,7 +83,7 @@ def score(
         questions(h, c, np.zeros(len(c), dtype=np.int64), prompt, catalogue)
         for h, c in zip(asked["history"], asked["candidates"], strict=True)
     ]
-    module = TargetLogits(load_for_inference(base_model, adapter, device))
+    module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
     started = time.perf_counter()
     margins = read_margins(
         module,
@@ -105,12 +114,12 @@ _Asked = tuple[str, str, IntArray, IntArray, IntArray]
 
 
 def _synthetic_questions(
-    synthetic: pd.DataFrame, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
+    synthetic: pd.DataFrame, source: str, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
 ) -> Iterable[_Asked]:
     indices = item_indices(items, synthetic["item_id"])
     ranks = synthetic["rank"].to_numpy(dtype=np.int64)
     for user, rows in synthetic.groupby("user_id", sort=True).indices.items():
-        yield str(user), SOURCE_SYNTHETIC, by_user[str(user)][-max_history:], indices[rows], ranks[rows]
+        yield str(user), source, by_user[str(user)][-max_history:], indices[rows], ranks[rows]
 
 
 def _real_questions(

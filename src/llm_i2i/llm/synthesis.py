@@ -14,10 +14,11 @@ from llm_i2i.errors import GenerationError
 from llm_i2i.llm.beam import TrieOnDevice, beam_search
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
-from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
+from llm_i2i.llm.lm import TargetLogits, load_for_inference
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.llm.task import adapter_sha256, read_task
-from llm_i2i.llm.trie import build_trie, tokenize_catalogue
+from llm_i2i.llm.trie import build_trie
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 
@@ -28,6 +29,7 @@ def synthesize(
     *,
     train: pd.DataFrame,
     items: pd.DataFrame,
+    identifiers: Identifiers,
     base_model: Path,
     adapter: Path,
     params: SynthesizeParams,
@@ -39,6 +41,7 @@ def synthesize(
     Args:
         train: Training interactions (schema.INTERACTIONS): prompts and exclusions come from nothing else.
         items: Catalogue (schema.ITEMS).
+        identifiers: The items' names.
         base_model: Output folder of stage base_model.
         adapter: Output folder of stage train_generator.
         params: Section synthesize.
@@ -54,9 +57,9 @@ def synthesize(
     device = resolve_runtime(runtime)
     task = read_task(adapter)
     template, _ = load_template(task["template"], "generator")
-    tokenizer = load_tokenizer(base_model)
-    prompt = generator_prompt(tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
+    prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    catalogue = vocabulary.catalogue
     trie = build_trie(catalogue)
     histories = user_sequences(train, items)
     closed = np.empty(0, dtype=np.int64)
@@ -75,7 +78,7 @@ def synthesize(
     }
     # Users with prompts of similar length share a batch: little padding.
     users = sorted(users, key=lambda u: (-len(prompts[u]), u))
-    module = TargetLogits(load_for_inference(base_model, adapter, device))
+    module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
     on_device = TrieOnDevice.of(trie, device.device)
     started = time.perf_counter()
     frames = []

@@ -1,7 +1,9 @@
 """The catalogue as token sequences, and the trie over them, as arrays."""
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
@@ -9,6 +11,7 @@ import numpy.typing as npt
 from llm_i2i.errors import BaseModelError
 
 IntArray = npt.NDArray[np.int64]
+_NEW_TOKEN: Final = re.compile(r"<[^<>]+>")
 
 
 @dataclass(frozen=True)
@@ -16,19 +19,25 @@ class Catalogue:
     """Token ids of every item, in item order.
 
     Attributes:
-        tokens: int64 (n_items, max_tokens): an item's ids, `end_id`, then -1.
-        lengths: int64 (n_items,): tokens of an item, `end_id` included.
-        end_id: The line feed that ends every item. It makes the set prefix-free: an item whose text begins
-            another's still ends differently.
+        tokens: int64 (n_items, max_tokens): an item's ids, `end_id` where `terminated`, then -1.
+        lengths: int64 (n_items,): tokens of an item, `end_id` included where `terminated`.
+        end_id: The line feed; also the id of padding.
+        terminated: Whether `end_id` ends every item. It makes words prefix-free: an item whose text begins
+            another's still ends differently. Identifiers of new tokens are of one length and need no end.
     """
 
     tokens: IntArray
     lengths: IntArray
     end_id: int
+    terminated: bool = True
 
     def item(self, index: int) -> IntArray:
-        """Token ids of one item, `end_id` included."""
+        """Token ids of one item, `end_id` included where `terminated`."""
         return self.tokens[index, : self.lengths[index]]
+
+    def words(self, index: int) -> IntArray:
+        """Token ids of one item, `end_id` left out."""
+        return self.tokens[index, : self.lengths[index] - self.terminated]
 
     def concat(self, indices: IntArray) -> IntArray:
         """Token ids of several items, one after the other."""
@@ -36,34 +45,70 @@ class Catalogue:
         return rows[rows >= 0]
 
 
-def tokenize_catalogue(texts: list[str], tokenizer: Any) -> Catalogue:
-    """Tokenize item texts, each alone, special tokens read as plain text.
+def tokenize_catalogue(texts: Sequence[str], tokenizer: Any, new_tokens: Sequence[str] = ()) -> Catalogue:
+    """Tokenize item identifiers, each alone.
 
     Args:
-        texts: One line of text an item, unique.
-        tokenizer: A Hugging Face tokenizer.
+        texts: One line an item, unique. Without `new_tokens` they are words: special tokens in them are read as
+            plain text. With `new_tokens` each is a run of those and nothing else, all runs of one length.
+        tokenizer: A Hugging Face tokenizer, `new_tokens` added.
+        new_tokens: From stage identify.
 
     Raises:
-        BaseModelError: The tokenizer has no single line-feed token, or maps two texts to the same ids.
+        BaseModelError: The tokenizer has no single line-feed token, maps two texts to the same ids, or one item's
+            ids begin another's.
     """
     newline = tokenizer("\n", add_special_tokens=False).input_ids
     # SentencePiece tokenizers put a blank before; the line feed itself is the last id either way.
     end_id = int(newline[-1])
-    encoded = tokenizer(texts, add_special_tokens=False, split_special_tokens=True).input_ids
-    lengths = np.array([len(ids) + 1 for ids in encoded], dtype=np.int64)
+    if new_tokens:
+        encoded = _runs_of(texts, new_tokens, tokenizer)
+    else:
+        words = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        encoded = [[*ids, end_id] for ids in words]
+    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
     tokens = np.full((len(texts), int(lengths.max())), -1, dtype=np.int64)
     for row, ids in enumerate(encoded):
         tokens[row, : len(ids)] = ids
-        tokens[row, len(ids)] = end_id
-    if (lengths == 1).any():
+    if not new_tokens and (lengths == 1).any():
         raise BaseModelError("tokenizer", f"no tokens for item text {texts[int(lengths.argmin())]!r}")
-    _, first, counts = np.unique(tokens, axis=0, return_index=True, return_counts=True)
-    if (counts > 1).any():
-        text = texts[int(first[counts.argmax()])]
+    catalogue = Catalogue(tokens, lengths, end_id, terminated=not new_tokens)
+    _check_prefix_free(catalogue, texts)
+    return catalogue
+
+
+def _runs_of(texts: Sequence[str], new_tokens: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Ids of identifiers made of new tokens, read by their names: no tokenizer's merges or splits come in."""
+    ids = dict(zip(new_tokens, tokenizer.convert_tokens_to_ids(list(new_tokens)), strict=True))
+    runs = [_NEW_TOKEN.findall(text) for text in texts]
+    for text, run in zip(texts, runs, strict=True):
+        if not run or "".join(run) != text or any(token not in ids for token in run):
+            raise BaseModelError(
+                "identifiers",
+                f"{text!r} is no run of new tokens",
+                "the tokens of tokens.json",
+                "run `dvc repro identify`",
+            )
+    return [[int(ids[token]) for token in run] for run in runs]
+
+
+def _check_prefix_free(catalogue: Catalogue, texts: Sequence[str]) -> None:
+    """Sorted lexicographically, an item's ids that begin another's stand right before one of those."""
+    # -1 after an item's end sorts before every token.
+    order = np.lexsort(catalogue.tokens.T[::-1])
+    first, second = catalogue.tokens[order[:-1]], catalogue.tokens[order[1:]]
+    begins = ((first == second) | (first < 0)).all(axis=1)
+    if begins.any():
+        at = int(begins.argmax())
+        one, other = texts[order[at]], texts[order[at + 1]]
+        same = bool((first[at] == second[at]).all())
         raise BaseModelError(
-            "tokenizer", f"maps two item texts to the same ids (first: {text!r})", "one item an id sequence"
+            "tokenizer",
+            f"maps two items to the same ids ({one!r}, {other!r})"
+            if same
+            else f"the ids of item {one!r} begin those of {other!r}",
+            "one item an id sequence, none the beginning of another",
         )
-    return Catalogue(tokens, lengths, end_id)
 
 
 @dataclass(frozen=True)

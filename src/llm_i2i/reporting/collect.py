@@ -32,7 +32,8 @@ class ReportInputs:
 
     Attributes:
         params: The parameters of the run.
-        metrics: Content of reports/metrics/MODEL-ARM.json; one protocol hash in all of them.
+        metrics: Content of reports/metrics/MODEL-ARM.json of the models and arms of params.yaml; one protocol
+            in all of them, but for the queries of tuned models.
         per_user: Per-user ranks (schema.PER_USER), sorted by user_id; same users and targets in all.
         items: The catalogue (schema.ITEMS).
         train: Training interactions (schema.INTERACTIONS).
@@ -78,23 +79,23 @@ class ReportInputs:
 
     @property
     def protocol_hash(self) -> str:
-        """The protocol hash that all metrics share."""
+        """The protocol hash of the first model; `protocol_hashes` has that of each."""
         return str(next(iter(self.metrics.values()))["protocol_hash"])
 
     @property
+    def protocol_hashes(self) -> dict[str, str]:
+        """The protocol hash by model: one, but for the queries of tuned models."""
+        return {model: str(content["protocol_hash"]) for (model, _), content in self.metrics.items()}
+
+    @property
     def models(self) -> tuple[str, ...]:
-        """Evaluated models in the order of params.yaml, others after them by name."""
-        return _ordered({model for model, _ in self.metrics}, self.params.train_i2i.models)
+        """Models in the order of params.yaml."""
+        return tuple(dict.fromkeys(model for model, _ in self.metrics))
 
     @property
     def arms(self) -> tuple[str, ...]:
-        """Evaluated arms: `real` first, then in the order of params.yaml, others after them by name."""
-        return _ordered({arm for _, arm in self.metrics}, (BASELINE_ARM, *self.params.fuse.arms))
-
-
-def _ordered(found: set[str], known: tuple[str, ...]) -> tuple[str, ...]:
-    first = [name for name in dict.fromkeys(known) if name in found]
-    return (*first, *sorted(found - set(first)))
+        """Arms: `real` first, then in the order of params.yaml."""
+        return tuple(sorted(dict.fromkeys(arm for _, arm in self.metrics), key=BASELINE_ARM.__ne__))
 
 
 def _read_json(path: Path, *, stage: str) -> Json:
@@ -142,32 +143,33 @@ def _optional_csv(path: Path, columns: tuple[str, ...], *, stage: str) -> pd.Dat
     return table
 
 
-def _read_metrics(folder: Path) -> dict[Run, Json]:
-    """Read every MODEL-ARM.json.
+def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
+    """Read MODEL-ARM.json of each run; files of models and arms that params.yaml no longer names stay unread.
+
+    All arms of a model share one protocol. Between models last_m and decay may differ: a tuned model brings
+    its own.
 
     Raises:
-        ArtifactError: No file, a file without the required keys, a name that does not match its content,
-            or metrics of different protocols side by side.
+        ArtifactError: A file is missing or without the required keys, a name does not match its content, or
+            metrics of different protocols would stand side by side.
     """
     metrics: dict[Run, Json] = {}
-    for path in sorted(folder.glob("*.json")):
+    for model, arm in runs:
+        path = folder / f"{model}-{arm}.json"
         content = _read_json(path, stage="evaluate")
         missing = sorted({"protocol_hash", "protocol", "model", "arm", "overall"} - content.keys())
         if missing:
             raise ArtifactError(
                 str(path), f"no {missing}", "metrics of one evaluation", "run `dvc repro evaluate`"
             )
-        model, arm = str(content["model"]), str(content["arm"])
-        if path.stem != f"{model}-{arm}":
+        found = (str(content["model"]), str(content["arm"]))
+        if found != (model, arm):
             raise ArtifactError(
-                str(path), f"holds model {model}, arm {arm}", f"a file named {model}-{arm}.json", "rename it"
+                str(path), f"holds model {found[0]}, arm {found[1]}", "what its name says", "rename it"
             )
+        for (other, _), known in metrics.items():
+            require_same_protocol(known, content, same_query=other == model)
         metrics[model, arm] = content
-        require_same_protocol(next(iter(metrics.values())), content)
-    if not metrics:
-        raise ArtifactError(
-            str(folder), "no metrics", "one MODEL-ARM.json or more", "run `dvc repro evaluate`"
-        )
     return metrics
 
 
@@ -234,7 +236,8 @@ def collect(root: Path) -> ReportInputs:
     """
     artifacts, reports = root / "artifacts", root / "reports"
     params = load_params(root / "params.yaml")
-    metrics = _read_metrics(reports / "metrics")
+    runs = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
+    metrics = _read_metrics(reports / "metrics", runs)
     per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
     arms = sorted({arm for _, arm in metrics})
     split = {

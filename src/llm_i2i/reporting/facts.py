@@ -9,27 +9,32 @@ from llm_i2i import schema
 from llm_i2i.reporting.collect import Json, ReportInputs
 from llm_i2i.reporting.results import AUGMENTED_ARM
 from llm_i2i.reporting.tables import NOT_MEASURED, Cell, Group, Table, name_cell
+from llm_i2i.reporting.verdicts import CONTROL_ARMS
 
 STAGES = (
     "validate",
     "split",
     "tag",
+    "identify",
     "base_model",
     "train_generator",
     "train_discriminator",
     "synthesize",
+    "controls",
     "score",
     "fuse",
     "train_i2i",
     "evaluate",
 )
+LLM_STAGES = ("train_generator", "train_discriminator", "synthesize", "score")
 TITLE_LENGTH = 80  # characters of a title that are shown
 HISTORY = 3  # last items of a user that a sample shows
 
 
 def augmented_arm(inputs: ReportInputs) -> str:
-    """The arm that samples and plots are about: `llm_i2i`, else the first with synthetic rows, else ""."""
-    return AUGMENTED_ARM if AUGMENTED_ARM in inputs.fused else next(iter(inputs.fused), "")
+    """The arm that samples and plots are about: `llm_i2i`, else the first with the LLM's rows, else ""."""
+    llm_arms = [arm for arm in inputs.fused if arm not in CONTROL_ARMS]
+    return AUGMENTED_ARM if AUGMENTED_ARM in llm_arms else next(iter(llm_arms), "")
 
 
 def _percent(part: float, whole: float) -> str:
@@ -149,7 +154,7 @@ def _kept_keys(inputs: ReportInputs) -> set[tuple[str, str]]:
 
 def stage_facts(inputs: ReportInputs) -> dict[str, list[Json]]:
     """Runtime facts by stage; a matrix stage has one entry a combination that this report is about."""
-    shown = {"", *inputs.arms, *(f"{model}-{arm}" for model, arm in inputs.metrics)}
+    shown = {"", *schema.CONTROLS, *inputs.arms, *(f"{model}-{arm}" for model, arm in inputs.metrics)}
     facts: dict[str, list[Json]] = defaultdict(list)
     for name, entry in inputs.runtime.items():
         stage, _, combination = name.partition("@")
@@ -219,7 +224,7 @@ def cost(inputs: ReportInputs) -> dict[str, Any]:
         "memory_gb": max((_number(entry, "peak_memory_mb") for entry in entries), default=0.0) / 1024,
         "measured": len(set(facts) & set(STAGES)),
         "stages": len(STAGES),
-        "device": _words([entry for name in STAGES[4:8] for entry in facts.get(name, [])], "device"),
+        "device": _words([entry for name in LLM_STAGES for entry in facts.get(name, [])], "device"),
     }
 
 

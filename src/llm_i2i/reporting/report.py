@@ -130,7 +130,9 @@ def _model_facts(inputs: ReportInputs) -> dict[str, str]:
     """What is known of the base LLM, the parts that identify it first."""
     flat = _flatten(inputs.base_model or {})
     first = [name for name in ("source", "id", "revision", "licence", "license", "sha256") if name in flat]
-    return {name: flat[name] for name in [*first, *(name for name in flat if name not in first)]}
+    facts = {name: flat[name] for name in [*first, *(name for name in flat if name not in first)]}
+    # How it knows the items belongs to what it is.
+    return {**facts, "item identifier": inputs.params.identify.identifier} if facts else facts
 
 
 def _validation_sentence(inputs: ReportInputs) -> str:
@@ -159,6 +161,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "n_items": len(inputs.items),
         "n_train": inputs.split_rows["train"],
         "main_table": tables.main_table(inputs, results),
+        "control_table": tables.control_table(inputs, results),
         "catalogue_table": tables.catalogue_table(inputs),
         "bucket_table": tables.bucket_table(inputs, results),
         "added": _added_sentence(inputs),

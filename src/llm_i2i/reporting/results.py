@@ -1,6 +1,6 @@
 """Numbers of the report: values, paired differences to the arm `real`, verdicts, summary."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ import pandas as pd
 
 from llm_i2i import schema
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
+from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.reporting.collect import BASELINE_ARM, ReportInputs, Run
 
 OVERALL = "overall"
@@ -69,6 +70,8 @@ class Results:
         n_users: Test users by slice.
         main_metric: The metric of the verdict.
         verdicts: Per model, one for all targets and one for long-tail targets.
+        against_controls: By (model, LLM arm, control arm) and (slice, main metric): paired difference of the
+            LLM arm to the control arm of equal volume.
     """
 
     means: dict[Run, dict[Key, float]]
@@ -76,23 +79,7 @@ class Results:
     n_users: dict[str, int]
     main_metric: str
     verdicts: dict[str, tuple[Verdict, ...]]
-
-
-def per_user_metric(ranks: npt.NDArray[np.integer[Any]], *, name: str, k: int) -> npt.NDArray[np.float64]:
-    """Metric of each user with one test target.
-
-    Args:
-        ranks: Rank of the target, int (n_users,), 1-based, 0 = not ranked.
-        name: "recall" (1 if the target is in the top k) or "ndcg" (1 / log2(rank + 1) if it is).
-        k: Cut-off, >= 1.
-
-    Returns:
-        float64 (n_users,), in [0, 1].
-    """
-    hit = (ranks > 0) & (ranks <= k)
-    if name == "recall":
-        return hit.astype(np.float64)
-    return np.where(hit, 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
+    against_controls: dict[tuple[str, str, str], dict[Key, Interval]] = field(default_factory=dict)
 
 
 def main_k(ks: tuple[int, ...]) -> int:
@@ -134,7 +121,7 @@ def _user_values(inputs: ReportInputs, run: Run) -> dict[Key, npt.NDArray[np.flo
     ranks = table["rank"].to_numpy()
     masks = slice_masks(table, inputs.items)
     return {
-        (slice_name, f"{name}@{k}"): per_user_metric(ranks[masks[slice_name]], name=name, k=k)
+        (slice_name, f"{name}@{k}"): per_user_metric(f"{name}@{k}", ranks[masks[slice_name]])
         for slice_name in SLICES
         if masks[slice_name].any()
         for name in METRICS
@@ -168,6 +155,31 @@ def _verdicts(results: Results, inputs: ReportInputs) -> dict[str, tuple[Verdict
     return verdicts
 
 
+def control_pairs(arms: tuple[str, ...]) -> list[tuple[str, str]]:
+    """The (LLM arm, control arm) that keep as many pairs a user, of the arms that were run."""
+    pairs = [(AUGMENTED_ARM, f"{name}_filtered") for name in schema.CONTROLS]
+    pairs += [("no_discriminator", name) for name in schema.CONTROLS]
+    return [pair for pair in pairs if set(pair) <= set(arms)]
+
+
+def _differences(
+    inputs: ReportInputs,
+    candidate: dict[Key, npt.NDArray[np.float64]],
+    baseline: dict[Key, npt.NDArray[np.float64]],
+) -> dict[Key, Interval]:
+    """Paired differences of slices with enough users."""
+    return {
+        key: paired_bootstrap(
+            per_user,
+            baseline[key],
+            resamples=inputs.params.report.bootstrap_resamples,
+            seed=inputs.params.seed,
+        )
+        for key, per_user in candidate.items()
+        if len(per_user) >= MIN_USERS
+    }
+
+
 def compute_results(inputs: ReportInputs) -> Results:
     """Compute every value, difference and verdict of the report.
 
@@ -178,6 +190,7 @@ def compute_results(inputs: ReportInputs) -> Results:
         The results; the same inputs give the same numbers.
     """
     users = {run: _user_values(inputs, run) for run in inputs.metrics}
+    main_metric = f"recall@{main_k(inputs.params.evaluate.ks)}"
     means = {
         run: {key: float(per_user.mean()) for key, per_user in by_key.items()}
         for run, by_key in users.items()
@@ -187,35 +200,34 @@ def compute_results(inputs: ReportInputs) -> Results:
         baseline = users.get((model, BASELINE_ARM))
         if arm == BASELINE_ARM or baseline is None:
             continue
-        differences[model, arm] = {
-            key: paired_bootstrap(
-                per_user,
-                baseline[key],
-                resamples=inputs.params.report.bootstrap_resamples,
-                seed=inputs.params.seed,
-            )
-            for key, per_user in by_key.items()
-            if len(per_user) >= MIN_USERS
-        }
+        differences[model, arm] = _differences(inputs, by_key, baseline)
+    against = {}
+    for model in inputs.models:
+        for llm_arm, control in control_pairs(inputs.arms):
+            both = _differences(inputs, users[model, llm_arm], users[model, control])
+            against[model, llm_arm, control] = {
+                key: found for key, found in both.items() if key[1] == main_metric
+            }
     masks = slice_masks(next(iter(inputs.per_user.values())), inputs.items)
     results = Results(
         means=means,
         differences=differences,
         n_users={name: int(mask.sum()) for name, mask in masks.items()},
-        main_metric=f"recall@{main_k(inputs.params.evaluate.ks)}",
+        main_metric=main_metric,
         verdicts={},
+        against_controls=against,
     )
     results.verdicts.update(_verdicts(results, inputs))
     return results
 
 
-def catalogue_metrics(metrics: dict[str, Any]) -> dict[str, float]:
-    """Catalogue-wide metrics of one run, as they stand in its JSON, in the order of `CATALOGUE_METRICS`."""
+def catalogue_metrics(metrics: dict[str, Any], k: int) -> dict[str, float]:
+    """Catalogue-wide metrics of one run at cut-off k, as its JSON has them, in the order of `CATALOGUE_METRICS`."""
     return {
-        name: float(value)
+        name: float(metrics[name])
         for wanted in CATALOGUE_METRICS
-        for name, value in metrics.items()
-        if name.partition("@")[0] == wanted and isinstance(value, int | float)
+        for name in (wanted, f"{wanted}@{k}")
+        if isinstance(metrics.get(name), int | float)
     }
 
 
@@ -232,7 +244,8 @@ def summarize(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         results: What `compute_results` made of it.
 
     Returns:
-        {"protocol_hash", "results": {model: {arm: {metric: value}}},
+        {"protocol_hash", "protocol_hashes": {model: hash}, "against_controls": {model: {"ARM - CONTROL":
+        {metric: {"mean", "low", "high"}}}}, "results": {model: {arm: {metric: value}}},
         "differences": {model: {arm: {metric: {"mean", "low", "high"}}}}}; metrics of the tail and the
         long tail carry the prefix `tail_` or `long_tail_`.
     """
@@ -246,15 +259,28 @@ def summarize(inputs: ReportInputs, results: Results) -> dict[str, Any]:
             main = {
                 _flat_name(key): value for key, value in results.means[run].items() if key[0] in MAIN_SLICES
             }
-            main |= catalogue_metrics(inputs.metrics[run])
+            main |= catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks))
             values.setdefault(model, {})[arm] = {name: round(value, DECIMALS) for name, value in main.items()}
             if run in results.differences:
-                differences.setdefault(model, {})[arm] = {
-                    _flat_name(key): {
-                        part: round(float(getattr(interval, part)), DECIMALS)
-                        for part in ("mean", "low", "high")
-                    }
-                    for key, interval in results.differences[run].items()
-                    if key[0] in MAIN_SLICES
-                }
-    return {"protocol_hash": inputs.protocol_hash, "results": values, "differences": differences}
+                differences.setdefault(model, {})[arm] = _rounded(results.differences[run])
+    against: dict[str, Any] = {}
+    for (model, arm, control), found in results.against_controls.items():
+        against.setdefault(model, {})[f"{arm} - {control}"] = _rounded(found)
+    return {
+        "protocol_hash": inputs.protocol_hash,
+        "protocol_hashes": inputs.protocol_hashes,
+        "results": values,
+        "differences": differences,
+        "against_controls": against,
+    }
+
+
+def _rounded(differences: dict[Key, Interval]) -> dict[str, dict[str, float]]:
+    """Differences of the main slices, ready for the summary."""
+    return {
+        _flat_name(key): {
+            part: round(float(getattr(interval, part)), DECIMALS) for part in ("mean", "low", "high")
+        }
+        for key, interval in differences.items()
+        if key[0] in MAIN_SLICES
+    }

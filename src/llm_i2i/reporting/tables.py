@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 
 from llm_i2i import schema
+from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.collect import BASELINE_ARM, ReportInputs, Run
 from llm_i2i.reporting.results import (
     CATALOGUE_METRICS,
@@ -17,9 +18,10 @@ from llm_i2i.reporting.results import (
     main_k,
     outcome_of,
 )
-from llm_i2i.reporting.verdicts import metric_name, model_name, signed
+from llm_i2i.reporting.verdicts import MINUS, metric_name, model_name, signed
 
 NOT_MEASURED = "not measured here"
+SHOWN_KS = 3  # cut-offs in the main table; the others are in the metrics files and the summary
 MARKS = {"better": "▲", "worse": "▼", "none": "○"}
 
 
@@ -126,7 +128,7 @@ def _group_label(name: str, inputs: ReportInputs, results: Results) -> str:
 
 def main_table(inputs: ReportInputs, results: Results) -> Table:
     """Model x arm: Recall and NDCG at every cut-off, overall, tail and long tail, with differences."""
-    metrics = [f"{name}@{k}" for name in METRICS for k in inputs.params.evaluate.ks]
+    metrics = [f"{name}@{k}" for name in METRICS for k in inputs.params.evaluate.ks[:SHOWN_KS]]
     return Table(
         caption="Test metrics by model and arm. Under each value: paired difference to arm "
         f"{BASELINE_ARM} of the same model with its 95 % bootstrap interval; {MARKS['better']} better, "
@@ -173,6 +175,43 @@ def bucket_table(inputs: ReportInputs, results: Results) -> Table:
     )
 
 
+def control_table(inputs: ReportInputs, results: Results) -> Table | None:
+    """LLM arms against the control arms that add as many pairs a user; None if there is no such pair."""
+    if not results.against_controls:
+        return None
+    names = [name for name in SLICES if results.n_users[name] >= MIN_USERS]
+    groups = []
+    for model in inputs.models:
+        rows = []
+        for (of_model, arm, control), differences in results.against_controls.items():
+            if of_model == model:
+                kept = [int(inputs.kept[name].get("synthetic_kept", 0)) for name in (arm, control)]
+                label = f"{arm} ({kept[0]:,} pairs) {MINUS} {control} ({kept[1]:,} pairs)"
+                cells = [_difference_cell(differences.get((name, results.main_metric))) for name in names]
+                rows.append((name_cell(label), *cells))
+        groups.append(Group(model_name(model), tuple(rows)))
+    return Table(
+        caption=f"{metric_name(results.main_metric)} of the LLM's pairs less that of as many pairs a user by a cheap "
+        "recommender, each through the same filter: what the LLM adds beyond any augmentation. Paired differences "
+        "with 95 % bootstrap intervals.",
+        header=("Arms", *(f"{_SHORT.get(name, 'All')} ({results.n_users[name]:,})" for name in names)),
+        groups=tuple(groups),
+        wide=True,
+        sticky=True,
+    )
+
+
+def _difference_cell(interval: Interval | None) -> Cell:
+    if interval is None:
+        return Cell("–", tone="muted")
+    outcome = outcome_of(interval)
+    return Cell(
+        f"{MARKS[outcome]} {signed(interval.mean)}",
+        (f"[{signed(interval.low)}, {signed(interval.high)}]",),
+        outcome,
+    )
+
+
 _SHORT = {"head": "Head", "mid": "Mid", "tail": "Tail", "cold": "Cold", LONG_TAIL: "Long tail"}
 _CATALOGUE_NAMES = {
     "coverage": "Coverage",
@@ -196,7 +235,7 @@ def _catalogue_text(name: str, value: float | None) -> str:
 def catalogue_table(inputs: ReportInputs) -> Table:
     """Coverage, concentration and reachable share by model and arm."""
     runs = _runs(inputs)
-    found = {run: catalogue_metrics(inputs.metrics[run]) for run in runs}
+    found = {run: catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks)) for run in runs}
     order = list(CATALOGUE_METRICS)
     names = sorted(
         {name for metrics in found.values() for name in metrics},

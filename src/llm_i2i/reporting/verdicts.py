@@ -5,15 +5,17 @@ from dataclasses import dataclass
 
 from llm_i2i.reporting.collect import BASELINE_ARM, ReportInputs
 from llm_i2i.reporting.results import AUGMENTED_ARM, LONG_TAIL, OVERALL, Results, Verdict
+from llm_i2i.schema import CONTROLS
 
 MODEL_NAMES = {
     "swing": "Swing",
     "bpr": "BPR",
     "item_knn": "Item-kNN",
     "bm25": "BM25",
-    "youtubednn": "YoutubeDNN",
+    "popularity": "Popularity",
+    "youtube_dnn": "YoutubeDNN",
 }
-CONTROL_ARMS = ("random", "popularity", "item_knn", "compact")
+CONTROL_ARMS = tuple(name + end for name in CONTROLS for end in ("", "_filtered"))
 FEW_USERS = 300
 MINUS = "−"
 
@@ -37,7 +39,8 @@ class Card:
 
 def model_name(model: str) -> str:
     """A model's name as people write it."""
-    return MODEL_NAMES.get(model, model)
+    plain = model.removesuffix("_tuned")
+    return MODEL_NAMES.get(plain, plain) + (" (tuned)" if plain != model else "")
 
 
 def metric_name(metric: str) -> str:

@@ -35,8 +35,15 @@ def raw_items(**columns: list[object]) -> pd.DataFrame:
     return pd.DataFrame({name: pd.Series(values, dtype="str") for name, values in columns.items()})
 
 
-def split_params(**changes: int) -> SplitParams:
-    return SplitParams(**{"min_user_items": 3, "max_users": 0} | changes)
+def split_params(**changes: object) -> SplitParams:
+    defaults: dict[str, object] = {
+        "strategy": "leave_one_out",
+        "test_share": 0.1,
+        "valid_share": 0.1,
+        "min_user_items": 3,
+        "max_users": 0,
+    }
+    return SplitParams.model_validate(defaults | changes)
 
 
 def tag_params(**changes: float) -> TagParams:
@@ -47,12 +54,15 @@ def fuse_params(**changes: object) -> FuseParams:
     defaults: dict[str, object] = {
         "arms": ["real", "llm_i2i"],
         "index": "train",
+        "confidence": "p_yes",
         "mode": "threshold",
         "threshold": 0.5,
         "quantile": 0.5,
         "filter_real": True,
         "real_threshold": 0.05,
         "max_synthetic_per_user": 3,
+        "popularity_discount": 0.0,
+        "tail_quota": 0,
     }
     return FuseParams.model_validate(defaults | changes)
 

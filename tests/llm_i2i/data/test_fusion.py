@@ -28,9 +28,13 @@ def run(
     valid: pd.DataFrame = VALID,
     scored: pd.DataFrame = SCORED,
     items: pd.DataFrame = ITEMS,
+    control: pd.DataFrame | None = None,
+    synthetic: pd.DataFrame | None = None,
     **params: object,
 ) -> tuple[pd.DataFrame, dict[str, object]]:
-    return fuse(arm=arm, train=train, valid=valid, scored=scored, items=items, params=fuse_params(**params))
+    given = {"train": train, "valid": valid, "scored": scored, "items": items, "control": control}
+    given["synthetic"] = synthetic
+    return fuse(arm=arm, params=fuse_params(**params), **given)
 
 
 def pairs(fused: pd.DataFrame, source: str) -> list[str]:
@@ -100,6 +104,40 @@ def test_no_generator_and_no_discriminator() -> None:
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]  # by the generator's rank
 
 
+CONTROL = pd.DataFrame(
+    [("u", "h", 1), ("u", "d", 2), ("u", "g", 3), ("u", "c", 4), ("v", "h", 2), ("v", "g", 1)],
+    columns=["user_id", "item_id", "rank"],
+)
+
+
+def test_control_keeps_as_many_a_user_as_no_discriminator() -> None:
+    fused, counts = run("item_knn", control=CONTROL, max_synthetic_per_user=3)
+    assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
+    assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg", "vh"]  # u 3 of 4, v 2 of 2, by rank
+    assert (counts["synthetic_in"], counts["synthetic_kept"]) == (6, 5)
+    fused, _ = run("item_knn", control=CONTROL, max_synthetic_per_user=1)
+    assert pairs(fused, "synthetic") == ["uh", "vg"]
+    fused, _ = run("item_knn", control=CONTROL, max_synthetic_per_user=2, index="train+valid")
+    assert pairs(fused, "synthetic") == ["ug", "uh", "vg", "vh"]  # ud is real now
+    with pytest.raises(ArtifactError, match=r"controls/random\.parquet: was not given"):
+        run("random")
+
+
+def test_filtered_control_keeps_its_most_confident_and_as_many_a_user_as_llm_i2i() -> None:
+    scored = pd.concat([
+        SCORED,
+        scored_rows(("u", "h", "item_knn", 0.1, 1), ("u", "d", "item_knn", 0.3, 2), ("u", "g", "item_knn", 0.2, 3),
+                    ("u", "c", "item_knn", 0.05, 4), ("v", "h", "item_knn", 0.7, 1), ("v", "g", "item_knn", 0.8, 2)),
+    ])  # fmt: skip
+    for arm in ("llm_i2i", "no_discriminator", "real"):  # what controls scored concerns no other arm
+        pd.testing.assert_frame_equal(run(arm, scored=scored)[0], run(arm)[0])
+    fused, _ = run("item_knn_filtered", scored=scored)
+    assert pairs(fused, "real") == pairs(run("llm_i2i")[0], "real")
+    assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg"]  # llm_i2i keeps 3 of u, 1 of v
+    with pytest.raises(ArtifactError, match=r"no row of source random.*`score\.controls`"):
+        run("random_filtered", scored=scored)
+
+
 def test_real_filter_can_be_off() -> None:
     assert pairs(run(filter_real=False)[0], "real") == ["ua", "ub", "va", "wc"]
 
@@ -119,7 +157,7 @@ def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
 def test_nothing_survives() -> None:
     with pytest.raises(GenerationError, match=r"none of 6 .* p_yes >= 0.99 \(p_yes: max 0.95.*to 0.94"):
         run(threshold=0.99)
-    with pytest.raises(GenerationError, match=r"upper 0 by p_yes.*raise `fuse.quantile`"):
+    with pytest.raises(GenerationError, match=r"upper 0 by confidence.*raise `fuse.quantile`"):
         run(mode="quantile", quantile=0.0)
     real_only = SCORED[SCORED["source"] == "real"]
     for arm in ("llm_i2i", "no_discriminator"):
@@ -197,3 +235,42 @@ def test_properties(
         assert higher <= lower  # a higher threshold never keeps more, nor other rows
     shuffled = scored.sample(frac=1.0, random_state=shuffle)
     assert [kept(level, shuffled) for level in levels] == by_level
+
+
+def test_popularity_discount_prefers_the_rarer_of_two_equally_confident_items() -> None:
+    items = ITEMS.assign(n_train=[1, 1, 100, 1, 10, 1, 1, 1])  # c 100, e 10
+    plain, _ = run(items=items, mode="quantile", quantile=1.0, max_synthetic_per_user=4)
+    assert {"uc", "ue"} <= set(pairs(plain, "synthetic"))
+    fused, _ = run(items=items, max_synthetic_per_user=2, popularity_discount=0.5)
+    assert pairs(fused, "synthetic") == [
+        "ue",
+        "uf",
+        "vd",
+    ]  # c: logit(.9) - .5 ln 100, e: logit(.9) - .5 ln 10
+    # A quantile is taken of the discounted confidence: f 2.94, d of v 0, d of u .41, c of v -2.71, c of u -.11.
+    fused, _ = run(items=items, mode="quantile", quantile=0.5, popularity_discount=0.5)
+    assert pairs(fused, "synthetic") == ["ud", "ue", "uf"]
+
+
+def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
+    items = ITEMS.assign(bucket=["mid", "mid", "tail", "tail", "mid", "mid", "mid", "mid"])
+    fused, _ = run(items=items, threshold=0.94, tail_quota=1)
+    assert pairs(fused, "synthetic") == [
+        "uc",
+        "ud",
+        "uf",
+    ]  # f by threshold; c: u .9 before v .4; d: u .6, v .5
+    fused, _ = run(items=items, threshold=0.99, tail_quota=2)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]
+    fused, _ = run("no_discriminator", items=items, tail_quota=2, max_synthetic_per_user=1)
+    assert pairs(fused, "synthetic") == ["ud", "vc"]
+
+
+def test_confidence_may_be_the_generators() -> None:
+    synthetic = SCORED[SCORED["source"] == "synthetic"].assign(logprob=[-1.0, -2.0, -3.0, -4.0, -1.5, -5.0])
+    fused, _ = run(synthetic=synthetic, confidence="logprob", mode="quantile", quantile=0.5)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "vc"]
+    with pytest.raises(ArtifactError, match="was not given"):
+        run(confidence="logprob")
+    with pytest.raises(ArtifactError, match="no logprob"):
+        run(synthetic=synthetic.iloc[:2], confidence="logprob")

@@ -15,7 +15,7 @@ from tests.llm_i2i.data.tables import interactions, split_params
 PARTS = ("train", "valid", "test")
 
 
-def split(table: pd.DataFrame, seed: int = 1, **params: int) -> Split:
+def split(table: pd.DataFrame, seed: int = 1, **params: object) -> Split:
     return split_interactions(table, params=split_params(**params), seed=seed)
 
 
@@ -82,6 +82,42 @@ def test_sample_of_users() -> None:
     assert len(split(table, max_users=99).test) == 30
 
 
+WEEKS = {"strategy": "temporal", "test_share": 0.3, "valid_share": 0.2}
+HISTORIES = interactions(
+    ("u", "a", 1), ("v", "a", 2), ("u", "b", 3), ("v", "b", 4), ("w", "a", 5),
+    ("u", "c", 6), ("x", "a", 6),
+    ("u", "d", 8), ("u", "e", 9), ("x", "b", 8),
+)  # fmt: skip
+
+
+def test_temporal_by_hand() -> None:
+    parts = split(HISTORIES, **WEEKS)  # 10 rows: valid from the time of the 6th, test from that of the 8th
+    assert rows(parts.train) == [("u", "a", 1, 0), ("u", "b", 3, 1), ("v", "a", 2, 0), ("v", "b", 4, 1),
+                                 ("w", "a", 5, 0)]  # fmt: skip
+    assert rows(parts.valid) == [("u", "c", 6, 2)]  # x has no history in train
+    assert rows(parts.test) == [("u", "d", 8, 3)]  # the first of u's two; v and w are not there any more
+    protocol = parts.manifest["protocol"]
+    assert (protocol["split"], protocol["valid_from"], protocol["test_from"]) == ("temporal", 6, 8)
+    assert (protocol["rows_after_the_target"], protocol["rows_of_users_without_history"]) == (1, 2)
+    assert parts.manifest["users_tested"] == 1
+    assert parts.manifest["users_in_train_only"] == 2
+
+
+def test_temporal_needs_as_much_history_as_leave_one_out() -> None:
+    assert rows(split(HISTORIES, **WEEKS, min_user_items=4).test) == [("u", "d", 8, 3)]
+    with pytest.raises(DataError, match=r"valid is empty .valid from 6, test from 8.*valid_share"):
+        split(HISTORIES, **WEEKS, min_user_items=5)
+
+
+def test_temporal_needs_times() -> None:
+    with pytest.raises(DataError, match="temporal on `position`"):
+        split_interactions(HISTORIES, params=split_params(**WEEKS), seed=1, order="position")
+    with pytest.raises(DataError, match="train is empty"):
+        split(HISTORIES.assign(timestamp=3), **WEEKS)
+    with pytest.raises(ValueError, match="below 1"):
+        split_params(test_share=0.6, valid_share=0.4)
+
+
 def test_no_user_left() -> None:
     table = interactions(("u", "a", 1), ("u", "b", 2))
     with pytest.raises(DataError, match=r"no user has 3 items \(longest history: 2\).*min_user_items"):
@@ -100,6 +136,32 @@ def test_missing_identifier_names_the_row() -> None:
 ROWS = st.lists(
     st.tuples(st.sampled_from("uvw"), st.sampled_from("abcdef"), st.integers(0, 3)), min_size=1, max_size=40
 )
+
+
+@settings(max_examples=50, deadline=None)
+@given(ROWS, st.integers(0, 99), st.sampled_from([0.1, 0.3, 0.5]), st.integers(3, 4))
+def test_temporal_properties(
+    drawn: list[tuple[str, str, int]], seed: int, test_share: float, min_user_items: int
+) -> None:
+    base = [("base", item, time) for time, item in enumerate("abcd", start=-1)]
+    try:
+        parts = split(
+            interactions(*base, *drawn), seed, strategy="temporal", test_share=test_share, valid_share=0.2,
+            min_user_items=min_user_items,
+        )  # fmt: skip
+    except DataError:
+        return
+    # Nothing that a model may see is later than, or at the time of, anything it is tested on.
+    assert parts.train["timestamp"].max() < parts.valid["timestamp"].min()
+    assert parts.valid["timestamp"].max() < parts.test["timestamp"].min()
+    assert parts.test["user_id"].is_unique
+    history = parts.train.groupby("user_id").size()
+    assert (history.reindex(parts.test["user_id"]) >= min_user_items - 2).all()
+    assert set(parts.valid["user_id"]) <= set(parts.train["user_id"])
+    together = pd.concat([parts.train, parts.valid, parts.test])
+    assert not together.duplicated(["user_id", "item_id"]).any()
+    for _, own in together.sort_values(["user_id", "position"]).groupby("user_id"):
+        assert own["position"].tolist() == list(range(len(own)))
 
 
 @settings(max_examples=50, deadline=None)

@@ -1,5 +1,3 @@
-import time
-
 import numpy as np
 import pytest
 
@@ -38,13 +36,6 @@ def test_pairing_seed_and_sign():
     assert one != paired_bootstrap(a, b, resamples=500, seed=6)
     assert paired_bootstrap(a, a, resamples=500, seed=5) == (0.0, 0.0, 0.0)
     assert paired_bootstrap(a + 0.5, a, resamples=500, seed=5).low == pytest.approx(0.5)
-
-
-def test_10_000_resamples_of_19_412_users_take_less_than_2_seconds():
-    a, b = ndcg_at_k(RANKS[0], 20), ndcg_at_k(RANKS[1], 20)
-    start = time.process_time()
-    paired_bootstrap(a, b, resamples=10_000, seed=1)
-    assert time.process_time() - start < 2.0
 
 
 def test_bad_input():

@@ -54,7 +54,7 @@ def test_agrees_with_trec_eval_on_random_similarities_with_many_ties(seed):
             "none": 1.0
         }
     qrels = {f"u{user}": {f"i{target}": 1} for user, target in enumerate(targets)}
-    for k in (5, 10, 20):
+    for k in (5, 10, 20, 50):
         cut = {
             user: dict(sorted(found_.items(), key=lambda pair: -pair[1])[:k]) for user, found_ in run.items()
         }

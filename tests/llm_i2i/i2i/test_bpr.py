@@ -9,7 +9,8 @@ from sklearn.metrics.pairwise import cosine_similarity
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i import bpr
 from llm_i2i.i2i._bpr_kernel import _draw, bpr_epoch
-from llm_i2i.i2i.bpr import cosine_top_k, train_bpr
+from llm_i2i.i2i.bpr import train_bpr
+from llm_i2i.i2i.factors import cosine_top_k
 from llm_i2i.i2i.user_items import check_user_items, pointers
 from tests.llm_i2i.i2i.matrices import assert_ranked, matrix
 
@@ -39,7 +40,7 @@ def test_one_step_by_hand():
     p, q, r = np.float32([0.5, -1.0]), np.float32([1.0, 0.25]), np.float32([-0.5, 2.0])
     user, item, bias = p[None].copy(), np.stack([q, r]), np.float32([0.2, -0.1])
     state = np.array([77], dtype=np.uint64)
-    ordered = bpr_epoch(np.zeros(1, np.int32), bounds, taken, user, item, bias, 0.1, 0.3, state)
+    ordered = bpr_epoch(np.zeros(1, np.int32), bounds, taken, user, item, bias, 0.1, 0.3, False, state)
     margin = 0.2 + 0.1 + p @ (q - r)
     step, keep = 0.1 / (1 + np.exp(margin)), 1 - 0.1 * 0.3
     assert ordered == (margin > 0)
@@ -53,12 +54,37 @@ def test_negatives_are_uniform_and_never_taken():
     bounds, taken = pointers(user_items)
     user_of = np.repeat(np.arange(3, dtype=np.int32), np.diff(bounds))
     triples = np.empty((80_000, 3), np.int32)
-    _draw(user_of, bounds, taken, 5, np.array([5], np.uint64), triples)
+    _draw(user_of, bounds, taken, 5, False, np.array([5], np.uint64), triples)
     first = triples[triples[:, 0] == 0]
     assert set(first[:, 1]) == {0, 3}
     shares = np.bincount(first[:, 2], minlength=5) / len(first)
     np.testing.assert_allclose(shares, [0, 1 / 3, 1 / 3, 0, 1 / 3], atol=0.02)
     assert (triples[:, 0] == -1).mean() == pytest.approx(5 / 8, abs=0.01)  # user 2 took everything
+
+
+def test_negatives_by_popularity_follow_the_counts_of_items_not_taken():
+    rows = [[0], [1, 2], [1, 3], [1, 2, 3], list(range(4))]
+    user_items = check_user_items(matrix(rows, n_items=5))
+    bounds, taken = pointers(user_items)
+    user_of = np.repeat(np.arange(5, dtype=np.int32), np.diff(bounds))
+    triples = np.empty((120_000, 3), np.int32)
+    _draw(user_of, bounds, taken, 5, True, np.array([5], np.uint64), triples)
+    first = triples[triples[:, 0] == 0]
+    counts = np.bincount(taken, minlength=5) * np.array([0, 1, 1, 1, 1])  # 4, 3 and 3 users; item 4 has none
+    shares = np.bincount(first[:, 2], minlength=5) / len(first)
+    np.testing.assert_allclose(shares, counts / counts.sum(), atol=0.02)
+    assert (triples[:, 0] == -1).mean() == pytest.approx(4 / 12, abs=0.01)  # user 4 took all that anyone took
+
+
+def test_early_stopping_trains_the_best_number_of_epochs_on_all_interactions(caplog):
+    options = {**OPTIONS, "epochs": 40, "learning_rate": 0.3}
+    with caplog.at_level("INFO"):
+        stopped = train_bpr(two_groups(), **options, validation_share=0.3, patience=2, seed=1)
+    (best,) = {int(text.split()[2]) for text in caplog.messages if "ranks the held-out items best" in text}
+    checks = [text for text in caplog.messages if "held-out NDCG" in text]
+    assert len(checks) == min(40, best + 10) / 5
+    whole = train_bpr(two_groups(), **{**options, "epochs": best}, seed=1)
+    assert np.array_equal(stopped.item, whole.item)
 
 
 def test_same_bytes_for_two_runs_and_for_one_and_two_threads():
@@ -103,6 +129,8 @@ def test_divergence_and_bad_options_are_errors():
         "learning_rate": 0.0,
         "regularization": -1.0,
         "seed": -1,
+        "patience": 0,
+        "negative_sampling": "none",
     }.items():
         with pytest.raises(ParamsError, match=f"bpr {name}"):
             bpr(two_groups(), **{**OPTIONS, name: value})

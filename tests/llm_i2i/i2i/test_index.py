@@ -1,3 +1,5 @@
+from typing import get_args
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -5,7 +7,7 @@ from hypothesis import given, settings
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.i2i import from_index, index_sha256, item_knn, to_index, train_index
-from llm_i2i.params import load_params
+from llm_i2i.params import Model, load_params
 from llm_i2i.schema import INDEX, read_table, write_table
 from tests.llm_i2i.i2i.matrices import matrices, matrix
 
@@ -71,7 +73,7 @@ def test_missing_column_and_wrong_shape():
         to_index(item_knn(matrix([[0, 1], [0, 1, 2]])), ITEMS.iloc[:2])
 
 
-@pytest.mark.parametrize("model", ["swing", "bpr", "item_knn"])
+@pytest.mark.parametrize("model", get_args(Model))
 def test_train_index_for_every_model(model):
     rows = [(f"u{u}", "abc"[i]) for u, items in enumerate([[0, 1], [0, 1, 2], [1, 2]]) for i in items]
     fused = pd.DataFrame(rows, columns=["user_id", "item_id"]).assign(source="real", weight=np.float32(1.0))

@@ -43,6 +43,16 @@ def test_item_knn_by_hand_with_ties_and_top_k_beyond_the_catalogue():
     assert item_knn(user_items, top_k=1)[[0]].indices.tolist() == [1]
 
 
+@settings(max_examples=50, deadline=None)
+@given(user_items=matrices(), shrink=st.floats(0, 50))
+def test_item_knn_shrinks_pairs_of_rare_items(user_items, shrink):
+    dense = user_items.toarray().astype(np.float64)
+    taken = np.maximum(dense.sum(axis=0), 1e-12)
+    expected = dense.T @ dense / np.sqrt(np.outer(shrink + taken, shrink + taken))
+    np.fill_diagonal(expected, 0.0)
+    np.testing.assert_allclose(item_knn(user_items, shrink=shrink).toarray(), expected, rtol=1e-6, atol=1e-12)
+
+
 def test_popularity_counts_users():
     assert popularity(matrix([[0, 2], [2]], n_items=4)).tolist() == [1, 0, 2, 0]
 
@@ -51,3 +61,5 @@ def test_popularity_counts_users():
 def test_bad_options(options):
     with pytest.raises(ParamsError, match=r"bm25"):
         bm25(matrix([[0, 1]]), **options)
+    with pytest.raises(ParamsError, match="item_knn shrink"):
+        item_knn(matrix([[0, 1]]), shrink=-1.0)

@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.i2i import swing, swing_preset
-from llm_i2i.i2i.swing import swing_float64
+from llm_i2i.i2i import swing, swing_blocks, swing_preset
+from llm_i2i.i2i._swing_rows import SwingOptions, block_rows, prepare
 from llm_i2i.i2i.user_items import check_user_items
 from tests.llm_i2i.i2i.matrices import assert_ranked, dense_of, matrices, matrix, naive_swing
 
@@ -26,10 +27,15 @@ OPTIONS = st.fixed_dictionaries(
 )
 
 
+def rows_float64(user_items, *, top_k, **options):
+    ready = prepare(user_items, SwingOptions(**options))
+    return block_rows(ready, 0, ready.n_items, top_k)
+
+
 @settings(max_examples=200, deadline=None)
 @given(user_items=matrices(), options=OPTIONS)
 def test_equals_the_naive_double_loop(user_items, options):
-    rows = swing_float64(check_user_items(user_items), top_k=1000, max_item_users=None, seed=0, **options)
+    rows = rows_float64(check_user_items(user_items), top_k=1000, **options)
     expected = naive_swing(user_items.toarray(), **options)
     np.testing.assert_allclose(dense_of(rows), expected, rtol=1e-12, atol=0)
 
@@ -38,15 +44,7 @@ def test_equals_the_naive_double_loop_where_local_problems_are_large():
     dense = np.random.default_rng(3).random((150, 60)) < np.linspace(0.02, 0.7, 60)
     user_items = check_user_items(matrix([list(np.flatnonzero(row)) for row in dense], 60))
     options = {"smoothing": 1.0, "user_exponent": 0.5, "user_shift": 0.0}
-    rows = swing_float64(
-        user_items,
-        top_k=60,
-        max_item_users=None,
-        seed=0,
-        self_pair_weight=0.0,
-        popularity_exponent=0.0,
-        **options,
-    )
+    rows = rows_float64(user_items, top_k=60, **options)
     np.testing.assert_allclose(dense_of(rows), naive_swing(dense, **options), rtol=1e-12, atol=0)
 
 
@@ -183,3 +181,74 @@ def test_items_nobody_took_and_a_single_item_have_empty_rows():
     assert swing(matrix([[0, 2], [0, 2]], n_items=5)).shape == (5, 5)
     assert swing(matrix([[0], [0]])).nnz == 0
     assert numba.get_num_threads() >= 1
+
+
+def zipf(n_users: int = 400, n_items: int = 90):
+    taken = np.random.default_rng(0).zipf(1.3, (n_users, 9)).clip(1, n_items) - 1
+    return check_user_items(matrix([sorted(set(row)) for row in taken.tolist()], n_items))
+
+
+CAPS = {"max_user_items": 6, "max_item_users": 50, "max_item_work": 300, "seed": 3}
+
+
+@pytest.mark.parametrize("options", [{}, {"self_pair_weight": 0.5, "popularity_exponent": 0.3}, CAPS])
+@pytest.mark.parametrize("block_items", [1, 7, 45, 90, 1000])
+def test_blocks_of_memory_maps_are_the_whole_result_bit_by_bit(tmp_path, block_items, options):
+    user_items = zipf()
+    for name in ("data", "indices", "indptr"):
+        np.save(tmp_path / f"{name}.npy", getattr(user_items, name))
+    parts = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("data", "indices", "indptr"))
+    mapped = sparse.csr_array(parts, shape=user_items.shape)
+    assert np.shares_memory(check_user_items(mapped).indices, parts[1])
+    blocks = dict(swing_blocks(mapped, block_items=block_items, top_k=8, **options))
+    assert list(blocks) == list(range(0, 90, block_items))
+    whole = swing(user_items, top_k=8, **options)
+    for first, block in blocks.items():
+        assert block.shape == (min(block_items, 90 - first), 90)
+        entries = slice(whole.indptr[first], whole.indptr[first + block.shape[0]])
+        assert block.indices.tobytes() == whole.indices[entries].tobytes()
+        assert block.data.tobytes() == whole.data[entries].tobytes()
+        assert np.diff(block.indptr).tolist() == np.diff(whole.indptr)[first:][: block.shape[0]].tolist()
+
+
+def test_hub_users_beyond_the_table_give_the_same_scores():
+    # 600 users of item 0: pairs are counted by position lists, not in a table.
+    generator = np.random.default_rng(8)
+    dense = generator.random((600, 12)) < 0.3
+    dense[:, 0] = True
+    options = {"smoothing": 1.0, "user_exponent": 0.5, "user_shift": 0.0}
+    rows = rows_float64(
+        check_user_items(matrix([list(np.flatnonzero(r)) for r in dense], 12)), top_k=12, **options
+    )
+    np.testing.assert_allclose(dense_of(rows), naive_swing(dense, **options), rtol=1e-12, atol=0)
+
+
+def test_work_budget_samples_hubs_only_and_says_so(caplog):
+    user_items = zipf()
+    dense = user_items.toarray()
+    together = dense.T @ dense
+    np.fill_diagonal(together, 0)
+    work = (together * (together - 1) / 2).sum(axis=1)
+    budget = int(np.sort(work)[-5])
+    with caplog.at_level(logging.WARNING):
+        capped = swing(user_items, top_k=90, max_item_work=budget, seed=1)
+    assert f"max_item_work {budget} samples 4 of 90 items" in caplog.text
+    exact = swing(user_items, top_k=90)
+    for item in range(90):
+        same = (capped[[item]] != exact[[item]]).nnz == 0
+        assert same == (work[item] <= budget)
+    assert (capped != swing(user_items, top_k=90, max_item_work=budget, seed=1)).nnz == 0
+    assert (capped != swing(user_items, top_k=90, max_item_work=budget, seed=2)).nnz > 0
+
+
+def test_top_k_beyond_the_catalogue_means_all():
+    user_items = zipf(60, 20)
+    one, other = swing(user_items, top_k=19), swing(user_items, top_k=10**9)
+    assert one.data.tobytes() == other.data.tobytes()
+    assert one.indices.tobytes() == other.indices.tobytes()
+
+
+def test_bad_block_options():
+    for options in ({"block_items": 0}, {"block_items": 2, "top_k": 0}, {"block_items": 2, "smoothing": -1}):
+        with pytest.raises(ParamsError, match="swing"):
+            swing_blocks(zipf(60, 20), **options)

@@ -7,11 +7,12 @@ import pytest
 from llm_i2i.errors import DataError
 from llm_i2i.llm.discriminator import random_negatives, train_discriminator, training_questions
 from llm_i2i.llm.histories import user_sequences
+from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.scoring import _real_questions, score
 from llm_i2i.params import ScoreParams
 from llm_i2i.schema import SCORED
 
-SCORE = ScoreParams(real_rows_per_user=3, max_real_users=0, batch_tokens=1024)
+SCORE = ScoreParams(controls=(), real_rows_per_user=3, max_real_users=0, batch_tokens=1024)
 
 
 def train_with(params, train, items, base_model, cpu_fp32, out):
@@ -19,6 +20,7 @@ def train_with(params, train, items, base_model, cpu_fp32, out):
     return train_discriminator(
         train=train,
         items=items,
+        identifiers=Identifiers(tuple(items["text"])),
         base_model=base_model,
         params=settings,
         runtime=cpu_fp32,
@@ -47,16 +49,18 @@ def synthetic(train, items) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scores(adapter, train, synthetic, items, base_model, cpu_fp32):
-    def score_with(params=SCORE, synthetic=synthetic):
+    def score_with(params=SCORE, synthetic=synthetic, **more):
         return score(
             train=train,
             synthetic=synthetic,
             items=items,
+            identifiers=Identifiers(tuple(items["text"])),
             base_model=base_model,
             adapter=adapter,
             params=params,
             runtime=cpu_fp32,
             seed=1,
+            **more,
         )
 
     return score_with
@@ -121,6 +125,18 @@ def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, syntheti
         zip(train["user_id"], train["item_id"], strict=True)
     )
     assert calibration["n_real"] == len(real)
+
+
+def test_rows_of_controls_are_scored_as_if_the_generator_had_written_them(scores, synthetic):
+    table, _, _ = scores(controls={"random": synthetic})
+    own, control = (
+        table[table["source"] == source].drop(columns="source").reset_index(drop=True)
+        for source in ("synthetic", "random")
+    )
+    pd.testing.assert_frame_equal(own, control, rtol=1e-4)
+    pd.testing.assert_frame_equal(
+        scores()[0], table[table["source"] != "random"].reset_index(drop=True), rtol=1e-4
+    )
 
 
 def test_batching_changes_no_score(scores):

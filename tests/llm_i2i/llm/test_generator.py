@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.batches import collate
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
+from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.loss import weighted_nll
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.llm.synthesis import synthesize
@@ -58,6 +59,7 @@ def adapter(tmp_path_factory, train, items, base_model, params, cpu_fp32):
     facts = train_generator(
         train=train,
         items=items,
+        identifiers=Identifiers(tuple(items["text"])),
         base_model=base_model,
         params=settings,
         runtime=cpu_fp32,
@@ -78,6 +80,7 @@ def run(adapter, train, items, base_model, cpu_fp32):
         return synthesize(
             train=train,
             items=items,
+            identifiers=Identifiers(tuple(items["text"])),
             base_model=base_model,
             adapter=adapter,
             runtime=cpu_fp32,

@@ -14,7 +14,7 @@ from llm_i2i.params import load_params
 
 PARAMS = Path(__file__).parents[3] / "params.yaml"
 N_USERS, N_ITEMS, N_GENRES = 240, 160, 6
-KS = (5, 10, 20)
+KS = (5, 10, 20, 50)
 ADJECTIVES = ("Silent", "Broken", "Golden", "Last", "Hidden", "Paper", "Northern", "Second")
 NOUNS = ("River", "Garden", "Letter", "Harbour", "Winter", "Machine", "Orchard", "Signal", "Mirror", "Road")
 
@@ -230,6 +230,8 @@ def write_run(
     params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
     params["report"]["bootstrap_resamples"] = 500
     params["evaluate"]["ks"] = list(KS)
+    params["train_i2i"]["models"], params["fuse"]["arms"] = list(models), list(arms)
+    params["score"]["controls"] = params["controls"]["names"]
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     data_dvc = {

@@ -53,10 +53,19 @@ def test_models_and_arms_come_in_the_order_of_params_real_first(inputs: ReportIn
     assert set(inputs.fused) == {"llm_i2i"}
 
 
-def test_unknown_models_and_arms_are_taken_as_found(tmp_path: Path) -> None:
+def test_order_is_that_of_params_with_real_first(tmp_path: Path) -> None:
     inputs = collect(write_run(tmp_path, models=("bm25", "swing"), arms=("popularity", "real", "item_knn")))
-    assert inputs.models == ("swing", "bm25")
-    assert inputs.arms == ("real", "item_knn", "popularity")
+    assert inputs.models == ("bm25", "swing")
+    assert inputs.arms == ("real", "popularity", "item_knn")
+
+
+def test_metrics_of_models_and_arms_that_params_no_longer_name_stay_unread(
+    copy_of: Callable[[], Path], report: Report
+) -> None:
+    root = copy_of()
+    (root / "reports" / "metrics" / "item_knn-real.json").write_text("left over")
+    (root / "artifacts" / "fused" / "no_generator.json").write_text("left over")
+    assert build_report(collect(root)).summary == report.summary
 
 
 @pytest.mark.parametrize("path", REQUIRED)

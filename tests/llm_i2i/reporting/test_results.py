@@ -1,40 +1,21 @@
 import json
-import math
 
-import numpy as np
 import pandas as pd
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
 from llm_i2i.reporting.collect import ReportInputs, collect
-from llm_i2i.reporting.report import Report
+from llm_i2i.reporting.report import Report, build_report
 from llm_i2i.reporting.results import (
     MIN_USERS,
     compute_results,
+    control_pairs,
     main_k,
     outcome_of,
-    per_user_metric,
     slice_masks,
     summarize,
 )
 from tests.llm_i2i.reporting.run_folder import write_run
-
-
-def test_per_user_metrics_by_hand() -> None:
-    ranks = np.array([1, 3, 10, 11, 0], dtype=np.int32)
-    assert per_user_metric(ranks, name="recall", k=10).tolist() == [1.0, 1.0, 1.0, 0.0, 0.0]
-    assert per_user_metric(ranks, name="ndcg", k=10) == pytest.approx([1.0, 0.5, 1 / math.log2(11), 0.0, 0.0])
-
-
-@given(st.lists(st.integers(0, 60), min_size=1, max_size=30), st.integers(1, 50))
-def test_metrics_are_monotone_in_k_and_ndcg_never_exceeds_recall(ranks: list[int], k: int) -> None:
-    array = np.array(ranks, dtype=np.int32)
-    recall, ndcg = (per_user_metric(array, name=name, k=k) for name in ("recall", "ndcg"))
-    assert (ndcg <= recall).all()
-    assert ((ndcg > 0) == (recall > 0)).all()
-    assert (per_user_metric(array, name="recall", k=k + 1) >= recall).all()
 
 
 @pytest.mark.parametrize(("ks", "k"), [((5, 10, 20), 10), ((5, 7), 7), ((20, 50), 20), ((10,), 10)])
@@ -108,7 +89,7 @@ def test_summary_has_every_metric_and_is_json(report: Report, inputs: ReportInpu
         f"{part}{metric}@{k}"
         for part in ("", "tail_", "long_tail_")
         for metric in ("recall", "ndcg")
-        for k in (5, 10, 20)
+        for k in (5, 10, 20, 50)
     }
     assert set(report.summary["differences"]["bpr"]["llm_i2i"]) == names
     assert names < set(report.summary["results"]["bpr"]["real"])
@@ -136,3 +117,28 @@ def test_without_a_baseline_there_is_no_difference(tmp_path) -> None:
     assert results.differences == {}
     assert results.verdicts["swing"][0].outcome == "unknown"
     assert summarize(inputs, results)["differences"] == {}
+
+
+def test_llm_arms_are_compared_with_controls_of_equal_volume(tmp_path) -> None:
+    arms = ("real", "llm_i2i", "item_knn", "item_knn_filtered", "random", "no_discriminator")
+    inputs = collect(write_run(tmp_path, models=("swing", "swing_tuned"), arms=arms))
+    results = compute_results(inputs)
+    pairs = [
+        ("llm_i2i", "item_knn_filtered"),
+        ("no_discriminator", "random"),
+        ("no_discriminator", "item_knn"),
+    ]
+    assert control_pairs(arms) == pairs
+    assert list(results.against_controls) == [("swing", *p) for p in pairs] + [
+        ("swing_tuned", *p) for p in pairs
+    ]
+    one, other = (
+        inputs.per_user["swing", arm]["rank"].between(1, 10).to_numpy(dtype=float) for arm in pairs[0]
+    )
+    expected = paired_bootstrap(one, other, resamples=500, seed=inputs.params.seed)
+    assert results.against_controls["swing", *pairs[0]]["overall", "recall@10"] == expected
+    assert "llm_i2i - item_knn_filtered" in summarize(inputs, results)["against_controls"]["swing"]
+    made = build_report(inputs)
+    assert "Against controls" in made.html
+    assert "Against controls" in made.markdown
+    assert "Swing (tuned)" in made.html

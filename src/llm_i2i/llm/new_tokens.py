@@ -1,0 +1,99 @@
+"""Tokens that are new to an LLM: rows of its embeddings that begin as words it knows and are then trained."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from scipy import sparse
+
+NOISE = 0.1  # of the embeddings' own spread: tokens of equal words are told apart
+
+
+@dataclass(frozen=True)
+class NewTokens:
+    """Tokens at the end of a vocabulary and what they begin as.
+
+    Attributes:
+        ids: int64 (n_new,).
+        words: Sparse float64 (n_new, n_vocabulary), rows of sum 1: the mixture of known tokens each begins as.
+        seed: Of the noise on top.
+    """
+
+    ids: npt.NDArray[np.int64]
+    words: sparse.csr_array
+    seed: int
+
+
+def describe_tokens(
+    tokenizer: Any,
+    names: Sequence[str],
+    item_tokens: npt.NDArray[np.int64],
+    texts: Sequence[str],
+    *,
+    seed: int,
+) -> NewTokens:
+    """Give each new token the mean of the words of the items that carry it.
+
+    Args:
+        tokenizer: It has the new tokens.
+        names: The new tokens.
+        item_tokens: int64 (n_items, max_tokens): token ids of each item's identifier.
+        texts: What each item is called, shape (n_items,); read as plain text, whatever it spells.
+        seed: Of the noise.
+    """
+    ids = np.asarray(tokenizer.convert_tokens_to_ids(list(names)), dtype=np.int64)
+    encoded = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+    words = _mean_of(np.repeat(np.arange(len(encoded)), [len(e) for e in encoded]), np.concatenate(encoded),
+                     shape=(len(encoded), len(tokenizer)))  # fmt: skip
+    item, position = np.nonzero(item_tokens >= 0)
+    place = np.full(len(tokenizer), -1, dtype=np.int64)
+    place[ids] = np.arange(len(ids))
+    items = _mean_of(place[item_tokens[item, position]], item, shape=(len(ids), len(item_tokens)))
+    return NewTokens(ids, sparse.csr_array(items @ words), seed)
+
+
+def _mean_of(
+    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], shape: tuple[int, int]
+) -> sparse.csr_array:
+    """Matrix whose product with vectors is, for each row, the mean of those its (row, column) pairs name."""
+    counts = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
+    return sparse.csr_array(sparse.diags_array(1.0 / np.maximum(counts.sum(axis=1), 1.0)) @ counts)
+
+
+@torch.no_grad()
+def extend_embeddings(model: Any, new: NewTokens) -> None:
+    """Give a model rows for new tokens, in its input embeddings and, where it is untied, its output head.
+
+    Args:
+        model: A causal LM before any adapter is put on it; changed in place.
+        new: The tokens.
+    """
+    known = model.get_input_embeddings().weight.shape[0]
+    needed = int(new.ids.max()) + 1
+    if needed > known:
+        model.resize_token_embeddings(needed, mean_resizing=False)
+    noise = torch.Generator().manual_seed(new.seed)
+    first = int(new.ids.min())
+    # Tied embeddings are one tensor: it is filled once.
+    heads = {layer.weight.data_ptr(): layer.weight for layer in _embeddings(model)}
+    for weight in heads.values():
+        base = weight[:first].float().cpu()
+        rows = torch.from_numpy(new.words[:, :first] @ base.numpy().astype(np.float64)).float()
+        rows += NOISE * base.std() * torch.randn(rows.shape, generator=noise)
+        weight[torch.from_numpy(new.ids)] = rows.to(weight)
+
+
+def trainable_rows(model: Any, new: NewTokens) -> dict[str, list[int]]:
+    """The rows that an adapter trains, as PEFT's `trainable_token_indices` names them: layer to token ids."""
+    names = {id(module): name.rsplit(".", 1)[-1] for name, module in model.named_modules()}
+    layers = _embeddings(model)
+    if layers[0].weight.data_ptr() == layers[1].weight.data_ptr():
+        layers = layers[:1]  # PEFT keeps a tied head in step
+    return {names[id(layer)]: new.ids.tolist() for layer in layers}
+
+
+def _embeddings(model: Any) -> list[Any]:
+    return [model.get_input_embeddings(), model.get_output_embeddings()]
