@@ -40,6 +40,12 @@ MATRIX = {
     "evaluate": ("model", "arm"),
 }
 
+COMMANDS = {
+    "replicate": "measure the gate's model under every seed of the gate",
+    "gate": "compare with the model that serves; exit status 0 = may replace it, 1 = may not",
+    "promote": "register this commit's models and give them stage prod, if the gate has passed",
+}
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run one command; an error of ours is one message and exit status 2, any other a traceback.
@@ -53,11 +59,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to_stderr()
     try:
-        _run(options)
+        passed = _run(options)
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    return 0
+    return 1 if passed is False else 0
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -74,10 +80,15 @@ def _parser() -> argparse.ArgumentParser:
         command = commands.add_parser(stage, help=f"run stage {stage} of one {' and '.join(keys)}")
         for key in keys:
             command.add_argument(f"--{key}", required=True)
+    for name, text in COMMANDS.items():
+        commands.add_parser(name, help=text)
     commands.add_parser("check", help="check params.yaml")
     commands.add_parser("show", help="print the main table and where the report is")
     command = commands.add_parser("profile", help="write a profile's values into params.yaml")
     command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
+    command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
+    command.add_argument("name", help="file of experiments/, without suffix")
+    command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
     command = commands.add_parser(
         "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
     )
@@ -97,12 +108,19 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _run(options: argparse.Namespace) -> None:
+def _run(options: argparse.Namespace) -> bool | None:
+    """Run a command; False says that the gate's answer is no."""
     command = options.command
+    if command in COMMANDS:
+        # Registry, tables and plots that the small stages do without.
+        done: bool | None = getattr(importlib.import_module(f"pipelines.{command}"), command)()
+        return done
     if command == "check":
         load_params()
     elif command == "profile":
         profile.apply(options.name)
+    elif command == "sweep":
+        _sweep(options.name, options.seeds)
     elif command == "tune":
         # Optuna is of use here only, and takes a second to import.
         importlib.import_module("pipelines.tune").run(
@@ -118,6 +136,7 @@ def _run(options: argparse.Namespace) -> None:
         if command == "report":
             _compare(options.against)
         _run_stage(command, {key: getattr(options, key) for key in MATRIX.get(command, ())})
+    return None
 
 
 def _run_stage(stage: str, matrix: dict[str, str]) -> None:

@@ -62,12 +62,6 @@ def write_json(content: Any, path: Path) -> None:
     path.write_text(text + "\n", encoding="utf-8")
 
 
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def content_md5(path: Path) -> str:
     """The hash dvc.lock records: md5 of a file, or of a folder's sorted list of files, with suffix `.dir`.
 

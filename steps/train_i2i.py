@@ -1,10 +1,12 @@
 """Stage train_i2i: an item-to-item index of one model on one arm's data."""
 
+from llm_i2i.data.hashing import file_sha256
+from llm_i2i.i2i.index import index_sha256
 from llm_i2i.i2i.train import train_index
 from llm_i2i.params import load_params
 from llm_i2i.schema import FUSED, INDEX, ITEMS, read_table, write_table
 from steps import paths
-from steps.files import file_sha256, staged, write_json
+from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 
@@ -27,11 +29,14 @@ def train_i2i(model: str, arm: str) -> Outcome:
         manifest = {
             "model": model,
             "arm": arm,
-            "params": {"top_k": section["top_k"], model: section.get(model, {})},
+            "params": {"seed": params.seed, "top_k": section["top_k"], model: section.get(model, {})},
             "rows": len(index),
             "items_with_neighbours": int(index["item_id"].nunique()),
+            # No git revision here: it would change the bytes of an equal index. An export's manifest has it.
+            "content_sha256": index_sha256(index),
             "sha256": file_sha256(out / "index.parquet"),
             "fused_sha256": file_sha256(fused_path),
+            "items_sha256": file_sha256(paths.ITEMS),
         }
         write_json(manifest, out / "manifest.json")
     return Outcome(inputs=(fused_path, paths.ITEMS_FOLDER), outputs=(folder,), rows=len(index))

@@ -361,6 +361,26 @@ class ReportParams(Section):
     samples: NonNegativeInt
 
 
+class GateParams(Section):
+    """When a candidate may replace the champion; see `llm_i2i.evaluation.gate`."""
+
+    model: Model
+    arm: Arm
+    seeds: Annotated[tuple[NonNegativeInt, ...], Field(min_length=3)]
+    resamples: PositiveInt
+    min_overall_gain: NonNegativeFloat
+    max_tail_loss: Share
+    max_coverage_loss: Share
+    max_gini_rise: Share
+    parity_users: PositiveInt
+
+    @model_validator(mode="after")
+    def _seeds_differ(self) -> "GateParams":
+        if len(set(self.seeds)) != len(self.seeds):
+            raise ValueError("seeds must differ from each other")
+        return self
+
+
 class Params(Section):
     """The whole params.yaml."""
 
@@ -380,6 +400,7 @@ class Params(Section):
     train_i2i: TrainI2iParams
     evaluate: EvaluateParams
     report: ReportParams
+    gate: GateParams
 
     @model_validator(mode="after")
     def _controls_are_made(self) -> "Params":

@@ -11,7 +11,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llm_i2i.data.wheels import file_sha256
+from llm_i2i.data.hashing import file_sha256
 from llm_i2i.errors import DataError
 
 logger = logging.getLogger(__name__)

@@ -1,7 +1,8 @@
-"""Hashes that are equal on every machine and for every row order: seeded order keys and content hashes."""
+"""Hashes that are equal on every machine: seeded order keys, content hashes and file hashes."""
 
 import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -49,3 +50,13 @@ def content_sha256(table: pd.DataFrame) -> str:
             digest.update(np.array([len(value) for value in encoded], dtype="<i8").tobytes())
             digest.update(b"".join(encoded))
     return digest.hexdigest()
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file's bytes, 64 hexadecimal digits.
+
+    Args:
+        path: Existing file.
+    """
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -14,7 +14,8 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
-from llm_i2i.data.wheels import extract_member, file_sha256, obtain_wheel
+from llm_i2i.data.hashing import file_sha256
+from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import DataError, LlmI2iError
 
 logger = logging.getLogger(__name__)

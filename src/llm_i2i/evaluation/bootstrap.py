@@ -1,10 +1,8 @@
-"""Paired bootstrap over users: how sure a difference of two models is.
+"""Paired bootstrap over users: how sure a difference of two models is, for these trained models.
 
-`paired_bootstrap` is about the models as trained and says nothing about the variance of training;
-`pooled_bootstrap` pools several seeds and resamples them too.
+It says nothing about the variance of training: `seeds` does, of several trainings.
 """
 
-from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -54,48 +52,6 @@ def paired_bootstrap(
     means = _resampled_means(difference, resamples=resamples, seed=seed)
     low, high = np.quantile(means, [0.025, 0.975])
     return Interval(float(difference.mean()), float(low), float(high))
-
-
-def pooled_bootstrap(differences: Sequence[np.ndarray[Any, Any]], *, resamples: int, seed: int) -> Interval:
-    """Bootstrap a mean difference over users and over the seeds of training.
-
-    Every user is measured under every seed. Users and seeds are resampled with replacement, independently of
-    each other (the pigeonhole bootstrap, Owen 2007, "The pigeonhole bootstrap"): a difference that one
-    seed shows and another does not keeps an interval that holds both. With one seed it is the paired bootstrap.
-
-    Args:
-        differences: One vector a seed, float (n_users,): candidate - baseline of the same users in the same
-            order.
-        resamples: >= 1.
-        seed: Same seed, same interval.
-
-    Returns:
-        Mean over users and seeds, and its 2.5 and 97.5 percentiles.
-
-    Raises:
-        DataError: No vector, empty ones, different lengths, or values that are not finite.
-        ParamsError: `resamples` is below 1.
-    """
-    if resamples < 1:
-        raise ParamsError("bootstrap resamples", f"is {resamples}", ">= 1")
-    shapes = {np.shape(vector) for vector in differences}
-    if len(shapes) != 1 or len(next(iter(shapes))) != 1 or not differences[0].size:
-        raise DataError("bootstrap", f"shapes {sorted(shapes)}", "one vector a seed, of the same users")
-    table = np.stack([np.asarray(vector, dtype=np.float64) for vector in differences])
-    if not np.isfinite(table).all():
-        raise DataError("bootstrap", f"{int((~np.isfinite(table)).sum()):,} differences are not finite")
-    n_seeds = len(table)
-    drawn = np.random.default_rng(seed).integers(0, n_seeds, size=(resamples, n_seeds))
-    # Few distinct draws of seeds (10 of 3 seeds): the users of each are resampled together.
-    distinct, counts = np.unique(np.sort(drawn, axis=1), axis=0, return_counts=True)
-    means = np.concatenate(
-        [
-            _resampled_means(table[list(seeds)].mean(axis=0), resamples=int(count), seed=seed + place)
-            for place, (seeds, count) in enumerate(zip(distinct, counts, strict=True))
-        ]
-    )
-    low, high = np.quantile(means, [0.025, 0.975])
-    return Interval(float(table.mean()), float(low), float(high))
 
 
 def _resampled_means(difference: np.ndarray[Any, Any], *, resamples: int, seed: int) -> np.ndarray[Any, Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import stats
 
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
 
 Array = np.ndarray[Any, Any]
 BLOCK = 1 << 22  # random numbers at a time
@@ -58,7 +58,7 @@ def seed_summary(values: Sequence[Array], *, resamples: int, seed: int) -> SeedS
 
 
 def seeds_difference(
-    candidate: Sequence[Array],
+    candidate: Sequence[Array] | Array,
     baseline: Sequence[Array],
     *,
     resamples: int,
@@ -100,7 +100,29 @@ def seeds_difference(
     return _interval(one, other, paired=paired_seeds, resamples=resamples, seed=seed)
 
 
-def _table(name: str, values: Sequence[Array]) -> Array:
+def pooled_difference(differences: Sequence[Array], *, resamples: int, seed: int) -> Interval:
+    """Bootstrap differences that are already paired by seed: users and, where there are several, seeds.
+
+    Args:
+        differences: One float (n_users,) a seed: candidate - baseline of the same users in the same order.
+        resamples: >= 1.
+        seed: Same seed, same interval.
+
+    Returns:
+        Mean and 95 % interval; of one seed, that of `paired_bootstrap`, which covers users only.
+
+    Raises:
+        DataError: No values, not finite, or of different lengths.
+        ParamsError: `resamples` is below 1.
+    """
+    table = _table("differences", differences)
+    nothing = np.zeros(table.shape[1])
+    if len(table) == 1:
+        return paired_bootstrap(table[0], nothing, resamples=resamples, seed=seed)
+    return seeds_difference(table, [nothing], resamples=resamples, seed=seed)
+
+
+def _table(name: str, values: Sequence[Array] | Array) -> Array:
     """Return float64 (n_seeds, n_users)."""
     rows = [np.asarray(row, dtype=np.float64) for row in values]
     if not rows or any(row.ndim != 1 or row.shape != rows[0].shape or not row.size for row in rows):

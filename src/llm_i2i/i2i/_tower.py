@@ -110,7 +110,7 @@ def _fit(tower: Tower, batches: Batches, held: HeldOut | None, training: Trainin
             user = tower(items, offsets) / training.temperature
             loss = sampled_softmax_loss(user, tower.item_vectors, targets, classes, log_expected)
             optimizer.zero_grad()
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             total += float(loss.detach()) * len(targets)
         mean = total / len(batches.targets)

@@ -1,7 +1,7 @@
 """A slice of the training rows that tells a trained model when to stop."""
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +77,7 @@ def hold_out(user_items: UserItems, *, share: float, seed: int) -> HeldOut | Non
     rest = user_items.copy()
     rest.data[places] = 0.0
     rest.eliminate_zeros()
-    return HeldOut(cast("UserItems", rest), users, user_items.indices[places].astype(np.int64))
+    return HeldOut(rest, users, user_items.indices[places].astype(np.int64))
 
 
 @dataclass

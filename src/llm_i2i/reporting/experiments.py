@@ -10,8 +10,9 @@ import pandas as pd
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
-from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap, pooled_bootstrap
+from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
 from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.seeds import pooled_difference
 from llm_i2i.experiments import Experiment
 from llm_i2i.reporting.collect import Json, Run
 from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of
@@ -234,7 +235,7 @@ def _differences(
                 for (ours, other), mask in zip(pairs, masks, strict=True)
             ]
             if crossed:
-                result[name, metric] = pooled_bootstrap(vectors, resamples=resamples, seed=seed)
+                result[name, metric] = pooled_difference(vectors, resamples=resamples, seed=seed)
             else:
                 # Every seed tests a sample of users of its own: one larger sample.
                 joined = np.concatenate(vectors)

@@ -1,4 +1,5 @@
 import hashlib
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -6,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_i2i.data.hashing import content_sha256, seeded_hash
+from llm_i2i.data.hashing import content_sha256, file_sha256, seeded_hash
 
 
 def test_seeded_hash_is_blake2b_of_length_prefixed_cells() -> None:
@@ -44,3 +45,8 @@ def test_content_sha256_follows_values_not_storage() -> None:
         table.iloc[:1],
     ]
     assert len({content_sha256(other) for other in [table, *others]}) == 6
+
+
+def test_file_sha256(tmp_path: Path) -> None:
+    (tmp_path / "f").write_bytes(b"abc")
+    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()

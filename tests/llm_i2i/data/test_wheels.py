@@ -1,4 +1,3 @@
-import hashlib
 import multiprocessing
 import socket
 import subprocess
@@ -8,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from llm_i2i.data.wheels import extract_member, file_sha256, obtain_wheel
+from llm_i2i.data.hashing import file_sha256
+from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import DataError
 
 NAME = "llm_i2i_stand_in"
@@ -118,11 +118,6 @@ def test_extract_names_what_is_wrong(tmp_path: Path) -> None:
         extract_member(broken, "nothing", tmp_path / "out")
     assert not (tmp_path / "out").exists()
     assert not (tmp_path / "out.partial").exists()
-
-
-def test_file_sha256(tmp_path: Path) -> None:
-    (tmp_path / "f").write_bytes(b"abc")
-    assert file_sha256(tmp_path / "f") == hashlib.sha256(b"abc").hexdigest()
 
 
 def test_pip_is_there() -> None:

@@ -3,7 +3,6 @@ import pytest
 
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.evaluation import ndcg_at_k, paired_bootstrap
-from llm_i2i.evaluation.bootstrap import pooled_bootstrap
 
 RANKS = np.random.default_rng(0).integers(0, 100, (2, 19_412))
 
@@ -47,22 +46,3 @@ def test_bad_input():
         paired_bootstrap(np.array([1.0, np.nan]), np.ones(2), resamples=10, seed=1)
     with pytest.raises(ParamsError, match="resamples"):
         paired_bootstrap(np.ones(2), np.ones(2), resamples=0, seed=1)
-
-
-def test_pooled_bootstrap_of_one_seed_is_the_paired_one() -> None:
-    difference = np.random.default_rng(0).normal(0.1, 1.0, 400)
-    pooled = pooled_bootstrap([difference], resamples=4000, seed=1)
-    paired = paired_bootstrap(difference, np.zeros(400), resamples=4000, seed=1)
-    assert pooled == paired
-
-
-def test_pooled_bootstrap_holds_what_single_seeds_say() -> None:
-    """Seeds at +1 and -1 without any variance between users: the interval reaches both."""
-    pooled = pooled_bootstrap([np.full(50, 1.0), np.full(50, -1.0)], resamples=1000, seed=1)
-    assert pooled == (0.0, -1.0, 1.0)
-
-
-@pytest.mark.parametrize("vectors", [[], [np.zeros(0)], [np.zeros(3), np.zeros(4)], [np.full(3, np.nan)]])
-def test_pooled_bootstrap_refuses_what_cannot_be_paired(vectors) -> None:
-    with pytest.raises(DataError):
-        pooled_bootstrap(vectors, resamples=10, seed=1)

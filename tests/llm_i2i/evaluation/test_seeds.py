@@ -3,6 +3,7 @@ import pytest
 
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.evaluation import paired_bootstrap, seed_summary, seeds_difference
+from llm_i2i.evaluation.seeds import pooled_difference
 
 N = 2000
 
@@ -98,3 +99,24 @@ def test_bad_input():
         seeds_difference([np.array([1.0, np.nan]), np.ones(2)], [np.ones(2)], resamples=10, seed=1)
     with pytest.raises(ParamsError, match="resamples"):
         seed_summary(one, resamples=0, seed=1)
+
+
+def test_pooled_difference_of_one_seed_is_the_paired_one() -> None:
+    difference = np.random.default_rng(0).normal(0.1, 1.0, 400)
+    pooled = pooled_difference([difference], resamples=4000, seed=1)
+    paired = paired_bootstrap(difference, np.zeros(400), resamples=4000, seed=1)
+    assert pooled == paired
+
+
+def test_pooled_difference_holds_what_single_seeds_say() -> None:
+    """Seeds at +1 and -1 without any variance between users: the interval reaches both."""
+    pooled = pooled_difference([np.full(50, 1.0), np.full(50, -1.0)], resamples=1000, seed=1)
+    assert pooled.mean == 0.0
+    assert (pooled.low, pooled.high) < (-0.99, 1.01)
+    assert pooled.high > 0.99
+
+
+@pytest.mark.parametrize("vectors", [[], [np.zeros(0)], [np.zeros(3), np.zeros(4)], [np.full(3, np.nan)]])
+def test_pooled_difference_refuses_what_cannot_be_paired(vectors) -> None:
+    with pytest.raises(DataError):
+        pooled_difference(vectors, resamples=10, seed=1)

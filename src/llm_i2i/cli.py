@@ -1,0 +1,148 @@
+"""`llm-i2i`: recommend from an index, and export it to those who serve it."""
+
+import argparse
+import json
+import logging
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
+from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
+from llm_i2i.i2i.lookup import Lookup
+from llm_i2i.schema import INDEX, INTERACTIONS, ITEM_ID, ITEMS, POSITION, USER_ID, read_table
+
+PREFIX = "llm-i2i"
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run one command; an error of ours is one message and exit status 2.
+
+    Args:
+        arguments: Command line without the program; None = the process's own.
+
+    Returns:
+        Exit status.
+    """
+    options = _parser().parse_args(arguments)
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        (_recommend if options.command == "recommend" else _export)(options)
+    except LlmI2iError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="llm-i2i", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    command = commands.add_parser("recommend", help="print the best items for a user or for some items")
+    whom = command.add_mutually_exclusive_group(required=True)
+    whom.add_argument("--user", help="a user of the split tables")
+    whom.add_argument("--items", help="item ids separated by commas, oldest first")
+    command.add_argument("--top-k", type=int, default=10)
+    command.add_argument(
+        "--last-m", type=int, help="query: the last M items, 0 = all (default: the index's own)"
+    )
+    command.add_argument(
+        "--decay", type=float, help="weight of a query item = decay^age (default: the index's own)"
+    )
+    command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
+    command.add_argument("--split", type=Path, default=Path("artifacts/split"))
+    command.add_argument(
+        "--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
+    )
+    command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    command = commands.add_parser("export", help="write an index to Redis or as JSON lines, exactly")
+    command.add_argument("--index", required=True, type=Path, help="folder artifacts/i2i/MODEL-ARM")
+    command.add_argument("--to", required=True, help="redis://HOST:PORT/DB or FILE.jsonl")
+    command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    return parser
+
+
+def _recommend(options: argparse.Namespace) -> None:
+    """Print rank, score, id and title, separated by tabs."""
+    items = read_table(options.catalogue, ITEMS)
+    titles = dict(zip(items[ITEM_ID], items["title"], strict=True))
+    if options.user is not None:
+        history = _history(options.user, options.split)
+    else:
+        history = [item.strip() for item in options.items.split(",") if item.strip()]
+        unknown = [item for item in history if item not in titles]
+        if unknown or not history:
+            raise DataError(
+                "--items",
+                f"not in the catalogue: {', '.join(unknown) or 'nothing given'}",
+                f"ids of {options.catalogue}",
+            )
+    index, manifest = _index(options)
+    own = manifest.get("params", {}).get(manifest.get("model"), {})
+    found = Lookup(index).recommend(
+        history,
+        top_k=options.top_k,
+        last_m=int(own.get("last_m", 0)) if options.last_m is None else options.last_m,
+        decay=float(own.get("decay", 1.0)) if options.decay is None else options.decay,
+    )
+    if not found:
+        sys.stderr.write("no item of the query has a neighbour outside the history\n")
+    for rank, (item, score) in enumerate(found, start=1):
+        sys.stdout.write(f"{rank}\t{score:.6g}\t{item}\t{titles.get(item, '')}\n")
+
+
+def _history(user: str, split: Path) -> list[str]:
+    """A user's train and valid items, oldest first."""
+    tables = [read_table(split / f"{part}.parquet", INTERACTIONS) for part in ("train", "valid")]
+    taken = pd.concat(tables, ignore_index=True)
+    taken = taken[taken[USER_ID] == user].sort_values(POSITION)
+    if taken.empty:
+        raise DataError(
+            "--user", f"user {user!r} has no interactions in {split}", "a user of the split tables"
+        )
+    return [str(item) for item in taken[ITEM_ID]]
+
+
+def _index(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
+    if "://" in options.index:
+        return load_redis(options.index, prefix=options.prefix)
+    folder = Path(options.index)
+    return read_table(folder / "index.parquet", INDEX), _manifest(folder)
+
+
+def _manifest(folder: Path) -> dict[str, Any]:
+    path = folder / "manifest.json"
+    try:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ArtifactError(
+            str(path), f"cannot be read ({error})", fix="run `dvc repro train_i2i`"
+        ) from error
+    return manifest
+
+
+def _export(options: argparse.Namespace) -> None:
+    """Export with the manifest and the git revision of this folder."""
+    index = read_table(options.index / "index.parquet", INDEX)
+    manifest = {**_manifest(options.index), "git_revision": git_revision()}
+    if options.to.endswith(".jsonl"):
+        export_jsonl(index, manifest, Path(options.to))
+    elif "://" in options.to:
+        export_redis(index, manifest, options.to, prefix=options.prefix)
+    else:
+        raise DataError("--to", f"is {options.to!r}", "redis://HOST:PORT/DB or FILE.jsonl")
+
+
+def git_revision() -> str:
+    """Commit id, with `-dirty` if tracked files differ from it; empty outside a git repository."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
+    except OSError:
+        return ""
+
+
+if __name__ == "__main__":
+    sys.exit(main())

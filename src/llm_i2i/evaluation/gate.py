@@ -1,0 +1,314 @@
+"""The gate: may this candidate replace the model that serves?
+
+Candidate and champion are compared seed by seed: under one seed both were trained and evaluated on one split, so
+that their users pair up. Users and seeds are resampled together (`pooled_difference`), and the candidate must be
+ahead under every seed: a lucky training alone does not pass. Each check is a function of the two sides in
+`CHECKS`; the verdict is made of what they find.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.errors import ArtifactError
+from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.protocol import require_same_protocol
+from llm_i2i.evaluation.seeds import pooled_difference
+from llm_i2i.params import GateParams
+from llm_i2i.schema import ITEM_ID, USER_ID
+
+BUCKET = "tail"
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two models, measured once a seed.
+
+    Attributes:
+        metrics: Metrics as of `evaluate_index`, by seed.
+        per_user: `schema.PER_USER`, by seed.
+        stale: Seeds measured under other code or parameters than the model's.
+    """
+
+    metrics: Mapping[int, Mapping[str, Any]]
+    per_user: Mapping[int, pd.DataFrame]
+    stale: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class Case:
+    """What the gate decides on.
+
+    Attributes:
+        candidate: The model of this workspace.
+        champion: The model that serves; None before the first.
+        params: Section gate.
+        resamples_seed: Seed of the bootstrap.
+        index_problem: What is wrong with the candidate's index; empty if nothing.
+        validated: Whether the raw data passed validation.
+    """
+
+    candidate: Side
+    champion: Side | None
+    params: GateParams
+    resamples_seed: int
+    index_problem: str
+    validated: bool
+
+
+@dataclass(frozen=True)
+class Check:
+    """A check's outcome.
+
+    Attributes:
+        name: Its key in `CHECKS`.
+        passed: Whether it lets the candidate pass.
+        reason: One sentence with the figures.
+        interval: Paired difference where the check is about one.
+    """
+
+    name: str
+    passed: bool
+    reason: str
+    interval: Interval | None = None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The gate's answer.
+
+    Attributes:
+        word: better | first champion | no difference | worse | refused.
+        checks: Every check made, in order.
+    """
+
+    word: str
+    checks: tuple[Check, ...] = field(default_factory=tuple)
+
+    @property
+    def passed(self) -> bool:
+        """Whether the candidate may be promoted."""
+        return self.word in {"better", "first champion"}
+
+
+def decide(case: Case) -> Verdict:
+    """Make every check that applies.
+
+    A check that needs comparable results is left out once the results turn out not to compare.
+
+    Args:
+        case: Both sides and the rules.
+
+    Returns:
+        The verdict with all reasons.
+    """
+    first = [CHECKS[name](case) for name in ALWAYS if name in CHECKS]
+    if case.champion is None:
+        word = "first champion" if all(check.passed for check in first) else "refused"
+        return Verdict(word, tuple(first))
+    comparable = [CHECKS[name](case) for name in COMPARABLE if name in CHECKS]
+    checks = [*first, *comparable]
+    if all(check.passed for check in comparable):
+        checks += [CHECKS[name](case) for name in DIFFERENCES if name in CHECKS]
+    return Verdict(_word(checks), tuple(checks))
+
+
+def _word(checks: list[Check]) -> str:
+    if all(check.passed for check in checks):
+        return "better"
+    overall = next((check.interval for check in checks if check.name == "overall"), None)
+    others = [check for check in checks if check.name not in {"overall", "every_seed"}]
+    if overall is None or not all(check.passed for check in others):
+        return "refused" if overall is None or overall.high >= 0 else "worse"
+    return "worse" if overall.high < 0 else "no difference"
+
+
+def paired_difference_over_seeds(
+    candidate: Mapping[int, pd.DataFrame],
+    champion: Mapping[int, pd.DataFrame],
+    *,
+    metric: str,
+    resamples: int,
+    seed: int,
+    bucket: str | None = None,
+) -> tuple[Interval, list[float]]:
+    """Difference of a metric, candidate - champion, with users and seeds resampled.
+
+    Args:
+        candidate: `schema.PER_USER` by seed.
+        champion: The same seeds.
+        metric: Such as `ndcg@10`.
+        resamples: Of the bootstrap.
+        seed: Of the bootstrap.
+        bucket: Only users whose target is of this bucket. Whose it is may differ between seeds (ties in time
+            are broken by seed): a user counts with the mean over users of that seed where it has no such target.
+
+    Returns:
+        The interval, and the mean difference under each seed in ascending order.
+
+    Raises:
+        ArtifactError: The two sides of a seed do not hold the same users and targets.
+    """
+    vectors = []
+    for number in sorted(candidate):
+        joined = candidate[number].merge(
+            champion[number], on=[USER_ID, ITEM_ID], suffixes=("", "_champion"), validate="one_to_one"
+        )
+        if not len(joined) == len(candidate[number]) == len(champion[number]):
+            raise ArtifactError(
+                f"seed {number}", "the two sides hold other users or targets", "one test split"
+            )
+        difference = per_user_metric(metric, joined["rank"].to_numpy()) - per_user_metric(
+            metric, joined["rank_champion"].to_numpy()
+        )
+        chosen = joined["bucket"].to_numpy() == bucket if bucket else np.ones(len(joined), dtype=np.bool_)
+        vectors.append(pd.Series(difference[chosen], index=joined[USER_ID].to_numpy()[chosen]))
+    means = [float(vector.mean()) if len(vector) else 0.0 for vector in vectors]
+    table = pd.concat(vectors, axis=1, keys=range(len(vectors))).fillna(dict(enumerate(means)))
+    if table.empty:
+        return Interval(0.0, 0.0, 0.0), means
+    columns = [table[name].to_numpy(dtype=np.float64) for name in table]
+    return pooled_difference(columns, resamples=resamples, seed=seed), means
+
+
+def _protocol(case: Case) -> Check:
+    """Same protocol, same test users and targets, under every seed."""
+    assert case.champion is not None  # noqa: S101 - `decide` asks only then
+    try:
+        for seed in case.params.seeds:
+            require_same_protocol(case.candidate.metrics[seed], case.champion.metrics[seed])
+    except KeyError as error:
+        return Check("protocol", passed=False, reason=f"no results of seed {error} to compare")
+    except ArtifactError as error:
+        return Check("protocol", passed=False, reason=str(error))
+    return Check("protocol", passed=True, reason="one protocol, one test split a seed")
+
+
+def _seeds(case: Case) -> Check:
+    """The candidate was measured under every seed, as it is now."""
+    wanted = case.params.seeds
+    missing = [seed for seed in wanted if seed not in case.candidate.per_user]
+    stale = [seed for seed in case.candidate.stale if seed in wanted]
+    if missing or stale:
+        reason = f"seeds not measured: {missing}, measured under other code or parameters: {stale}"
+        return Check("seeds", passed=False, reason=f"{reason}; run `python -m pipelines replicate`")
+    return Check("seeds", passed=True, reason=f"measured under seeds {list(wanted)}")
+
+
+def _champion_seeds(case: Case) -> Check:
+    """The champion was measured under the same seeds."""
+    assert case.champion is not None  # noqa: S101
+    missing = [seed for seed in case.params.seeds if seed not in case.champion.per_user]
+    reason = (
+        f"the champion was not measured under seeds {missing}" if missing else "the champion has all seeds"
+    )
+    return Check("champion_seeds", passed=not missing, reason=reason)
+
+
+def _interval(case: Case, metric: str, bucket: str | None = None) -> tuple[Interval, list[float]]:
+    assert case.champion is not None  # noqa: S101
+    wanted = case.params.seeds
+    return paired_difference_over_seeds(
+        {seed: case.candidate.per_user[seed] for seed in wanted},
+        {seed: case.champion.per_user[seed] for seed in wanted},
+        metric=metric,
+        resamples=case.params.resamples,
+        seed=case.resamples_seed,
+        bucket=bucket,
+    )
+
+
+def _overall(case: Case) -> Check:
+    """NDCG@10 rises beyond doubt."""
+    found, _ = _interval(case, "ndcg@10")
+    limit = case.params.min_overall_gain
+    return Check(
+        "overall",
+        found.low > limit,
+        f"overall NDCG@10 {_signed(found)}; lower bound must exceed {limit:+g}",
+        found,
+    )
+
+
+def _every_seed(case: Case) -> Check:
+    """NDCG@10 rises under each seed."""
+    _, means = _interval(case, "ndcg@10")
+    shown = ", ".join(f"{mean:+.4f}" for mean in means)
+    return Check("every_seed", min(means) > 0, f"overall NDCG@10 by seed: {shown}; each must be above 0")
+
+
+def _tail(case: Case) -> Check:
+    """Recall@10 on the tail does not fall by more than what is allowed."""
+    found, _ = _interval(case, "recall@10", BUCKET)
+    limit = -case.params.max_tail_loss
+    return Check(
+        "tail",
+        found.low >= limit,
+        f"tail Recall@10 {_signed(found)}; lower bound must be at least {limit:+g}",
+        found,
+    )
+
+
+def _mean_over_seeds(side: Side, prefix: str, seeds: tuple[int, ...]) -> float:
+    """A list metric such as coverage@20 (whatever its K), averaged over seeds."""
+    values = [next(v for k, v in side.metrics[seed].items() if k.startswith(f"{prefix}@")) for seed in seeds]
+    return float(np.mean(values))
+
+
+def _coverage(case: Case) -> Check:
+    """The lists show nearly as much of the catalogue as before."""
+    assert case.champion is not None  # noqa: S101
+    now, before = (
+        _mean_over_seeds(s, "coverage", case.params.seeds) for s in (case.candidate, case.champion)
+    )
+    limit = case.params.max_coverage_loss
+    reason = f"coverage {before:.4f} -> {now:.4f}; may fall by {limit:g}"
+    return Check("coverage", before - now <= limit, reason)
+
+
+def _gini(case: Case) -> Check:
+    """The lists are hardly more alike than before."""
+    assert case.champion is not None  # noqa: S101
+    now, before = (_mean_over_seeds(s, "gini", case.params.seeds) for s in (case.candidate, case.champion))
+    limit = case.params.max_gini_rise
+    return Check("gini", now - before <= limit, f"Gini {before:.4f} -> {now:.4f}; may rise by {limit:g}")
+
+
+def _index(case: Case) -> Check:
+    """The index is the one DVC recorded and serves as it was evaluated."""
+    reason = case.index_problem or "the online lookup ranks as the evaluation does"
+    return Check("index", not case.index_problem, reason)
+
+
+def _validation(case: Case) -> Check:
+    """The raw data met every expectation."""
+    reason = "the raw data passed validation" if case.validated else "the raw data has not passed validation"
+    return Check("validation", case.validated, reason)
+
+
+def _signed(found: Interval) -> str:
+    return f"{found.mean:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f})"
+
+
+CHECKS: Final[Mapping[str, Callable[[Case], Check]]] = MappingProxyType(
+    {
+        "seeds": _seeds,
+        "index": _index,
+        "validation": _validation,
+        "champion_seeds": _champion_seeds,
+        "protocol": _protocol,
+        "overall": _overall,
+        "every_seed": _every_seed,
+        "tail": _tail,
+        "coverage": _coverage,
+        "gini": _gini,
+    }
+)
+ALWAYS: Final = ("seeds", "index", "validation")
+COMPARABLE: Final = ("champion_seeds", "protocol")
+DIFFERENCES: Final = ("overall", "every_seed", "tail", "coverage", "gini")

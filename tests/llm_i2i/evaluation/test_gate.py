@@ -1,0 +1,190 @@
+from dataclasses import replace
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from llm_i2i.evaluation import gate
+from llm_i2i.evaluation.bootstrap import paired_bootstrap
+from llm_i2i.evaluation.gate import Case, Side, decide, paired_difference_over_seeds
+from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.params import load_params
+from llm_i2i.schema import PER_USER
+from tests.conftest import ROOT
+
+SEEDS = (42, 43, 44)
+N = 400
+PARAMS = load_params(ROOT / "params.yaml")
+
+
+def per_user(ranks: np.ndarray) -> pd.DataFrame:
+    buckets = np.where(np.arange(len(ranks)) % 4 == 0, "tail", "head")
+    users = [f"u{n:04d}" for n in range(len(ranks))]
+    table = {"user_id": users, "item_id": "i", "bucket": buckets, "rank": ranks}
+    return pd.DataFrame(table).astype(PER_USER)
+
+
+def metrics(seed: int, *, coverage: float = 0.5, gini: float = 0.7, test: str = "t") -> dict:
+    protocol = Protocol.from_params(PARAMS.model_copy(update={"seed": seed}))
+    return {
+        "protocol": protocol.model_dump(mode="json"),
+        "protocol_hash": protocol.hash,
+        "test_sha256": f"{test}{seed}",
+        "coverage@20": coverage,
+        "gini@20": gini,
+    }
+
+
+def side(ranks_of, **facts) -> Side:
+    return Side({s: metrics(s, **facts) for s in SEEDS}, {s: per_user(ranks_of(s)) for s in SEEDS})
+
+
+def middling(seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).integers(1, 25, N)
+
+
+def ahead(seed: int) -> np.ndarray:
+    return np.maximum(middling(seed) // 2, 1)
+
+
+def behind(seed: int) -> np.ndarray:
+    return middling(seed) * 3
+
+
+def case(**changes) -> Case:
+    params = PARAMS.gate.model_copy(
+        update={"seeds": SEEDS, "resamples": 500, "min_overall_gain": 0.0, "max_tail_loss": 0.01}
+    )
+    return replace(
+        Case(side(ahead), side(middling), params, resamples_seed=0, index_problem="", validated=True),
+        **changes,
+    )
+
+
+def test_better_and_worse():
+    better = decide(case())
+    assert better.word == "better"
+    assert better.passed
+    assert [check.name for check in better.checks] == list(gate.CHECKS)
+    worse = decide(case(candidate=side(behind)))
+    assert worse.word == "worse"
+    assert not worse.passed
+
+
+def test_two_identical_candidates_do_not_differ():
+    verdict = decide(case(candidate=side(middling)))
+    assert verdict.word == "no difference"
+    assert not verdict.passed
+    overall = next(check for check in verdict.checks if check.name == "overall")
+    assert overall.interval == (0.0, 0.0, 0.0)
+
+
+def test_the_first_champion_needs_no_comparison():
+    assert decide(case(champion=None)).word == "first champion"
+    assert decide(case(champion=None, validated=False)).word == "refused"
+
+
+def tail_lost(seed: int) -> np.ndarray:
+    ranks = np.ones(N, int)
+    ranks[::4] = middling(seed)[::4] + 8
+    return ranks
+
+
+def one_seed_behind(seed: int) -> np.ndarray:
+    """Far ahead under two seeds, a little behind under the third."""
+    return np.minimum(middling(seed) + 1, 25) if seed == SEEDS[2] else np.ones(N, int)
+
+
+def lucky_users(seed: int) -> np.ndarray:
+    """Ahead by one user under each seed, no tail target's: in no way beyond doubt."""
+    ranks = middling(seed)
+    ranks[np.flatnonzero((ranks > 10) & (np.arange(N) % 4 != 0))[seed % 3]] = 1
+    return ranks
+
+
+def without(original: Side, seed: int) -> Side:
+    tables = {number: table for number, table in original.per_user.items() if number != seed}
+    return replace(original, per_user=tables)
+
+
+VIOLATIONS = {
+    "seeds": {"candidate": replace(side(ahead), stale=(43,))},
+    "index": {"index_problem": "the online lookup ranks user 7 differently"},
+    "validation": {"validated": False},
+    "protocol": {"candidate": side(ahead, test="other")},
+    "overall": {"candidate": side(lucky_users)},
+    "tail": {"candidate": side(tail_lost)},
+    "coverage": {"candidate": side(ahead, coverage=0.4)},
+    "gini": {"candidate": side(ahead, gini=0.75)},
+}
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_each_check_alone_stops_a_candidate(name, monkeypatch):
+    """With the check it does not pass; without it, it does: no other check stands in."""
+    verdict = decide(case(**VIOLATIONS[name]))
+    assert not verdict.passed
+    assert [check.name for check in verdict.checks if not check.passed] == [name]
+    left = {key: check for key, check in gate.CHECKS.items() if key != name}
+    monkeypatch.setattr(gate, "CHECKS", MappingProxyType(left))
+    assert decide(case(**VIOLATIONS[name])).passed
+
+
+def test_a_seed_that_falls_behind_stops_a_candidate():
+    verdict = decide(case(candidate=side(one_seed_behind)))
+    assert not verdict.passed
+    assert "every_seed" in [check.name for check in verdict.checks if not check.passed]
+
+
+def test_a_seed_that_one_side_lacks():
+    verdict = decide(case(champion=without(side(middling), 44)))
+    assert [check.name for check in verdict.checks if not check.passed] == ["champion_seeds"]
+    verdict = decide(case(candidate=Side({}, {})))
+    assert [check.name for check in verdict.checks if not check.passed] == ["seeds", "protocol"]
+
+
+def test_a_champion_of_another_seed_does_not_compare():
+    moved = Side({s: metrics(s + 1) for s in SEEDS}, side(middling).per_user)
+    verdict = decide(case(champion=moved))
+    assert verdict.word == "refused"
+    assert "protocols differ: seed" in next(c.reason for c in verdict.checks if c.name == "protocol")
+
+
+def test_a_change_of_training_seed_alone_rarely_passes():
+    """Trainings differ by a shift of all users. One seed and a bootstrap over users is fooled, the gate is not."""
+    rng = np.random.default_rng(5)
+    fooled = passed = 0
+    trials = 30
+    rules = case().params.model_copy(update={"resamples": 100})
+    for _ in range(trials):
+        base = rng.integers(1, 25, N)
+
+        def train(base: np.ndarray = base) -> dict[int, pd.DataFrame]:
+            """A training's luck moves every user's rank alike."""
+            return {s: per_user(np.maximum(base + int(rng.integers(-3, 4)), 1)) for s in SEEDS}
+
+        one, other = train(), train()
+        values = [per_user_metric("ndcg@10", tables[42]["rank"].to_numpy()) for tables in (one, other)]
+        fooled += paired_bootstrap(*values, resamples=100, seed=0).low > 0
+        tables = {s: metrics(s) for s in SEEDS}
+        verdict = decide(case(candidate=Side(tables, one), champion=Side(tables, other), params=rules))
+        passed += verdict.passed
+    assert fooled >= 0.2 * trials
+    assert passed <= 0.1 * trials
+
+
+def test_difference_by_hand():
+    one = {0: per_user(np.array([1, 11])), 1: per_user(np.array([1, 1]))}
+    other = {0: per_user(np.array([11, 11])), 1: per_user(np.array([1, 11]))}
+    options = {"metric": "recall@10", "resamples": 200, "seed": 0}
+    found, means = paired_difference_over_seeds(one, other, **options)
+    assert found.mean == 0.5
+    assert means == [0.5, 0.5]
+    tail, means = paired_difference_over_seeds(one, other, bucket="tail", **options)
+    assert tail.mean == 0.5
+    assert means == [1.0, 0.0]
+    nobody, means = paired_difference_over_seeds(one, other, bucket="cold", **options)
+    assert nobody == (0.0, 0.0, 0.0)
+    assert means == [0.0, 0.0]

@@ -1,0 +1,261 @@
+"""The whole promotion story in a git repository of its own, with real DVC, GTO and artifacts, without network."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from types import MappingProxyType
+
+import numpy as np
+import pandas as pd
+import pytest
+import yaml
+
+from llm_i2i.data.hashing import file_sha256
+from llm_i2i.evaluation.evaluate import evaluate_index
+from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.i2i import index_sha256, item_knn, to_index, user_items_from_frame
+from llm_i2i.params import Params, load_params
+from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_table
+from pipelines import promote, registry
+from pipelines.__main__ import main
+from pipelines.replicate import identity_of
+from steps.files import write_json
+from tests.conftest import ROOT
+
+RUN = "item_knn-real"
+OUTS = ["artifacts/validation", "artifacts/split", "artifacts/items", f"artifacts/i2i/{RUN}"]
+N_USERS, N_ITEMS, TASTES = 160, 60, 6
+
+
+def shell(*command: str) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, f"{command}\n{done.stdout}{done.stderr}"
+    return done.stdout
+
+
+def dvc(*arguments: str) -> str:
+    return shell(sys.executable, "-m", "dvc", *arguments)
+
+
+def tables() -> dict[str, pd.DataFrame]:
+    """Users who stay within one of six tastes of ten items each; the last two items are valid and test."""
+    rng = np.random.default_rng(0)
+    size = N_ITEMS // TASTES
+    rows = [
+        (f"u{user:03d}", f"i{user % TASTES * size + item:02d}", place, place)
+        for user in range(N_USERS)
+        for place, item in enumerate(rng.permutation(size)[:7].tolist())
+    ]
+    taken = pd.DataFrame(rows, columns=list(INTERACTIONS)).astype(INTERACTIONS)
+    parts = {"train": taken["position"] < 5, "valid": taken["position"] == 5, "test": taken["position"] == 6}
+    return {name: taken[chosen].reset_index(drop=True) for name, chosen in parts.items()}
+
+
+def catalogue(train: pd.DataFrame) -> pd.DataFrame:
+    ids = [f"i{n:02d}" for n in range(N_ITEMS)]
+    counts = train["item_id"].value_counts().reindex(ids, fill_value=0)
+    bucket = ["tail" if n % 5 == 0 else "mid" for n in range(N_ITEMS)]
+    table = {"item_id": ids, "title": ids, "text": ids, "n_train": counts.to_numpy(), "bucket": bucket}
+    return pd.DataFrame({**table, "is_long_tail": False}).astype(ITEMS)
+
+
+def build(noise: float, label: str) -> None:
+    """Write what the stages write, for an index trained on data of which a share is shuffled, and commit it."""
+    params = load_params()
+    split = tables()
+    items = catalogue(split["train"])
+    for name, table in split.items():
+        write_table(table, Path(f"artifacts/split/{name}.parquet"), INTERACTIONS)
+    write_table(items, Path("artifacts/items/items.parquet"), ITEMS)
+    write_json({"success": True}, Path("artifacts/validation/validation.json"))
+    for seed in params.gate.seeds:
+        fused = shuffled(split["train"], noise, seed)
+        index = to_index(item_knn(user_items_from_frame(fused, items), top_k=20), items)
+        protocol = Protocol.from_params(
+            Params.model_validate({**params.model_dump(by_alias=True), "seed": seed})
+        )
+        metrics, per_user = evaluate_index(index=index, items=items, protocol=protocol, **split)
+        if seed == params.seed:
+            write_run(index, metrics, per_user, fused)
+        else:
+            write_table(per_user, Path(f"reports/seeds/{RUN}/{seed}.parquet"), PER_USER)
+            record = {"seed": seed, "identity": identity_of(seed), "metrics": metrics}
+            write_json(record, Path(f"reports/seeds/{RUN}/{seed}.json"))
+    dvc("commit", "--force", "--quiet")
+    assert main(["replicate"]) == 0  # this workspace's own seed; the others are there
+    commit(label)
+
+
+def write_run(index: pd.DataFrame, metrics: dict, per_user: pd.DataFrame, fused: pd.DataFrame) -> None:
+    folder = Path(f"artifacts/i2i/{RUN}")
+    write_table(index, folder / "index.parquet", INDEX)
+    write_table(fused.assign(source="real", weight=1.0), Path("fused.parquet"), FUSED)
+    manifest = {
+        "model": "item_knn", "arm": "real", "params": {}, "rows": len(index),
+        "items_with_neighbours": int(index["item_id"].nunique()), "content_sha256": index_sha256(index),
+        "sha256": file_sha256(folder / "index.parquet"), "fused_sha256": file_sha256(Path("fused.parquet")),
+    }  # fmt: skip
+    Path("fused.parquet").unlink()
+    write_json(manifest, folder / "manifest.json")
+    write_table(per_user, Path(f"artifacts/evaluation/{RUN}.parquet"), PER_USER)
+    write_json({**metrics, "model": "item_knn", "arm": "real"}, Path(f"reports/metrics/{RUN}.json"))
+
+
+def shuffled(train: pd.DataFrame, noise: float, seed: int) -> pd.DataFrame:
+    rng = np.random.default_rng(seed)
+    items = train["item_id"].to_numpy(dtype=object).copy()
+    chosen = rng.random(len(items)) < noise
+    items[chosen] = rng.permutation(items[chosen])
+    return train.assign(item_id=pd.Series(items, dtype="str")).drop_duplicates(["user_id", "item_id"])
+
+
+def commit(message: str) -> str:
+    shell("git", "add", "-A")
+    shell("git", "commit", "-q", "-m", message)
+    return registry.head()
+
+
+@pytest.fixture
+def project(tmp_path, monkeypatch) -> Path:
+    """An empty project: git, DVC, params.yaml and a dvc.yaml of the outputs that the gate looks at."""
+    monkeypatch.chdir(tmp_path)
+    shell("git", "init", "-q", "-b", "main", ".")
+    shell("git", "config", "user.email", "someone@example.org")
+    shell("git", "config", "user.name", "Someone")
+    shell("git", "config", "commit.gpgsign", "false")
+    dvc("init", "--quiet")
+    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params["gate"] |= {"model": "item_knn", "arm": "real", "resamples": 300, "max_tail_loss": 0.05}
+    params["gate"] |= {"max_coverage_loss": 0.3, "max_gini_rise": 0.3}
+    params["report"]["bootstrap_resamples"] = 100
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    metrics = {f"reports/metrics/{RUN}.json": {"cache": False}}
+    outs = [*OUTS, f"artifacts/evaluation/{RUN}.parquet"]
+    stages = {"evaluate": {"cmd": "true", "params": ["seed"], "outs": outs, "metrics": [metrics]}}
+    artifacts = {
+        "i2i-index": {"path": "artifacts/i2i/${gate.model}-${gate.arm}", "type": "index"},
+        "generator": {"path": "artifacts/generator", "type": "model", "desc": "Writes interactions"},
+    }
+    Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages, "artifacts": artifacts}), encoding="utf-8")
+    ignored = ["/artifacts", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
+    Path(".gitignore").write_text("\n".join(ignored) + "\n", encoding="utf-8")
+    return tmp_path
+
+
+def verdict() -> dict:
+    return json.loads(Path("reports/gate.json").read_text(encoding="utf-8"))
+
+
+def tags() -> list[str]:
+    return sorted(shell("git", "tag").split())
+
+
+@pytest.mark.slow
+def test_promotion_story(project, capsys):
+    # The first champion.
+    build(0.4, "first")
+    first = registry.head()
+    assert main(["promote"]) == 2  # no verdict yet
+    assert "run `python -m pipelines gate`" in capsys.readouterr().err
+    assert main(["gate"]) == 0
+    assert verdict()["verdict"] == "first champion"
+    assert main(["promote"]) == 0
+    names = ["generator#prod#1", "generator@v0.0.1", "i2i-index#prod#1", "i2i-index@v0.0.1"]
+    assert tags() == names
+    assert registry.champion("i2i-index") == ("v0.0.1", first)
+    card = Path("reports/model_cards/i2i-index.md").read_text(encoding="utf-8")
+    assert "model-index:" in card
+    assert verdict()["index_md5"]
+    # A second promotion does nothing; the champion does not beat itself.
+    assert main(["promote"]) == 0
+    assert tags() == names
+    assert main(["gate"]) == 1
+    assert verdict()["verdict"] == "no difference"
+
+    # A worse candidate.
+    build(0.9, "worse")
+    assert main(["gate"]) == 1
+    assert verdict()["verdict"] == "worse"
+    assert main(["promote"]) == 2
+    assert "the gate says: worse" in capsys.readouterr().err
+    assert tags() == names
+
+    # A better one, refused while the tree is dirty, promoted when clean.
+    build(0.0, "better")
+    better = registry.head()
+    assert main(["gate"]) == 0
+    assert verdict()["verdict"] == "better"
+    assert verdict()["champion"] == {"name": "v0.0.1", "commit": first}
+    Path("notes.txt").write_text("not committed\n", encoding="utf-8")
+    assert main(["promote"]) == 2
+    assert "uncommitted changes: notes.txt" in capsys.readouterr().err
+    commit("notes")
+    assert main(["promote"]) == 2  # the gate looked at another commit
+    assert "this is" in capsys.readouterr().err
+    shell("git", "reset", "-q", "--hard", better)
+    assert main(["promote"]) == 0
+    assert registry.champion("i2i-index") == ("v0.0.2", better)
+    assert registry.champion("generator") == ("v0.0.2", better)
+
+    # Roll-back with the documented command.
+    gto = str(Path(sys.executable).with_name("gto"))
+    shell(gto, "assign", "i2i-index", "--version", "v0.0.1", "--stage", "prod", "--force")
+    assert registry.champion("i2i-index") == ("v0.0.1", first)
+    # What passed against another champion is not promoted: the gate must look again.
+    Path("reports/gate.json").write_text(
+        json.dumps({**verdict(), "champion": {"name": "v0.0.2", "commit": better}}), encoding="utf-8"
+    )
+    assert main(["promote"]) == 2
+    assert "another model serves" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_gate_sees_stale_seeds_and_a_changed_index(project):
+    build(0.3, "first")
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    params["fuse"]["threshold"] = 0.123
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+    assert main(["gate"]) == 1
+    assert [c["name"] for c in verdict()["checks"] if not c["passed"]] == ["seeds"]
+    assert verdict()["uncommitted"] == ["params.yaml"]
+    shell("git", "checkout", "-q", "params.yaml")
+    manifest = Path(f"artifacts/i2i/{RUN}/manifest.json")
+    manifest.chmod(0o644)
+    manifest.write_text(manifest.read_text(encoding="utf-8") + "\n", encoding="utf-8")
+    Path("artifacts/validation/validation.json").unlink()
+    assert main(["gate"]) == 1
+    assert [c["name"] for c in verdict()["checks"] if not c["passed"]] == ["index", "validation"]
+    assert "dvc repro" in Path("reports/gate.md").read_text(encoding="utf-8")
+
+
+HEAD = "a" * 40
+GOOD = {
+    "passed": True, "verdict": "better", "commit": HEAD, "uncommitted": [], "index_md5": "m",
+    "champion": {"name": "v0.0.1", "commit": "b" * 40},
+}  # fmt: skip
+VIOLATIONS = {
+    "gate_passed": {"gate": {**GOOD, "passed": False, "verdict": "worse"}},
+    "same_commit": {"gate": {**GOOD, "commit": "c" * 40}},
+    "clean": {"uncommitted": ["params.yaml"]},
+    "was_clean": {"gate": {**GOOD, "uncommitted": ["params.yaml"]}},
+    "same_champion": {"champion": registry.Version("v0.0.2", "d" * 40)},
+    "same_index": {"index_md5": "other"},
+}
+
+
+def test_every_check_of_a_promotion_has_its_case():
+    assert set(VIOLATIONS) == set(promote.CHECKS)
+
+
+@pytest.mark.parametrize("name", VIOLATIONS)
+def test_each_check_alone_stops_a_promotion(name, monkeypatch):
+    """No other check stands in for one that is taken out."""
+    facts = {"gate": GOOD, "head": HEAD, "uncommitted": [], "index_md5": "m"}
+    good = promote.State(**{**facts, "champion": registry.Version("v0.0.1", "b" * 40)})
+    assert not promote.problems(good)
+    bad = promote.State(**{**vars(good), **VIOLATIONS[name]})
+    assert len(promote.problems(bad)) == 1
+    left = {key: check for key, check in promote.CHECKS.items() if key != name}
+    monkeypatch.setattr(promote, "CHECKS", MappingProxyType(left))
+    assert not promote.problems(bad)
