@@ -97,7 +97,7 @@ def measure(
         "ndcg@10": metrics["overall"]["ndcg@10"],
         "tail_recall@10": metrics["buckets"]["tail"]["recall@10"],
         "tail_users": metrics["buckets"]["tail"]["n_users"],
-        "coverage@20": metrics["coverage@20"],
+        "coverage": metrics[f"coverage@{max(params.evaluate.ks)}"],
     }
 
 

@@ -170,6 +170,7 @@ def train_generator(
         ParamsError: The template does not exist.
         DataError: No user has two training interactions.
     """
+    out.mkdir(parents=True, exist_ok=True)
     device = resolve_runtime(runtime)
     template, template_sha256 = load_template(params.template, "generator")
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)

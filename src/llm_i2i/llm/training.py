@@ -64,6 +64,11 @@ class TrainingLog:
     evaluations: list[tuple[int, float]] = field(default_factory=list)
     padding_share: float = 0.0
 
+    def add(self, row: list[float], *, seconds: float) -> None:
+        """Add a step: its `LOG_COLUMNS` and how long it took."""
+        self.rows.append(row)
+        self.tokens_per_s.append(round(row[3] / seconds, 1))
+
     @property
     def best_step(self) -> int:
         """The first step of the best evaluation."""
@@ -163,12 +168,11 @@ def train_model(
             sums = (sums[0] + loss, sums[1] + batch.n_tokens, sums[2] + len(batch.labels))
         loss_sum, tokens, targets = _sum_over_processes(accelerator, trainable, sums)
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
-        rate = float(schedule.get_last_lr()[0])
+        row = [number + 1, round(loss_sum, 6), float(schedule.get_last_lr()[0]), tokens, targets]
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
-        training_log.rows.append([number + 1, round(loss_sum, 6), rate, tokens, targets])
-        training_log.tokens_per_s.append(round(tokens / (time.perf_counter() - started), 1))
+        training_log.add(row, seconds=time.perf_counter() - started)
         bar.update()
         bar.set_postfix(loss=f"{loss_sum:.3f}", tokens_s=f"{training_log.tokens_per_s[-1]:.0f}")
         if (number + 1) % max(1, last // 10) == 0:
@@ -177,8 +181,9 @@ def train_model(
             )
         if early_stopping is not None and ((number + 1) % early_stopping.every == 0 or number + 1 == last):
             _evaluate(module, early_stopping, number + 1, training_log, checkpoint)
-        due = (number + 1) % params.checkpoint_every == 0 or number + 1 == last
-        if due and accelerator.is_main_process:
+        if accelerator.is_main_process and (
+            (number + 1) % params.checkpoint_every == 0 or number + 1 == last
+        ):
             checkpoint.save(number + 1, training_log)
     bar.close()
     if early_stopping is not None:
