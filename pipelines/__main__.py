@@ -86,9 +86,6 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("show", help="print the main table and where the report is")
     command = commands.add_parser("profile", help="write a profile's values into params.yaml")
     command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
-    command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
-    command.add_argument("name", help="file of experiments/, without suffix")
-    command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
     command = commands.add_parser(
         "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
     )
@@ -119,8 +116,6 @@ def _run(options: argparse.Namespace) -> bool | None:
         load_params()
     elif command == "profile":
         profile.apply(options.name)
-    elif command == "sweep":
-        _sweep(options.name, options.seeds)
     elif command == "tune":
         # Optuna is of use here only, and takes a second to import.
         importlib.import_module("pipelines.tune").run(
