@@ -31,6 +31,11 @@ class Runtime:
         return {"device": name, "precision": str(self.dtype).removeprefix("torch.")}
 
 
+def _cores() -> int:
+    """CPU cores this process may use: a container or `taskset` may allow fewer than there are."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def resolve_runtime(params: RuntimeParams) -> Runtime:
     """Choose device and dtype, and set the number of CPU threads.
 
@@ -43,7 +48,7 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
     if params.device == "cuda" and not torch.cuda.is_available():
         raise ParamsError("runtime.device", "cuda, but torch sees no CUDA device", fix="use auto or cpu")
     use_cuda = params.device != "cpu" and torch.cuda.is_available()
-    torch.set_num_threads(params.threads or os.cpu_count() or 1)
+    torch.set_num_threads(params.threads or _cores())
     if params.precision == "auto":
         fast = torch.cuda.is_bf16_supported(including_emulation=False) if use_cuda else _cpu_has_bf16()
         dtype = torch.bfloat16 if fast else torch.float32
