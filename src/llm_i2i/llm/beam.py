@@ -94,6 +94,10 @@ class _Nodes:
             self.log_q.gather(1, order),
         )
 
+    def first(self, n: int) -> "_Nodes":
+        """The first `n` nodes of each row."""
+        return _Nodes(*(values[:, :n] for values in _values(self)))
+
     def joined(self, other: "_Nodes") -> "_Nodes":
         """These nodes and `other`'s."""
         return _Nodes(*(torch.cat([a, b], dim=1) for a, b in zip(_values(self), _values(other), strict=True)))
@@ -159,8 +163,11 @@ def beam_search(
         if finished.score.shape[1] == n:
             # Pruned when even a sure continuation could not enter the best n: scores only fall.
             beams.score = beams.score.masked_fill(beams.score <= finished.score[:, -1:], _NEVER)
-        if not bool((beams.score > _NEVER).any()):
+        # Best first, so the dead ones of a row are its last: as many columns go on as some row has live beams.
+        live = int((beams.score > _NEVER).sum(dim=1).max())
+        if live == 0:
             break
+        beams = beams.first(live)
         inherited = ancestors.gather(1, beams.parent[:, :, None].expand(-1, -1, ancestors.shape[2]))
         width = beams.score.shape[1]
         cached = cache.get_seq_length()
