@@ -257,6 +257,7 @@ class BprParams(Section):
     learning_rate: PositiveFloat
     regularization: NonNegativeFloat
     negative_sampling: Literal["uniform", "popularity"]
+    with_bias: bool
     validation_share: Annotated[float, Field(ge=0.0, lt=1.0)]
     patience: PositiveInt
 

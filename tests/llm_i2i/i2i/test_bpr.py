@@ -34,6 +34,16 @@ def test_learns_the_groups_and_leaves_out_items_nobody_took():
     assert 20 not in similar.indices
 
 
+def test_the_bias_may_count_as_one_more_factor():
+    users = two_groups()
+    model = train_bpr(users, **OPTIONS, seed=3)
+    found = bpr(users, **OPTIONS, with_bias=True, top_k=20, seed=3).toarray()
+    wanted = cosine_similarity(np.column_stack([model.item, model.item_bias])[:20])
+    np.fill_diagonal(wanted, 0)
+    np.testing.assert_allclose(found[:20, :20], np.maximum(wanted, 0), atol=1e-5)
+    assert not np.allclose(found, bpr(users, **OPTIONS, top_k=20, seed=3).toarray(), atol=1e-3)
+
+
 def test_one_step_by_hand():
     user_items = check_user_items(matrix([[0]], n_items=2))  # the only negative is item 1
     bounds, taken = pointers(user_items)
