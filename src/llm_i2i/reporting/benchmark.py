@@ -124,6 +124,35 @@ def reading(dataset: str, found: Mapping[str, Json]) -> list[str]:
         lines += [line for part in ("overall", "tail") for line in _against_control(dataset, rows, part)]
     if "backbones" in found:
         lines += _best(dataset, rows_of(found["backbones"]["rows"]))
+    if "recipe" in found:
+        lines += _recipes(dataset, rows_of(found["recipe"]["rows"]))
+    return lines
+
+
+def _recipes(dataset: str, rows: pd.DataFrame) -> list[str]:
+    """Swing on each recipe's pairs against none and against item-kNN's, with the number of pairs of both."""
+    swing = rows[(rows["model"] == "swing") & (rows["metric"] == "recall@10")]
+    lines = []
+    for point, group in swing.groupby("point", sort=False):
+        ours = group[group["arm"] == "llm_i2i"]
+        volume = group[group["arm"] == "item_knn"]["synthetic_kept"].max()
+        parts = []
+        for part in ("overall", "tail"):
+            found = ours[ours["slice"] == part]
+            value = float(found["value"].iloc[0])
+            shown = [
+                f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {words}"
+                for against, words in (
+                    ("arm real", "no augmentation"),
+                    ("arm item_knn", f"{volume:,.0f} of item-kNN"),
+                )
+                for _, row in found[found["against"] == against].iterrows()
+            ]
+            parts.append(f"{part} {value:.4f} ({'; '.join(shown)})")
+        kept = float(ours["synthetic_kept"].iloc[0])
+        lines.append(
+            f"{dataset.capitalize()}, {point}: Swing on {kept:,.0f} generated pairs has Recall@10 {', '.join(parts)}."
+        )
     return lines
 
 

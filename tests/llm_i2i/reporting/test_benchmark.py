@@ -79,3 +79,9 @@ def test_the_document_sets_published_figures_beside_ours() -> None:
 
 def test_nothing_measured_is_said() -> None:
     assert "Nothing has been measured yet" in render({}, command="x")
+
+
+def test_each_recipe_is_told_with_both_volumes() -> None:
+    (line,) = reading("toys", {"recipe": content(rows(VALUES))})
+    assert line.startswith("Toys, all: Swing on 10 generated pairs has Recall@10 overall 0.0600 (+0.0030")
+    assert "[+0.0010, +0.0050] to 10 of item-kNN), tail 0.0600" in line
