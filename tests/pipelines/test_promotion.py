@@ -25,7 +25,7 @@ from tests.conftest import ROOT
 
 RUN = "item_knn-real"
 OUTS = ["artifacts/validation", "artifacts/split", "artifacts/items", f"artifacts/i2i/{RUN}"]
-N_USERS, N_ITEMS, TASTES = 160, 60, 6
+N_USERS, N_ITEMS, TASTES = 640, 60, 6
 
 
 def shell(*command: str) -> str:
@@ -154,7 +154,7 @@ def tags() -> list[str]:
 @pytest.mark.slow
 def test_promotion_story(project, capsys):
     # The first champion.
-    build(0.4, "first")
+    build(0.8, "first")
     first = registry.head()
     assert main(["promote"]) == 2  # no verdict yet
     assert "run `python -m pipelines gate`" in capsys.readouterr().err
@@ -174,7 +174,7 @@ def test_promotion_story(project, capsys):
     assert verdict()["verdict"] == "no difference"
 
     # A worse candidate.
-    build(0.9, "worse")
+    build(1.0, "worse")
     assert main(["gate"]) == 1
     assert verdict()["verdict"] == "worse"
     assert main(["promote"]) == 2
