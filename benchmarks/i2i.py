@@ -93,7 +93,8 @@ def implicit_bpr(matrix: Matrix) -> object:
 def similaripy_cosine(matrix: Matrix) -> object:
     import similaripy
 
-    return similaripy.cosine(matrix.T.tocsr(), k=TOP_K, verbose=False, num_threads=threads())
+    taken = np.flatnonzero(np.bincount(matrix.indices, minlength=matrix.shape[1]))  # it takes no empty row
+    return similaripy.cosine(matrix[:, taken].T.tocsr(), k=TOP_K, verbose=False, num_threads=threads())
 
 
 def our_bpr(matrix: Matrix) -> object:
