@@ -9,7 +9,6 @@ import inspect
 import logging
 import os
 import resource
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -22,6 +21,7 @@ import yaml
 from filelock import FileLock, Timeout
 
 from llm_i2i.params import load_params
+from llm_i2i.revision import git_revision
 from steps.files import content_md5, is_first_process, write_json
 from steps.paths import LOCKS, RUNTIME
 
@@ -177,16 +177,7 @@ def _log_to_zenml(stage: str, outcome: Outcome, description: Description) -> Non
             "params": {"seed": load_params().seed, stage: section},
             "inputs": {str(path): content_md5(path) for path in outcome.inputs},
             "outputs": dict(description.outputs),
-            "git_revision": _git_revision(),
+            "git_revision": git_revision(),
             "metrics": dict(outcome.metrics),
         }
     )
-
-
-def _git_revision() -> str:
-    """Commit id, with `-dirty` if tracked files differ from it; empty outside a git repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-    except OSError:
-        return ""

@@ -3,7 +3,6 @@
 import argparse
 import json
 import logging
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ import pandas as pd
 from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
 from llm_i2i.i2i.lookup import Lookup
+from llm_i2i.revision import git_revision
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEM_ID, ITEMS, POSITION, USER_ID, read_table
 
 PREFIX = "llm-i2i"
@@ -133,15 +133,6 @@ def _export(options: argparse.Namespace) -> None:
         export_redis(index, manifest, options.to, prefix=options.prefix)
     else:
         raise DataError("--to", f"is {options.to!r}", "redis://HOST:PORT/DB or FILE.jsonl")
-
-
-def git_revision() -> str:
-    """Commit id, with `-dirty` if tracked files differ from it; empty outside a git repository."""
-    command = ["git", "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
-    try:
-        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()  # noqa: S603
-    except OSError:
-        return ""
 
 
 if __name__ == "__main__":

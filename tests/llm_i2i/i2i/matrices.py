@@ -65,3 +65,20 @@ def assert_ranked(similar: sparse.csr_array) -> None:
         keys = list(zip(-similar.data[part], similar.indices[part], strict=True))
         assert keys == sorted(keys)
         assert row not in similar.indices[part]
+
+
+def two_groups(n_users: int = 200) -> object:
+    """Users of group 0 take items 0..9, users of group 1 take items 10..19: four each."""
+    generator = np.random.default_rng(0)
+    return matrix([sorted(10 * (u % 2) + generator.choice(10, 4, replace=False)) for u in range(n_users)], 21)
+
+
+def assert_groups(similar: sparse.csr_array) -> None:
+    """Check that a model with five neighbours a row found `two_groups` and left out item 20, which nobody took."""
+    assert_ranked(similar)
+    for item in range(20):
+        neighbours = similar[[item]].indices
+        assert len(neighbours) == 5
+        assert (neighbours // 10 == item // 10).all()
+    assert similar[[20]].nnz == 0
+    assert 20 not in similar.indices

@@ -12,26 +12,13 @@ from llm_i2i.i2i._bpr_kernel import _draw, bpr_epoch
 from llm_i2i.i2i.bpr import train_bpr
 from llm_i2i.i2i.factors import cosine_top_k
 from llm_i2i.i2i.user_items import check_user_items, pointers
-from tests.llm_i2i.i2i.matrices import assert_ranked, matrix
+from tests.llm_i2i.i2i.matrices import assert_groups, assert_ranked, matrix, two_groups
 
 OPTIONS = {"factors": 12, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002}
 
 
-def two_groups(n_users: int = 200) -> object:
-    """Users of group 0 take items 0..9, users of group 1 take items 10..19: four each."""
-    generator = np.random.default_rng(0)
-    return matrix([sorted(10 * (u % 2) + generator.choice(10, 4, replace=False)) for u in range(n_users)], 21)
-
-
 def test_learns_the_groups_and_leaves_out_items_nobody_took():
-    similar = bpr(two_groups(), **OPTIONS, top_k=5)
-    assert_ranked(similar)
-    for item in range(20):
-        neighbours = similar[[item]].indices
-        assert len(neighbours) == 5
-        assert (neighbours // 10 == item // 10).all()
-    assert similar[[20]].nnz == 0
-    assert 20 not in similar.indices
+    assert_groups(bpr(two_groups(), **OPTIONS, top_k=5))
 
 
 def test_the_bias_may_count_as_one_more_factor():

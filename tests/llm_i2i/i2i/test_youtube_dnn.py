@@ -9,25 +9,13 @@ from llm_i2i.i2i import youtube_dnn
 from llm_i2i.i2i._tower import sampled_softmax_loss
 from llm_i2i.i2i.user_items import check_user_items
 from llm_i2i.i2i.youtube_dnn import Batches
-from tests.llm_i2i.i2i.matrices import assert_ranked, matrix
+from tests.llm_i2i.i2i.matrices import assert_groups, matrix, two_groups
 
 SMALL = {"factors": 8, "hidden": (8,), "epochs": 15, "batch_size": 64, "negatives": 30, "learning_rate": 0.02}
 
 
-def two_groups(n_users: int = 200) -> object:
-    generator = np.random.default_rng(0)
-    return matrix([sorted(10 * (u % 2) + generator.choice(10, 4, replace=False)) for u in range(n_users)], 21)
-
-
 def test_learns_the_groups_and_leaves_out_items_nobody_took():
-    similar = youtube_dnn(two_groups(), **SMALL, top_k=5)
-    assert_ranked(similar)
-    for item in range(20):
-        neighbours = similar[[item]].indices
-        assert len(neighbours) == 5
-        assert (neighbours // 10 == item // 10).all()
-    assert similar[[20]].nnz == 0
-    assert 20 not in similar.indices
+    assert_groups(youtube_dnn(two_groups(), **SMALL, top_k=5))
 
 
 def test_same_bytes_for_two_runs_and_for_one_and_two_threads_and_the_outside_is_left_alone():
