@@ -108,13 +108,18 @@ class IdentifyParams(Section):
 
 
 class CompactParams(Section):
-    """Sizes of the compact backbone; `dropout` acts on item embeddings, each layer's output and the last state."""
+    """Sizes of the compact backbone; `dropout` acts on item embeddings, each layer's output and the last state.
+
+    `item_init`: what item embeddings begin as: noise, factors of who took what, or these beside factors of the words
+    of the item's text.
+    """
 
     hidden_size: PositiveInt
     intermediate_size: PositiveInt
     layers: PositiveInt
     heads: PositiveInt
     dropout: Annotated[float, Field(ge=0.0, lt=1.0)]
+    item_init: Literal["random", "interactions", "text+interactions"]
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "CompactParams":
@@ -226,7 +231,10 @@ class ScoreParams(Section):
 
 
 class FuseParams(Section):
-    """Confidence filter and fusion; `popularity_discount` and `tail_quota` 0 = the paper."""
+    """Confidence filter and fusion; `popularity_discount` and `tail_quota` 0 = the paper.
+
+    `control_volume`: the arm whose number of pairs a user an unfiltered control's arm takes.
+    """
 
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)]
     index: Literal["train", "train+valid"]
@@ -239,6 +247,7 @@ class FuseParams(Section):
     max_synthetic_per_user: PositiveInt
     popularity_discount: NonNegativeFloat
     tail_quota: NonNegativeInt
+    control_volume: Literal["llm_i2i", "no_discriminator"]
 
 
 class SwingParams(Section):

@@ -52,7 +52,7 @@ def fuse(
     `filter_real`) and the synthetic rows that pass the threshold or quantile, at most
     `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. no_discriminator: every
     real row and the generator's first `max_synthetic_per_user` rows a user. random, popularity, item_knn:
-    every real row and, for each user, the control's first rows, as many as no_discriminator keeps.
+    every real row and, for each user, the control's first rows, as many as arm `control_volume` keeps.
     NAME_filtered: the real rows of llm_i2i and, for each user, the control's rows of the highest confidence, as
     many as llm_i2i keeps. So a control differs from its LLM arm in nothing but which items are added.
 
@@ -91,7 +91,8 @@ def fuse(
         # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
         generated = scored[scored["source"] == SOURCE_SYNTHETIC]
         offered = generated[~_is_in(generated, real)]
-        kept_synthetic = _choose_synthetic(offered, items, arm, params)
+        volume = params.control_volume if arm in CONTROLS else arm
+        kept_synthetic = _choose_synthetic(offered, items, volume, params)
         if control_of(arm):
             rows = _control_rows(arm, control, scored)
             offered = rows[~_is_in(rows, real)]
@@ -159,7 +160,7 @@ def _choose_synthetic(
             "there is no synthetic row",
             fix="raise `synthesize.max_users` or `synthesize.items_per_user` and rerun `dvc repro`",
         )
-    if arm == "no_discriminator" or arm in CONTROLS:
+    if arm == "no_discriminator":
         chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
         return chosen.groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
     ordered = _by_confidence(synthetic)

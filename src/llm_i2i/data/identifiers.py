@@ -59,7 +59,9 @@ def identify_items(
     return _spelled(codes)
 
 
-def item_features(items: pd.DataFrame, train: pd.DataFrame, *, seed: int) -> FloatArray:
+def item_features(
+    items: pd.DataFrame, train: pd.DataFrame, *, seed: int, sizes: tuple[int, int] = (FEATURES, FEATURES)
+) -> FloatArray:
     """What an item is called beside who took it, each view of unit length, or zero where it says nothing.
 
     Text: TF-IDF of words and word pairs. Interactions: the item's users, each weighted by the inverse root of how
@@ -69,9 +71,10 @@ def item_features(items: pd.DataFrame, train: pd.DataFrame, *, seed: int) -> Flo
         items: schema.ITEMS.
         train: schema.INTERACTIONS, of items in the catalogue.
         seed: Of the randomized decompositions.
+        sizes: Dimensions of the text and of the interactions.
 
     Returns:
-        float64 (n_items, at most 2 * FEATURES).
+        float64 (n_items, at most sum(sizes)).
     """
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     try:
@@ -83,11 +86,11 @@ def item_features(items: pd.DataFrame, train: pd.DataFrame, *, seed: int) -> Flo
     taken = sparse.csr_array((np.ones(len(train)), (rows, columns)), shape=(len(items), len(users)))
     taken.data[:] = 1.0
     taken = taken @ sparse.diags_array(1.0 / np.sqrt(taken.sum(axis=0)))
-    return np.hstack([_reduced(text, seed), _reduced(taken, seed)])
+    return np.hstack([_reduced(text, sizes[0], seed), _reduced(taken, sizes[1], seed)])
 
 
-def _reduced(matrix: sparse.csr_array, seed: int) -> FloatArray:
-    size = min(FEATURES, min(matrix.shape) - 1)
+def _reduced(matrix: sparse.csr_array, size: int, seed: int) -> FloatArray:
+    size = min(size, min(matrix.shape) - 1)
     if size < 1:
         return np.zeros((matrix.shape[0], 0))
     # One thread: the order of sums, and with it the last bits, would depend on their number.

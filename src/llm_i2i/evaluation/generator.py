@@ -12,9 +12,9 @@ from llm_i2i.evaluation.evaluate import summarise
 from llm_i2i.evaluation.metrics import list_metrics
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.device import resolve_runtime
-from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
+from llm_i2i.llm.histories import item_indices, next_item_prompt, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, load_for_inference
+from llm_i2i.llm.lm import TargetLogits, context_length, load_for_inference
 from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.params import RuntimeParams, TrainGeneratorParams
@@ -76,13 +76,12 @@ def evaluate_generator(
         catalogue,
         device.device,
     )
+    limits = {"max_history": params.max_history, "context": context_length(base_model)}
     top_k = max(protocol.ks)
     found = []
     for start in tqdm(range(0, len(users), batch_users), unit="batch", disable=None, desc="evaluate"):
         histories = [by_user[u] for u in users[start : start + batch_users]]
-        prompts = [
-            np.concatenate([prompt.prefix, catalogue.concat(h[-params.max_history :])]) for h in histories
-        ]
+        prompts = [next_item_prompt(h, prompt, catalogue, **limits) for h in histories]
         excluded = [np.unique(h) for h in histories]
         found.append(next_items.top(prompts, excluded, n=top_k, num_beams=max(num_beams, top_k)).items)
     lists = np.concatenate(found)

@@ -123,13 +123,15 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
 
 
 def _compact(params: BaseModelParams, seed: int, out: Path, _: Path) -> dict[str, Any]:
-    """The small Llama that is trained whole; the rate of its dropout goes along for the trainings."""
+    """The small Llama that is trained whole; what its trainings need to know goes along for the trainings."""
     model = write_compact(params.compact, seed=seed, out=out)
     return {
         "id": "compact-llama",
         "revision": f"seed {seed}",
         "licence": "none",
         "dropout": params.compact.dropout,
+        "item_init": params.compact.item_init,
+        "hidden_size": params.compact.hidden_size,
         **_describe(model, out),
     }
 

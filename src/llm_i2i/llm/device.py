@@ -1,5 +1,6 @@
 """Which device and compute dtype the LLM stages use."""
 
+import ctypes
 import logging
 import os
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from llm_i2i.errors import ParamsError
 from llm_i2i.params import RuntimeParams
 
 log = logging.getLogger(__name__)
+# mallopt(3) of the GNU C library: parameter numbers, and the largest block that stays with the process.
+_M_TRIM_THRESHOLD, _M_MMAP_THRESHOLD, _KEPT = -1, -3, 1 << 30
 
 
 @dataclass(frozen=True)
@@ -49,6 +52,8 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
         raise ParamsError("runtime.device", "cuda, but torch sees no CUDA device", fix="use auto or cpu")
     use_cuda = params.device != "cpu" and torch.cuda.is_available()
     torch.set_num_threads(params.threads or _cores())
+    if not use_cuda:
+        _keep_freed_memory()
     if params.precision == "auto":
         fast = torch.cuda.is_bf16_supported(including_emulation=False) if use_cuda else _cpu_has_bf16()
         dtype = torch.bfloat16 if fast else torch.float32
@@ -59,6 +64,18 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
     runtime = Runtime(own, dtype)
     log.info("device %(device)s, compute dtype %(precision)s", runtime.facts)
     return runtime
+
+
+def _keep_freed_memory() -> None:
+    """Let freed blocks stay with the process.
+
+    By default the GNU C library gives blocks of the size of logits back to the kernel, which clears every page anew
+    at the next batch: a third of the compact backbone's training time. Other C libraries have no such switch.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, _KEPT)
+        mallopt(_M_TRIM_THRESHOLD, _KEPT)
 
 
 def _cpu_has_bf16() -> bool:

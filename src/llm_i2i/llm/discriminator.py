@@ -22,7 +22,7 @@ from llm_i2i.llm.calibration import FloatArray, auc_by_bucket, auc_interval, hel
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training
+from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
 from llm_i2i.llm.negatives import Sampler, negative_sampler
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
@@ -114,9 +114,10 @@ def train_discriminator(
     catalogue = vocabulary.catalogue
     by_user = user_sequences(train, items)
     held_out, fit = _hold_out([u for u in by_user if len(by_user[u]) >= 2], params, seed)
-    module = TargetLogits(
-        load_for_training(base_model, params, device, seed=seed, new_tokens=vocabulary.new_tokens)
-    )
+    left_out = set(held_out)
+    known = {user: taken for user, taken in by_user.items() if user not in left_out}
+    new_tokens = with_vectors(vocabulary.new_tokens, items, known, base_model=base_model, seed=seed)
+    module = TargetLogits(load_for_training(base_model, params, device, seed=seed, new_tokens=new_tokens))
     answers = (prompt.no_id, prompt.yes_id)
     # The kind trained on comes first: it is what calibration and the headline AUC are about.
     kinds = tuple(dict.fromkeys((params.negatives, *JUDGED_ALWAYS)))

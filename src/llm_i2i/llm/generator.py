@@ -17,9 +17,9 @@ import pandas as pd
 
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.device import Runtime, peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import recent_that_fit, sample_keys, user_sequences
+from llm_i2i.llm.histories import next_item_prompt, recent_that_fit, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training
+from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
 from llm_i2i.llm.new_tokens import NewTokens
 from llm_i2i.llm.next_items import NextItems, ndcg_at_k
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
@@ -85,6 +85,7 @@ class _Fit:
     prompt: GeneratorPrompt
     catalogue: Catalogue
     new_tokens: NewTokens | None
+    items: pd.DataFrame
     item_weights: np.ndarray[Any, np.dtype[np.float64]]
     params: TrainGeneratorParams
     device: Runtime
@@ -104,11 +105,14 @@ class _Fit:
         )
         return found
 
-    def module(self) -> TargetLogits:
-        """The model before training."""
+    def module(self, by_user: dict[str, IntArray]) -> TargetLogits:
+        """The model before training on these users' items."""
+        new_tokens = with_vectors(
+            self.new_tokens, self.items, by_user, base_model=self.base_model, seed=self.seed
+        )
         return TargetLogits(
             load_for_training(
-                self.base_model, self.params, self.device, seed=self.seed, new_tokens=self.new_tokens
+                self.base_model, self.params, self.device, seed=self.seed, new_tokens=new_tokens
             )
         )
 
@@ -177,13 +181,13 @@ def train_generator(
     prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
     catalogue = vocabulary.catalogue
     weights = np.where(items["is_long_tail"].to_numpy(), params.tail_weight, params.head_weight)
-    fit = _Fit(base_model, prompt, catalogue, vocabulary.new_tokens, weights, params, device, seed)
+    fit = _Fit(base_model, prompt, catalogue, vocabulary.new_tokens, items, weights, params, device, seed)
     by_user = user_sequences(train, items)
     started = time.perf_counter()
     if params.early_stopping.patience:
         module, sequences, training_log = _train_stopping_early(fit, by_user, out, checkpoints)
     else:
-        module, sequences = fit.module(), fit.sequences(by_user)
+        module, sequences = fit.module(by_user), fit.sequences(by_user)
         training_log = fit.train(module, sequences, checkpoints)
     seconds = time.perf_counter() - started
     save_model(module.model, out)
@@ -209,7 +213,7 @@ def _train_stopping_early(
     long_enough = [user for user, items in by_user.items() if len(items) >= 3]
     held_out = set(sample_keys(long_enough, settings.max_users, seed=fit.seed))
     shortened = {u: items[:-1] if u in held_out else items for u, items in by_user.items()}
-    module, sequences = fit.module(), fit.sequences(shortened)
+    module, sequences = fit.module(shortened), fit.sequences(shortened)
     n_steps = fit.n_steps(sequences)
     early_stopping = EarlyStopping(
         metric=lambda: _ndcg(fit, module, {u: by_user[u] for u in sorted(held_out)}),
@@ -220,7 +224,7 @@ def _train_stopping_early(
     _write_evaluations(training_log, n_steps / fit.params.epochs, out / "early_stopping.csv")
     if not settings.refit:
         return module, sequences, training_log
-    module, sequences = fit.module(), fit.sequences(by_user)
+    module, sequences = fit.module(by_user), fit.sequences(by_user)
     stop_after = max(1, round(training_log.best_step / n_steps * fit.n_steps(sequences)))
     return (
         module,
@@ -233,13 +237,11 @@ def _ndcg(fit: _Fit, module: TargetLogits, by_user: dict[str, IntArray]) -> floa
     """NDCG@10 of each user's last item after the others, the whole catalogue ranked, the others removed."""
     next_items = NextItems(module, fit.catalogue, fit.device.device)
     histories = sorted(by_user.values(), key=len)
+    limits = {"max_history": fit.params.max_history, "context": context_length(fit.base_model)}
     found = []
     for start in range(0, len(histories), SELECTION_BATCH):
         batch = histories[start : start + SELECTION_BATCH]
-        prompts = [
-            np.concatenate([fit.prompt.prefix, fit.catalogue.concat(h[:-1][-fit.params.max_history :])])
-            for h in batch
-        ]
+        prompts = [next_item_prompt(h[:-1], fit.prompt, fit.catalogue, **limits) for h in batch]
         excluded = [np.unique(h[:-1]) for h in batch]
         found.append(next_items.top(prompts, excluded, n=SELECTION_K, num_beams=SELECTION_K).items)
     return ndcg_at_k(np.concatenate(found), np.array([h[-1] for h in histories]))

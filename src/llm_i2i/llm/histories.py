@@ -4,7 +4,8 @@ import numpy as np
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.llm.trie import IntArray
+from llm_i2i.llm.prompts import GeneratorPrompt
+from llm_i2i.llm.trie import Catalogue, IntArray
 from llm_i2i.schema import ITEM_ID, POSITION, USER_ID
 
 
@@ -66,3 +67,23 @@ def recent_that_fit(history: IntArray, lengths: IntArray, room: int) -> IntArray
     """
     fits = np.cumsum(lengths[history][::-1]) <= room
     return history[len(history) - int(fits.sum()) :]
+
+
+def next_item_prompt(
+    history: IntArray, prompt: GeneratorPrompt, catalogue: Catalogue, *, max_history: int, context: int
+) -> IntArray:
+    """What the generator reads before it names the next item: the instruction and the user's last items.
+
+    Args:
+        history: Item indices in time order.
+        prompt: The instruction.
+        catalogue: Token ids of the items.
+        max_history: Items at most.
+        context: Positions the model knows; the oldest items go if these and the longest answer would not fit.
+
+    Returns:
+        int64 (n_tokens,).
+    """
+    room = context - len(prompt.prefix) - int(catalogue.lengths.max())
+    recent = recent_that_fit(history[-max_history:], catalogue.lengths, room)
+    return np.concatenate([prompt.prefix, catalogue.concat(recent)])

@@ -3,10 +3,12 @@
 import json
 import logging
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import bitsandbytes as bnb
+import pandas as pd
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
 from torch import nn
@@ -22,9 +24,10 @@ from transformers import (
 from transformers import logging as transformers_logging
 
 from llm_i2i.errors import ArtifactError, BaseModelError
-from llm_i2i.llm.compact import add_dropout
+from llm_i2i.llm.compact import add_dropout, item_vectors
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.new_tokens import NewTokens, extend_embeddings, trainable_rows
+from llm_i2i.llm.trie import IntArray
 from llm_i2i.params import LlmTraining
 
 log = logging.getLogger(__name__)
@@ -89,6 +92,32 @@ def is_compact(base_model: Path) -> bool:
     return bool(read_manifest(base_model)["source"] == "compact")
 
 
+def with_vectors(
+    new_tokens: NewTokens | None,
+    items: pd.DataFrame,
+    by_user: dict[str, IntArray],
+    *,
+    base_model: Path,
+    seed: int,
+) -> NewTokens | None:
+    """Give the items' tokens what they begin as in the compact backbone; any other model's begin as words it knows.
+
+    Args:
+        new_tokens: One an item, or None if items have no tokens of their own.
+        items: The catalogue (schema.ITEMS).
+        by_user: Item indices of the users trained on, held-out ones left out.
+        base_model: Output folder of stage base_model.
+        seed: Of `item_vectors`.
+    """
+    manifest = read_manifest(base_model)
+    if new_tokens is None or manifest["source"] != "compact" or manifest["item_init"] == "random":
+        return new_tokens
+    size, item_init = manifest["hidden_size"], manifest["item_init"]
+    return replace(
+        new_tokens, vectors=item_vectors(items, by_user, item_init=item_init, size=size, seed=seed)
+    )
+
+
 def load_for_training(
     base_model: Path, params: LlmTraining, runtime: Runtime, *, seed: int, new_tokens: NewTokens | None = None
 ) -> Any:
@@ -115,8 +144,8 @@ def _load_compact(folder: Path, new_tokens: NewTokens | None) -> Any:
 
     Args:
         folder: Of the base model or of a trained one.
-        new_tokens: Tokens to make room for. Their rows begin as those of any fresh model: made of the few words
-            that the vocabulary has, as `extend_embeddings` would, they would all be alike.
+        new_tokens: Tokens to make room for. Their rows begin as their `vectors` or as those of any fresh model: made
+            of the few words that the vocabulary has, as `extend_embeddings` would, they would all be alike.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -126,6 +155,9 @@ def _load_compact(folder: Path, new_tokens: NewTokens | None) -> Any:
     if new_tokens is not None and int(new_tokens.ids.max()) >= model.config.vocab_size:
         torch.manual_seed(new_tokens.seed)
         model.resize_token_embeddings(int(new_tokens.ids.max()) + 1, mean_resizing=False)
+        if new_tokens.vectors is not None:
+            weight = model.get_input_embeddings().weight
+            weight.data[new_tokens.ids] = torch.from_numpy(new_tokens.vectors).to(weight)
     # Neither an id nor a path of this machine.
     model.config._name_or_path = model.name_or_path = "compact-llama"  # noqa: SLF001
     return model

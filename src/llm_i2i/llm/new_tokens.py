@@ -20,11 +20,14 @@ class NewTokens:
         ids: int64 (n_new,).
         words: Sparse float64 (n_new, n_vocabulary), rows of sum 1: the mixture of known tokens each begins as.
         seed: Of the noise on top.
+        vectors: float64 (n_new, hidden size): what each begins as in the compact backbone, which knows no words; None
+            = noise.
     """
 
     ids: npt.NDArray[np.int64]
     words: sparse.csr_array
     seed: int
+    vectors: npt.NDArray[np.float64] | None = None
 
 
 def describe_tokens(

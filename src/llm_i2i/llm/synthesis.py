@@ -14,9 +14,9 @@ from tqdm import tqdm
 
 from llm_i2i.errors import GenerationError
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import sample_keys, user_sequences
+from llm_i2i.llm.histories import next_item_prompt, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import MANIFEST, TargetLogits, load_for_inference
+from llm_i2i.llm.lm import MANIFEST, TargetLogits, context_length, load_for_inference
 from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.llm.sampling import Sampling, gumbel_noise, nucleus
@@ -79,10 +79,8 @@ def synthesize(
             "synthesize", "no user has an item left to generate", "items outside users' histories"
         )
     users = sample_keys(open_users, params.max_users, seed=seed)
-    prompts = {
-        u: np.concatenate([prompt.prefix, catalogue.concat(histories[u][-task["max_history"] :])])
-        for u in users
-    }
+    limits = {"max_history": task["max_history"], "context": context_length(base_model)}
+    prompts = {u: next_item_prompt(histories[u], prompt, catalogue, **limits) for u in users}
     # Users with prompts of similar length share a batch: little padding.
     users = sorted(users, key=lambda u: (-len(prompts[u]), u))
     module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))

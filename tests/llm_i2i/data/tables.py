@@ -63,6 +63,7 @@ def fuse_params(**changes: object) -> FuseParams:
         "max_synthetic_per_user": 3,
         "popularity_discount": 0.0,
         "tail_quota": 0,
+        "control_volume": "llm_i2i",
     }
     return FuseParams.model_validate(defaults | changes)
 

@@ -110,14 +110,30 @@ CONTROL = pd.DataFrame(
 )
 
 
-def test_control_keeps_as_many_a_user_as_no_discriminator() -> None:
-    fused, counts = run("item_knn", control=CONTROL, max_synthetic_per_user=3)
+def test_control_keeps_as_many_a_user_as_the_arm_it_is_compared_with() -> None:
+    fused, counts = run("item_knn", control=CONTROL, max_synthetic_per_user=2)
+    assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
+    assert pairs(fused, "synthetic") == [
+        "ud",
+        "uh",
+        "vg",
+    ]  # llm_i2i keeps 2 of u, 1 of v; by the control's rank
+    assert (counts["synthetic_in"], counts["synthetic_kept"]) == (6, 3)
+    fused, _ = run("item_knn", control=CONTROL, threshold=0.45, max_synthetic_per_user=3)
+    assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg"]
+
+
+def test_control_may_keep_as_many_a_user_as_no_discriminator() -> None:
+    def run_control(**params: object) -> tuple[pd.DataFrame, dict[str, object]]:
+        return run("item_knn", control=CONTROL, control_volume="no_discriminator", **params)
+
+    fused, counts = run_control(max_synthetic_per_user=3)
     assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
     assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg", "vh"]  # u 3 of 4, v 2 of 2, by rank
     assert (counts["synthetic_in"], counts["synthetic_kept"]) == (6, 5)
-    fused, _ = run("item_knn", control=CONTROL, max_synthetic_per_user=1)
+    fused, _ = run_control(max_synthetic_per_user=1)
     assert pairs(fused, "synthetic") == ["uh", "vg"]
-    fused, _ = run("item_knn", control=CONTROL, max_synthetic_per_user=2, index="train+valid")
+    fused, _ = run_control(max_synthetic_per_user=2, index="train+valid")
     assert pairs(fused, "synthetic") == ["ug", "uh", "vg", "vh"]  # ud is real now
     with pytest.raises(ArtifactError, match=r"controls/random\.parquet: was not given"):
         run("random")

@@ -14,10 +14,12 @@ from llm_i2i.llm import training
 from llm_i2i.llm.base_model import prepare_base_model
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.beam import TrieOnDevice, beam_search
+from llm_i2i.llm.compact import INIT_NOISE, INIT_SCALE, item_vectors
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
+from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_for_training
+from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_for_training, with_vectors
 from llm_i2i.llm.next_items import NextItems, ndcg_at_k
 from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
 from llm_i2i.llm.scoring import score
@@ -90,6 +92,50 @@ def generator(common, settings, tmp_path_factory):
     out = tmp_path_factory.mktemp("generator")
     train_generator(**common, params=settings, out=out, checkpoints=out.parent / "checkpoints-generator")
     return out
+
+
+def test_items_begin_as_factors_of_what_is_trained_on_and_as_nothing_of_those_held_out(
+    items, cyclic, compact, identifiers
+):
+    by_user = user_sequences(cyclic, items)
+    tokens = load_vocabulary(compact, identifiers, items, seed=3).new_tokens
+    vectors = with_vectors(tokens, items, by_user, base_model=compact, seed=3).vectors
+    assert vectors.shape == (len(items), 64)
+    fewer = {user: by_user[user] for user in list(by_user)[1:]}
+    assert not np.allclose(with_vectors(tokens, items, fewer, base_model=compact, seed=3).vectors, vectors)
+
+
+def test_items_that_the_same_users_took_begin_alike(items):
+    by_user = {f"u{user}": np.arange(3) + 3 * (user % 2) for user in range(8)}
+    vectors = item_vectors(items, by_user, item_init="interactions", size=16, seed=3)
+    unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
+    assert (unit[:3] @ unit[:3].T).min() > 0.8
+    assert (unit[:3] @ unit[3:6].T).max() < 0.2
+
+
+def test_items_of_an_empty_view_begin_as_noise_that_tells_them_apart(items):
+    vectors = item_vectors(items.assign(text="item"), {}, item_init="text+interactions", size=16, seed=3)
+    assert vectors.shape == (len(items), 16)
+    assert len(np.unique(vectors, axis=0)) == len(items)
+    assert np.abs(vectors).max() < 5 * INIT_SCALE * INIT_NOISE
+
+
+def test_a_model_starts_with_these_vectors_unless_it_is_told_to_start_from_noise(
+    items, cyclic, compact, identifiers, settings, runtime, params, tmp_path
+):
+    random = params.base_model.compact.model_copy(update={"item_init": "random"})
+    source = params.base_model.model_copy(update={"source": "compact", "compact": random})
+    prepare_base_model(source, seed=7, out=tmp_path, downloads=tmp_path)
+    rows = {}
+    for name, folder in (("factors", compact), ("random", tmp_path)):
+        tokens = load_vocabulary(folder, identifiers, items, seed=3).new_tokens
+        new = with_vectors(tokens, items, user_sequences(cyclic, items), base_model=folder, seed=3)
+        model = load_for_training(folder, settings, runtime, seed=1, new_tokens=new)
+        rows[name] = model.get_input_embeddings().weight.detach().numpy()[new.ids]
+        expected = new.vectors
+    assert expected is None
+    assert rows["random"].std() == pytest.approx(0.02, rel=0.1)
+    assert rows["factors"].std() == pytest.approx(INIT_SCALE, rel=0.1)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(common, settings, tmp_path):

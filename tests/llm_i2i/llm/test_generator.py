@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.batches import collate
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
+from llm_i2i.llm.histories import next_item_prompt
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.loss import weighted_nll
-from llm_i2i.llm.prompts import generator_prompt, load_template
+from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.task import read_task
-from llm_i2i.llm.trie import tokenize_catalogue
+from llm_i2i.llm.trie import Catalogue, tokenize_catalogue
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 
@@ -244,3 +245,17 @@ def test_a_template_changed_after_training_is_an_error(adapter, tmp_path):
     )
     with pytest.raises(ArtifactError, match="changed since training"):
         read_task(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("max_history", "context", "left"),
+    [(10, 100, [0, 1, 2, 3]), (2, 100, [2, 3]), (10, 13, [1, 2, 3]), (10, 12, [2, 3]), (10, 6, [])],
+)
+def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(max_history, context, left):
+    # The instruction has 2 tokens, the longest answer 4.
+    lengths = np.array([4, 3, 2, 2])
+    tokens = np.array([[10, 11, 12, 13], [20, 21, 22, -1], [30, 31, -1, -1], [40, 41, -1, -1]])
+    catalogue = Catalogue(tokens, lengths, end_id=0, terminated=False)
+    prompt = GeneratorPrompt(np.array([1, 2]))
+    ids = next_item_prompt(np.arange(4), prompt, catalogue, max_history=max_history, context=context)
+    assert ids.tolist() == [1, 2, *[t for i in left for t in tokens[i] if t >= 0]]
