@@ -31,6 +31,7 @@ def write(version: str) -> None:
         "gate": _json(paths.GATE),
         "data": read_provenance(Path()).data,
         "base_model": _json(paths.BASE_MODEL / "manifest.json"),
+        "about": params.model_card,
     }
     paths.MODEL_CARDS.mkdir(parents=True, exist_ok=True)
     for place, (name, model) in enumerate(models().items()):

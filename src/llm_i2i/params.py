@@ -391,6 +391,13 @@ class GateParams(Section):
         return self
 
 
+class ModelCardParams(Section):
+    """What a model card says about the data, which no file tells."""
+
+    data: Annotated[str, Field(min_length=1)]
+    data_licence: Annotated[str, Field(min_length=1)]
+
+
 class Params(Section):
     """The whole params.yaml."""
 
@@ -411,6 +418,7 @@ class Params(Section):
     evaluate: EvaluateParams
     report: ReportParams
     gate: GateParams
+    model_card: ModelCardParams
 
     @model_validator(mode="after")
     def _controls_are_made(self) -> "Params":

@@ -27,7 +27,7 @@ STAGES = (
     "evaluate",
     "report",
 )
-NO_STAGES = {"seed", "runtime", "gate"}  # gate: a command, since it compares revisions
+NO_STAGES = {"seed", "runtime", "gate", "model_card"}  # gate: a command, since it compares revisions
 PIPELINE_TOOLS = {
     "__init__",
     "__main__",

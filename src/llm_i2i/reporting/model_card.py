@@ -5,6 +5,7 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
+from llm_i2i.params import ModelCardParams
 from llm_i2i.schema import BUCKETS
 
 METRICS = ("recall@10", "ndcg@10")
@@ -25,6 +26,7 @@ def index_card(
     gate: Mapping[str, Any],
     data: Mapping[str, Any],
     base_model: Mapping[str, Any],
+    about: ModelCardParams,
 ) -> str:
     """Card of a promoted index.
 
@@ -36,6 +38,7 @@ def index_card(
         gate: Content of reports/gate.json.
         data: What data.dvc says of the raw data: `md5` and more.
         base_model: Manifest of the base LLM.
+        about: Section model_card.
 
     Returns:
         Markdown with YAML metadata.
@@ -81,7 +84,7 @@ def index_card(
         "",
         "In brackets: 95 % bootstrap interval over users, for the index as trained.",
         "",
-        *_licences(base_model),
+        *_licences(base_model, about),
         *_limits(),
     ]
     return _card(head, body)
@@ -94,6 +97,7 @@ def adapter_card(
     gate: Mapping[str, Any],
     data: Mapping[str, Any],
     base_model: Mapping[str, Any],
+    about: ModelCardParams,
     purpose: str,
 ) -> str:
     """Card of a promoted LoRA adapter; arguments as of `index_card`, `purpose` in a sentence."""
@@ -115,7 +119,7 @@ def adapter_card(
             f"sha256 `{base_model.get('sha256', 'unknown')}`"
         ),
         "",
-        *_licences(base_model),
+        *_licences(base_model, about),
         *_limits(),
     ]
     return _card(head, body)
@@ -161,12 +165,12 @@ def _row(place: str, values: Mapping[str, Any], metrics: Mapping[str, Any]) -> s
     return f"| {place} | {values['n_users']:,} | " + " | ".join(cells) + " |"
 
 
-def _licences(base_model: Mapping[str, Any]) -> list[str]:
+def _licences(base_model: Mapping[str, Any], about: ModelCardParams) -> list[str]:
     return [
         "## Licences",
         "",
         f"- base model: {base_model.get('licence', 'unknown')}",
-        "- data: that of the raw data; MovieLens-100K allows research and forbids redistribution",
+        f"- data, {about.data}: {about.data_licence}",
         "- this software: Apache-2.0",
         "",
     ]
