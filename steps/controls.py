@@ -1,29 +1,32 @@
 """Stage controls: one control's synthetic pairs, as many a user as the generator wrote."""
 
+from llm_i2i.evaluation.compact_control import compact_rows
 from llm_i2i.evaluation.controls import control_rows
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
 from steps import paths
-from steps.files import staged
+from steps.files import remove, staged
 from steps.stage import Outcome, stage_step
 
 
 @stage_step
 def controls(name: str) -> Outcome:
-    """Write the pairs of a cheap recommender.
+    """Write the pairs of a cheap recommender; a killed training of `compact` goes on where it stopped.
 
     Args:
         name: One of controls.names.
     """
-    rows = control_rows(
-        name,
-        train=read_table(paths.TRAIN, INTERACTIONS),
-        synthetic=read_table(paths.SYNTHETIC, SYNTHETIC),
-        items=read_table(paths.ITEMS, ITEMS),
-        seed=load_params().seed,
-    )
+    params = load_params()
+    train, items = read_table(paths.TRAIN, INTERACTIONS), read_table(paths.ITEMS, ITEMS)
+    work = paths.CHECKPOINTS / f"controls-{name}"
+    if name == "compact":
+        rows = compact_rows(train=train, items=items, params=params, work=work)
+    else:
+        synthetic = read_table(paths.SYNTHETIC, SYNTHETIC)
+        rows = control_rows(name, train=train, synthetic=synthetic, items=items, seed=params.seed)
     table = paths.CONTROLS / f"{name}.parquet"
     with staged(table) as out:
         write_table(rows, out, SYNTHETIC)
+    remove(work)
     inputs = (paths.TRAIN, paths.SYNTHETIC_FOLDER, paths.ITEMS_FOLDER)
     return Outcome(inputs=inputs, outputs=(table,), rows=len(rows))

@@ -19,7 +19,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(gt=0.0, le=1.0)]
-Control = Literal["random", "popularity", "item_knn"]
+Control = Literal["random", "popularity", "item_knn", "compact"]
 Arm = Literal[
     "real",
     "llm_i2i",
@@ -28,9 +28,11 @@ Arm = Literal[
     "random",
     "popularity",
     "item_knn",
+    "compact",
     "random_filtered",
     "popularity_filtered",
     "item_knn_filtered",
+    "compact_filtered",
 ]
 Negatives = Literal["random", "popularity", "hard"]
 Model = Literal[
@@ -215,10 +217,23 @@ class SynthesizeParams(Section):
         return self
 
 
+class CompactControlParams(Section):
+    """Training of the control `compact`; the options that are not here are the generator's own."""
+
+    max_history: PositiveInt
+    learning_rate: PositiveFloat
+    weight_decay: NonNegativeFloat
+    epochs: PositiveFloat
+    max_windows: NonNegativeInt
+    batch_tokens: PositiveInt
+    accumulation: PositiveInt
+
+
 class ControlsParams(Section):
     """Cheap recommenders whose pairs take the place of the generator's, at equal volume."""
 
     names: Annotated[tuple[Control, ...], Field(min_length=1)]
+    compact: CompactControlParams
 
 
 class ScoreParams(Section):
@@ -428,6 +443,8 @@ class Params(Section):
                 raise ValueError(f"fuse.arms: {arm} needs {name} in controls.names")
             if name != arm and name not in self.score.controls:
                 raise ValueError(f"fuse.arms: {arm} needs {name} in score.controls")
+        if "compact" in self.controls.names and self.base_model.source == "compact":
+            raise ValueError("controls.names: compact is what base_model.source compact generates itself")
         missing = [name for name in self.score.controls if name not in self.controls.names]
         if missing:
             raise ValueError(f"score.controls: {missing} must be in controls.names too")

@@ -21,7 +21,7 @@ BUCKETS: Final = ("head", "mid", "tail", "cold")
 SOURCE_REAL: Final = "real"
 SOURCE_SYNTHETIC: Final = "synthetic"
 # Cheap recommenders whose pairs stand in for the generator's: what an LLM must beat at equal volume.
-CONTROLS: Final = ("random", "popularity", "item_knn")
+CONTROLS: Final = ("random", "popularity", "item_knn", "compact")
 
 # split/{train,valid,test}.parquet: sorted by (user_id, position).
 # position: 0-based place in the user's whole history in time order (ties by seeded hash).

@@ -16,9 +16,10 @@ from llm_i2i.errors import ParamsError
 from llm_i2i.i2i import Histories, histories_of, item_knn, popularity, recommend, user_items_from_frame
 from llm_i2i.i2i.user_items import UserItems
 from llm_i2i.params import Control
-from llm_i2i.schema import CONTROLS, ITEM_ID, SYNTHETIC, USER_ID
+from llm_i2i.schema import ITEM_ID, SYNTHETIC, USER_ID
 
 log = logging.getLogger(__name__)
+RECOMMENDERS = ("random", "popularity", "item_knn")
 
 Array = np.ndarray[Any, Any]
 
@@ -26,7 +27,9 @@ Array = np.ndarray[Any, Any]
 def control_rows(
     name: Control, *, train: pd.DataFrame, synthetic: pd.DataFrame, items: pd.DataFrame, seed: int
 ) -> pd.DataFrame:
-    """Write a control's pairs: for each user of `synthetic` as many items, none of them in the user's train.
+    """Write the pairs of a control other than `compact`.
+
+    For each user of `synthetic` as many items, none of them in the user's train.
 
     random: uniform over the items the user has not taken. popularity: by training count, ties in the order of
     a seeded hash. item_knn: the user's own list from cosine item-kNN (top 100 neighbours, the whole history as
@@ -47,8 +50,8 @@ def control_rows(
         ArtifactError: A table is malformed.
         ParamsError: Unknown name.
     """
-    if name not in CONTROLS:
-        raise ParamsError("controls.names", f"holds {name!r}", " | ".join(CONTROLS))
+    if name not in RECOMMENDERS:
+        raise ParamsError("controls.names", f"holds {name!r}", " | ".join(RECOMMENDERS))
     wanted = synthetic.groupby(USER_ID, sort=True).size()
     users = pd.Series(wanted.index, dtype="str")
     histories = histories_of(users, train, items)

@@ -3,9 +3,9 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import ParamsError
-from llm_i2i.evaluation.controls import control_rows
+from llm_i2i.evaluation.controls import RECOMMENDERS, control_rows
 from llm_i2i.i2i import Histories, item_knn, recommend, user_items_from_frame
-from llm_i2i.schema import CONTROLS, SYNTHETIC
+from llm_i2i.schema import SYNTHETIC
 from tests.llm_i2i.evaluation.tables import as_fused, catalogue, leave_one_out, random_interactions
 
 ROWS = random_interactions()
@@ -22,7 +22,7 @@ def write(name: str, seed: int = 1, train: pd.DataFrame = TRAIN) -> pd.DataFrame
     return control_rows(name, train=train, synthetic=GENERATED, items=ITEMS, seed=seed)
 
 
-@pytest.mark.parametrize("name", CONTROLS)
+@pytest.mark.parametrize("name", RECOMMENDERS)
 def test_same_users_same_volume_unseen_and_distinct(name):
     rows = write(name)
     assert {column: str(dtype) for column, dtype in rows.dtypes.items()} == SYNTHETIC
@@ -82,7 +82,7 @@ def test_a_user_who_took_all_gets_none_and_others_as_many():
         {"user_id": "u0001", "item_id": ITEMS["item_id"], "position": range(len(ITEMS))}
     )
     train = pd.concat([TRAIN[TRAIN["user_id"] != "u0001"], everything])
-    for name in CONTROLS:
+    for name in RECOMMENDERS:
         assert write(name, train=train).groupby("user_id").size().to_dict() == {"u0003": 5, "u0007": 1}
 
 
