@@ -217,10 +217,17 @@ def _best(dataset: str, rows: pd.DataFrame) -> list[str]:
         return []
     one, other = (highest(part, "value") for part in (augmented, plain))
     more = "above" if one["value"] > other["value"] else "not above"
+    words = "a difference of two models, without an interval"
+    same = rows[
+        (rows["model"] == one["model"]) & (rows["arm"] == AUGMENTED) & (rows["against"] == "arm real")
+    ]
+    same = same[(same["slice"] == "overall") & (same["metric"] == "recall@10")]
+    if one["model"] == other["model"] and not same.empty:
+        words = "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**same.iloc[0])
     return [
         (
             f"{dataset.capitalize()}: the best augmented model is {model_name(str(one['model']))} with Recall@10 "
             f"{one['value']:.4f}, {more} the best without augmentation, {model_name(str(other['model']))} with "
-            f"{other['value']:.4f} (a difference of two models, without an interval)."
+            f"{other['value']:.4f} ({words})."
         )
     ]

@@ -54,6 +54,19 @@ def test_gain_control_and_best_model() -> None:
     assert "0.0884" in lines[3]
 
 
+def test_the_same_best_model_with_and_without_is_compared_user_by_user() -> None:
+    entries = rows({("swing", "real"): 0.05, ("bm25_tuned", "real"): 0.08, ("bm25_tuned", "llm_i2i"): 0.09})
+    best = [
+        row for row in entries if (row["model"], row["arm"], row["against"]) == ("bm25_tuned", "llm_i2i", "")
+    ]
+    entries += [
+        row | {"against": "arm real", "difference": 0.01, "low": 0.004, "high": 0.016} for row in best
+    ]
+    assert reading("toys", {"backbones": content(entries)})[-1].endswith(
+        "0.0800 (+0.0100 [+0.0040, +0.0160])."
+    )
+
+
 @pytest.mark.parametrize(("augmented", "verdict"), [(0.0599, "not reproduced"), (0.06, "reproduced")])
 def test_the_papers_gain_is_the_limit(augmented: float, verdict: str) -> None:
     values = VALUES | {("swing", "llm_i2i"): augmented}
