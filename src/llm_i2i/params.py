@@ -218,11 +218,14 @@ class SynthesizeParams(Section):
 
 
 class CompactControlParams(Section):
-    """Training of the control `compact`; the options that are not here are the generator's own."""
+    """Training of the control `compact`, whatever the generator's own is."""
 
+    tail_weight: PositiveFloat
+    head_weight: PositiveFloat
     max_history: PositiveInt
     learning_rate: PositiveFloat
     weight_decay: NonNegativeFloat
+    warmup_share: Share
     epochs: PositiveFloat
     max_windows: NonNegativeInt
     batch_tokens: PositiveInt

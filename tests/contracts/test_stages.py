@@ -61,7 +61,6 @@ PARAMS = {
     "controls": {
         "base_model.compact",
         "controls.compact",
-        "train_generator",
         "synthesize",
         "runtime",
         "seed",

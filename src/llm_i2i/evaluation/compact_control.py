@@ -23,7 +23,7 @@ def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, wo
     Args:
         train: schema.INTERACTIONS.
         items: schema.ITEMS.
-        params: Sizes from base_model.compact, training from controls.compact, all else as for the LLM.
+        params: Sizes from base_model.compact, training from controls.compact.
         work: Folder of models and resumable states; the caller removes it once the rows are in place.
 
     Returns:
@@ -35,9 +35,9 @@ def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, wo
     """
     compact = params.controls.compact.model_dump()
     early_stopping = params.train_generator.early_stopping.model_copy(update={"patience": 0})
-    settings = params.train_generator.model_copy(
-        update={"template": TEMPLATE, "early_stopping": early_stopping, "optimizer": "adamw", **compact}
-    )
+    # What is not replaced here (LoRA, when to checkpoint) has no effect on a model that trains whole.
+    fixed = {"early_stopping": early_stopping, "gradient_checkpointing": False, "optimizer": "adamw"}
+    settings = params.train_generator.model_copy(update={"template": TEMPLATE, **fixed, **compact})
     token = params.identify.model_copy(update={"identifier": "token"})
     names, new_tokens = identify_items(items, train, params=token, seed=params.seed)
     identifiers = Identifiers(tuple(names), tuple(new_tokens))

@@ -7,10 +7,10 @@ from llm_i2i.data import fusion
 from llm_i2i.data.hashing import content_sha256
 from llm_i2i.errors import ArtifactError, DataError
 from llm_i2i.evaluation import compare, compare_runs, evaluate_index, paired_bootstrap, per_user_metric
-from llm_i2i.evaluation.controls import control_rows
+from llm_i2i.evaluation.controls import RECOMMENDERS, control_rows
 from llm_i2i.i2i import index_sha256, train_index
 from llm_i2i.params import load_params
-from llm_i2i.schema import CONTROLS, SCORED
+from llm_i2i.schema import SCORED
 from tests.llm_i2i.evaluation.tables import as_fused, catalogue, leave_one_out, protocol, random_interactions
 
 ROWS = random_interactions()
@@ -27,11 +27,12 @@ def fingerprints(interactions: pd.DataFrame) -> dict[str, str]:
     generated = pd.DataFrame({"user_id": users, "item_id": "", "rank": 1})
     found = {}
     controls = {
-        name: control_rows(name, train=train, synthetic=generated, items=ITEMS, seed=1) for name in CONTROLS
+        name: control_rows(name, train=train, synthetic=generated, items=ITEMS, seed=1)
+        for name in RECOMMENDERS
     }
     rows = controls["random"][["user_id", "item_id"]]
     scored = rows.assign(source="synthetic", p_yes=0.5, rank=1).astype({**SCORED, "rank": "int32"})
-    for arm in ("real", "no_discriminator", *CONTROLS):
+    for arm in ("real", "no_discriminator", *RECOMMENDERS):
         fused, _ = fusion.fuse(
             arm=arm, train=train, valid=valid, scored=scored, items=ITEMS, params=PARAMS.fuse,
             control=controls.get(arm),
@@ -60,7 +61,7 @@ def test_the_canary_sings_without_the_guard(monkeypatch):
     )
     found = leaks()
     assert {"fused real", "index real", "fused item_knn", "index item_knn"} <= set(found)
-    assert not set(found) & set(CONTROLS)
+    assert not set(found) & set(RECOMMENDERS)
 
 
 def run(**changes):
