@@ -4,6 +4,7 @@ What the LLM's pairs are worth more than these is what its pretraining adds.
 """
 
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -40,30 +41,19 @@ def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, wo
     settings = params.train_generator.model_copy(update={"template": TEMPLATE, **fixed, **compact})
     token = params.identify.model_copy(update={"identifier": "token"})
     names, new_tokens = identify_items(items, train, params=token, seed=params.seed)
-    identifiers = Identifiers(tuple(names), tuple(new_tokens))
     base_model, generator = work / "base_model", work / "generator"
     source = params.base_model.model_copy(update={"source": "compact"})
     prepare_base_model(source, seed=params.seed, out=base_model, downloads=work)
-    train_generator(
-        train=train,
-        items=items,
-        identifiers=identifiers,
-        base_model=base_model,
-        params=settings,
-        runtime=params.runtime,
-        seed=params.seed,
-        out=generator,
-        checkpoints=work / "checkpoints",
-    )
+    shared: dict[str, Any] = {
+        "train": train,
+        "items": items,
+        "identifiers": Identifiers(tuple(names), tuple(new_tokens)),
+        "base_model": base_model,
+        "runtime": params.runtime,
+        "seed": params.seed,
+    }
+    train_generator(**shared, params=settings, out=generator, checkpoints=work / "checkpoints")
     rows, _, _ = synthesize(
-        train=train,
-        items=items,
-        identifiers=identifiers,
-        base_model=base_model,
-        adapter=generator,
-        params=params.synthesize,
-        runtime=params.runtime,
-        seed=params.seed,
-        checkpoints=work / "shards",
+        **shared, adapter=generator, params=params.synthesize, checkpoints=work / "shards"
     )
     return rows

@@ -211,17 +211,16 @@ def _against_control(dataset: str, rows: pd.DataFrame, part: str) -> list[str]:
 
 def _best(dataset: str, rows: pd.DataFrame) -> list[str]:
     """The best augmented model beside the best one without augmentation."""
-    values = rows[(rows["against"] == "") & (rows["slice"] == "overall") & (rows["metric"] == "recall@10")]
+    recall = rows[(rows["slice"] == "overall") & (rows["metric"] == "recall@10")]
+    values = recall[recall["against"] == ""]
     plain, augmented = values[values["arm"] == "real"], values[values["arm"] == AUGMENTED]
     if plain.empty or augmented.empty:
         return []
     one, other = (highest(part, "value") for part in (augmented, plain))
     more = "above" if one["value"] > other["value"] else "not above"
     words = "a difference of two models, without an interval"
-    same = rows[
-        (rows["model"] == one["model"]) & (rows["arm"] == AUGMENTED) & (rows["against"] == "arm real")
-    ]
-    same = same[(same["slice"] == "overall") & (same["metric"] == "recall@10")]
+    of_best = recall[(recall["model"] == one["model"]) & (recall["arm"] == AUGMENTED)]
+    same = of_best[of_best["against"] == "arm real"]
     if one["model"] == other["model"] and not same.empty:
         words = "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**same.iloc[0])
     return [
