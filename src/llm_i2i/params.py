@@ -249,7 +249,7 @@ class ScoreParams(Section):
 
 
 class FuseParams(Section):
-    """Confidence filter and fusion; `popularity_discount` and `tail_quota` 0 = the paper.
+    """Confidence filter and fusion; `popularity_discount`, the quotas 0 and `connected_only` false = the paper.
 
     `control_volume`: the arm whose number of pairs a user an unfiltered control's arm takes.
     """
@@ -263,7 +263,9 @@ class FuseParams(Section):
     filter_real: bool
     real_threshold: Share
     max_synthetic_per_user: PositiveInt
+    connected_only: bool
     popularity_discount: NonNegativeFloat
+    item_quota: NonNegativeInt
     tail_quota: NonNegativeInt
     control_volume: Literal["llm_i2i", "no_discriminator"]
 

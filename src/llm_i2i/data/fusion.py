@@ -6,6 +6,7 @@ from typing import Any, Final
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
 from llm_i2i.data.hashing import seeded_hash
 from llm_i2i.errors import ArtifactError, GenerationError
@@ -27,6 +28,7 @@ _PAIR: Final = [USER_ID, ITEM_ID]
 _FILTERED: Final = "_filtered"  # suffix of a control's arm that goes through the discriminator
 _FILTERED_REAL: Final = ("llm_i2i", "no_generator", *(name + _FILTERED for name in CONTROLS))
 _WITHOUT_SYNTHETIC: Final = ("real", "no_generator")
+_BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
 
 
 def control_of(arm: Arm) -> str:
@@ -56,10 +58,12 @@ def fuse(
     NAME_filtered: the real rows of llm_i2i and, for each user, the control's rows of the highest confidence, as
     many as llm_i2i keeps. So a control differs from its LLM arm in nothing but which items are added.
 
-    Differs from the paper: `popularity_discount` and `tail_quota` (0 = the paper). The first orders by
-    confidence less discount x log(n_train): how much likelier than its popularity alone a pair is. The second
-    keeps, besides what the filter and the cap keep, each tail item's most confident pairs: Swing reaches an item
-    only through several users, and a filter over all pairs leaves most tail items with none.
+    Differs from the paper in four options of llm_i2i (off = the paper). `popularity_discount` orders by confidence
+    less discount x log(n_train): how much likelier than its popularity alone a pair is. `connected_only` drops a
+    pair (user, item) if no one took the item together with one of the user's: Swing's similarity needs two users
+    of both items, and such a pair gives the item no second one. `item_quota` and `tail_quota` keep, besides what
+    filter and cap keep, each item's (each tail item's) most confident pairs: a filter over all pairs leaves most
+    items, and nearly all of the tail, with none.
 
     Args:
         arm: Which arm.
@@ -92,7 +96,7 @@ def fuse(
         generated = scored[scored["source"] == SOURCE_SYNTHETIC]
         offered = generated[~_is_in(generated, real)]
         volume = params.control_volume if arm in CONTROLS else arm
-        kept_synthetic = _choose_synthetic(offered, items, volume, params)
+        kept_synthetic = _choose_synthetic(offered, real, items, volume, params)
         if control_of(arm):
             rows = _control_rows(arm, control, scored)
             offered = rows[~_is_in(rows, real)]
@@ -151,9 +155,9 @@ def _confidence(
 
 
 def _choose_synthetic(
-    synthetic: pd.DataFrame, items: pd.DataFrame, arm: Arm, params: FuseParams
+    synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame, arm: Arm, params: FuseParams
 ) -> pd.DataFrame:
-    """Filter by confidence (not in arm no_discriminator), cap each user's rows, add the tail's quota."""
+    """Filter by confidence (not in arm no_discriminator), cap each user's rows, add the items' quotas."""
     if synthetic.empty:
         raise GenerationError(
             f"fuse, arm {arm}",
@@ -163,15 +167,48 @@ def _choose_synthetic(
     if arm == "no_discriminator":
         chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
         return chosen.groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
+    if params.connected_only:
+        connected = _connected(synthetic, real, items)
+        if not connected.any():
+            raise GenerationError(
+                f"fuse, arm {arm}",
+                f"nobody took the item of any of {len(synthetic):,} synthetic rows together with an item of its user",
+                "at least one such item",
+                "set `fuse.connected_only: false` in params.yaml",
+            )
+        synthetic = synthetic[connected]
     ordered = _by_confidence(synthetic)
     chosen = _confident(ordered, params).groupby(USER_ID, sort=False).head(params.max_synthetic_per_user)
-    if params.tail_quota:
-        tail = ordered[ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])]
-        wanted = tail.groupby(ITEM_ID, sort=False).head(params.tail_quota)
-        chosen = ordered.loc[ordered.index.isin(chosen.index.union(wanted.index))]
+    tail = ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])
+    quota = np.where(tail, max(params.item_quota, params.tail_quota), params.item_quota)
+    in_quota = ordered.groupby(ITEM_ID, sort=False).cumcount().to_numpy() < quota
+    chosen = ordered[ordered.index.isin(chosen.index) | in_quota]
     if chosen.empty:
         raise _nothing_survives(synthetic, arm, params)
     return chosen
+
+
+def _connected(
+    synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame
+) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    """For each synthetic row: did any user take its item together with one of its user's? Shape (n_rows,)."""
+    users = pd.Index(real[USER_ID].unique())
+    rows, columns = users.get_indexer(real[USER_ID]), pd.Index(items[ITEM_ID]).get_indexer(real[ITEM_ID])
+    taken = sparse.csr_array((np.ones(len(real), np.int32), (rows, columns)), shape=(len(users), len(items)))
+    together = sparse.csr_array(taken.T @ taken)
+    user, item = (
+        users.get_indexer(synthetic[USER_ID]),
+        pd.Index(items[ITEM_ID]).get_indexer(synthetic[ITEM_ID]),
+    )
+    found = np.zeros(len(synthetic), np.bool_)
+    sizes = np.where(user >= 0, np.diff(taken.indptr)[user], 0)
+    for block in np.array_split(np.arange(len(synthetic)), 1 + int(sizes.sum()) // _BLOCK):
+        # Every pair of a row's item and an item of its user.
+        row = np.repeat(block, sizes[block])
+        place = np.arange(len(row)) - np.repeat(np.cumsum(sizes[block]) - sizes[block], sizes[block])
+        own = taken.indices[taken.indptr[user[row]] + place]
+        found[row[together[item[row], own] > 0]] = True
+    return found
 
 
 def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) -> pd.DataFrame:

@@ -61,7 +61,9 @@ def fuse_params(**changes: object) -> FuseParams:
         "filter_real": True,
         "real_threshold": 0.05,
         "max_synthetic_per_user": 3,
+        "connected_only": False,
         "popularity_discount": 0.0,
+        "item_quota": 0,
         "tail_quota": 0,
         "control_volume": "llm_i2i",
     }

@@ -282,6 +282,54 @@ def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
     assert pairs(fused, "synthetic") == ["ud", "vc"]
 
 
+def test_item_quota_keeps_the_most_confident_users_of_each_item() -> None:
+    fused, _ = run(threshold=0.94, item_quota=1)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "ue", "uf"]  # c: u .9 before v .4; d: u .6, v .5
+    items = ITEMS.assign(bucket=["mid", "mid", "mid", "tail", "mid", "mid", "mid", "mid"])
+    fused, _ = run(items=items, threshold=0.94, item_quota=1, tail_quota=2)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "ue", "uf", "vd"]
+
+
+def test_connected_only_drops_items_nobody_took_with_one_of_the_users() -> None:
+    # u took a, b; v took a; w took b, c; x took d alone: c is connected to u (by b), d and e to nobody, c not to v.
+    train = train_rows(("u", "a"), ("u", "b"), ("v", "a"), ("w", "b"), ("w", "c"), ("x", "d"))
+    scored = SCORED[SCORED["source"] == "synthetic"]
+    fused, counts = run(train=train, scored=scored, connected_only=True, threshold=0.0)
+    assert pairs(fused, "synthetic") == ["uc"]
+    assert counts["synthetic_in"] == 6
+    # A quantile is taken of what is left; quotas add nothing that is not connected.
+    fused, _ = run(
+        train=train, scored=scored, connected_only=True, mode="quantile", quantile=1.0, item_quota=9
+    )
+    assert pairs(fused, "synthetic") == ["uc"]
+    with pytest.raises(GenerationError, match="connected_only: false"):
+        run(connected_only=True)  # TRAIN: c was taken by w alone
+    fused, _ = run("no_discriminator", train=train, scored=scored, connected_only=True)
+    assert len(pairs(fused, "synthetic")) == 5  # the generator's own first rows
+
+
+@settings(max_examples=50, deadline=None)
+@given(st.lists(st.tuples(st.integers(0, 5), st.integers(0, 7)), min_size=1, unique=True))
+def test_connected_only_equals_a_search_through_all_users(taken: list[tuple[int, int]]) -> None:
+    by_user: dict[str, set[str]] = {}
+    for user, item in taken:
+        by_user.setdefault("uvwxyz"[user], set()).add("abcdefgh"[item])
+    train = train_rows(*((user, item) for user in by_user for item in sorted(by_user[user])))
+    offered = [(user, item) for user, own in by_user.items() for item in sorted(set("abcdefgh") - own)]
+    expected = sorted(
+        user + item
+        for user, item in offered
+        if any(item in other and other & by_user[user] for other in by_user.values())
+    )
+    if not expected:
+        return
+    scored = scored_rows(*((user, item, "synthetic", 0.9, 1) for user, item in offered))
+    fused, _ = run(
+        train=train, valid=train.iloc[:0], scored=scored, connected_only=True, max_synthetic_per_user=9
+    )
+    assert pairs(fused, "synthetic") == expected
+
+
 def test_confidence_may_be_the_generators() -> None:
     synthetic = SCORED[SCORED["source"] == "synthetic"].assign(logprob=[-1.0, -2.0, -3.0, -4.0, -1.5, -5.0])
     fused, _ = run(synthetic=synthetic, confidence="logprob", mode="quantile", quantile=0.5)
