@@ -41,11 +41,8 @@ def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict
         fixed=fixed,
     )
     kinds = type(section).model_fields
-    # A whole number stays 1.0 in the file where the option is no count.
-    values = {
-        name: value if "int" in str(kinds[name].annotation) else float(value)
-        for name, value in found.options.items()
-    }
+    # In the file a whole number stays 1.0 where the option is no count, and a switch is true or false.
+    values = {name: (kinds[name].annotation or float)(value) for name, value in found.options.items()}
     text = Path(profile.PARAMS).read_text(encoding="utf-8")
     changed = profile.with_overlay(text, {"train_i2i": {f"{model}_tuned": values}})
     table = paths.TUNING / f"{model}.csv"

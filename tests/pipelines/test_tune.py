@@ -47,6 +47,15 @@ def test_tune_writes_the_chosen_values_and_all_trials(project: Path) -> None:
     assert same == {**yaml.safe_load(before)["train_i2i"], "swing_tuned": None}
 
 
+def test_tune_writes_each_value_as_the_type_of_its_option(project: Path) -> None:
+    assert main(["tune", "bpr", "--trials", "3"]) == 0
+    written = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["train_i2i"]["bpr_tuned"]
+    kinds = {name: type(value) for name, value in load_params().train_i2i.bpr_tuned.model_dump().items()}
+    assert {name: type(value) for name, value in written.items()} == kinds
+    assert kinds["with_bias"] is bool
+    assert set(pd.read_csv(project / "reports/tuning/bpr.csv")["with_bias"]) <= {True, False}
+
+
 def test_tune_without_a_split_or_of_no_model_says_so_and_changes_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -56,6 +56,7 @@ GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
             "epochs": (20, 40, 60, 100, 150),
             "learning_rate": (0.01, 0.02, 0.05, 0.1, 0.2),
             "regularization": (0.0, 0.0005, 0.002, 0.005, 0.01, 0.02, 0.05),
+            "with_bias": (False, True),
         },
         "youtube_dnn": {
             **_QUERY,
@@ -82,6 +83,7 @@ PLAIN: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
         "bm25": {**_PLAIN_QUERY, "k1": 1.2, "b": 0.2},
         "bpr": {
             **_PLAIN_QUERY, "factors": 64, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002,
+            "with_bias": False,
         },
         "youtube_dnn": {
             **_PLAIN_QUERY, "factors": 64, "sampling_exponent": 0.75, "temperature": 0.1, "learning_rate": 0.002,
