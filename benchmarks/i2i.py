@@ -44,8 +44,24 @@ def a_t_a(matrix: Matrix) -> object:
     return matrix.T.tocsr() @ matrix
 
 
+def pairwise_python_swing(matrix: Matrix) -> object:
+    """As tutorials have it: every pair of items, every pair of their common users, intersections of sets."""
+    items_of = [set(matrix.indices[a:b].tolist()) for a, b in itertools.pairwise(matrix.indptr)]
+    by_item = matrix.T.tocsr()
+    users_of = [set(by_item.indices[a:b].tolist()) for a, b in itertools.pairwise(by_item.indptr)]
+    weight = [max(len(items), 1) ** -0.5 for items in items_of]
+    similar: dict[int, dict[int, float]] = {item: {} for item in range(len(users_of))}
+    for i, j in itertools.combinations(range(len(users_of)), 2):
+        score = 0.0
+        for u, v in itertools.combinations(users_of[i] & users_of[j], 2):
+            score += weight[u] * weight[v] / (1.0 + len(items_of[u] & items_of[v]))
+        if score:
+            similar[i][j] = similar[j][i] = score
+    return {i: dict(sorted(row.items(), key=lambda pair: -pair[1])[:TOP_K]) for i, row in similar.items()}
+
+
 def python_swing(matrix: Matrix) -> object:
-    """The well-known version: sets, a loop over pairs of an item's users."""
+    """The best plain Python we know: only pairs of users who share an item, two at least."""
     items_of = [set(matrix.indices[a:b].tolist()) for a, b in itertools.pairwise(matrix.indptr)]
     by_item = matrix.T.tocsr()
     similar: dict[int, dict[int, float]] = {}
@@ -110,6 +126,7 @@ CONTENDERS: dict[str, Callable[[Matrix], object]] = {
     "implicit BM25": implicit_knn("BM25Recommender"),
     "similaripy cosine": similaripy_cosine,
     "plain-Python Swing": python_swing,
+    "plain-Python Swing, all item pairs": pairwise_python_swing,
     "bpr": our_bpr,
     "implicit BPR": implicit_bpr,
 }
@@ -249,6 +266,7 @@ def main() -> None:
     parser.add_argument(
         "--python-10m", action="store_true", help="plain-Python Swing beyond 500,000 interactions too"
     )
+    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--child", nargs=2, metavar=("CONTENDER", "MATRIX"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -266,7 +284,7 @@ def main() -> None:
     for label, make in data.items():
         matrix = make()
         slow = matrix.nnz > 500_000 and not options.python_10m  # minutes a repetition
-        names = [name for name in CONTENDERS if not (slow and name == "plain-Python Swing")]
+        names = [name for name in options.only if not (slow and "Python" in name)]
         rows += measure(matrix, label, names, options.threads)
     RESULTS.mkdir(exist_ok=True)
     suffix = "" if options.threads == 1 else f"-{options.threads}-threads"
