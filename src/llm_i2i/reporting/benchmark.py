@@ -141,7 +141,7 @@ def _recipes(dataset: str, rows: pd.DataFrame) -> list[str]:
             found = ours[ours["slice"] == part]
             value = float(found["value"].iloc[0])
             shown = [
-                f"{row['difference']:+.4f} [{row['low']:+.4f}, {row['high']:+.4f}] to {words}"
+                f"{_with_interval(row)} to {words}"
                 for against, words in (
                     ("arm real", "no augmentation"),
                     ("arm item_knn", f"{volume:,.0f} of item-kNN"),
@@ -222,7 +222,7 @@ def _best(dataset: str, rows: pd.DataFrame) -> list[str]:
     of_best = recall[(recall["model"] == one["model"]) & (recall["arm"] == AUGMENTED)]
     same = of_best[of_best["against"] == "arm real"]
     if one["model"] == other["model"] and not same.empty:
-        words = "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**same.iloc[0])
+        words = _with_interval(same.iloc[0])
     return [
         (
             f"{dataset.capitalize()}: the best augmented model is {model_name(str(one['model']))} with Recall@10 "
@@ -230,3 +230,8 @@ def _best(dataset: str, rows: pd.DataFrame) -> list[str]:
             f"{other['value']:.4f} ({words})."
         )
     ]
+
+
+def _with_interval(row: pd.Series) -> str:
+    """A compared row's difference and its interval."""
+    return "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**row)
