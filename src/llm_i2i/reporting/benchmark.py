@@ -117,9 +117,10 @@ def reading(dataset: str, found: Mapping[str, Json]) -> list[str]:
         One sentence a finding.
     """
     lines = []
-    source = found.get("controls") or found.get("backbones")
-    if source is not None:
-        rows = rows_of(source["rows"])
+    sources = [found[name] for name in ("controls", "backbones") if name in found]
+    if sources:
+        # The one of more seeds: what one seed shows another may not.
+        rows = rows_of(max(sources, key=lambda source: len(source["seeds"]))["rows"])
         lines += _gain(dataset, rows)
         lines += [line for part in ("overall", "tail") for line in _against_control(dataset, rows, part)]
     if "backbones" in found:

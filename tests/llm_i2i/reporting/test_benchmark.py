@@ -54,6 +54,13 @@ def test_gain_control_and_best_model() -> None:
     assert "0.0884" in lines[3]
 
 
+def test_the_experiment_of_more_seeds_is_read() -> None:
+    one_seed = content(rows({("swing", "real"): 0.05, ("swing", "llm_i2i"): 0.09})) | {"seeds": [1]}
+    for order in (("controls", "backbones"), ("backbones", "controls")):
+        found = dict(zip(order, (one_seed, content(rows(VALUES))), strict=True))
+        assert "to 0.0600 (+20.00 %)" in reading("toys", found)[0]
+
+
 def test_the_same_best_model_with_and_without_is_compared_user_by_user() -> None:
     entries = rows({("swing", "real"): 0.05, ("bm25_tuned", "real"): 0.08, ("bm25_tuned", "llm_i2i"): 0.09})
     best = [
