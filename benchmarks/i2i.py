@@ -266,7 +266,6 @@ def main() -> None:
     parser.add_argument(
         "--python-10m", action="store_true", help="plain-Python Swing beyond 500,000 interactions too"
     )
-    parser.add_argument("--only", nargs="+", choices=list(CONTENDERS), default=list(CONTENDERS))
     parser.add_argument("--child", nargs=2, metavar=("CONTENDER", "MATRIX"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
@@ -284,7 +283,7 @@ def main() -> None:
     for label, make in data.items():
         matrix = make()
         slow = matrix.nnz > 500_000 and not options.python_10m  # minutes a repetition
-        names = [name for name in options.only if not (slow and "Python" in name)]
+        names = [name for name in CONTENDERS if not (slow and "Python" in name)]
         rows += measure(matrix, label, names, options.threads)
     RESULTS.mkdir(exist_ok=True)
     suffix = "" if options.threads == 1 else f"-{options.threads}-threads"
