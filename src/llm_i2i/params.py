@@ -25,6 +25,7 @@ Arm = Literal[
     "llm_i2i",
     "no_generator",
     "no_discriminator",
+    "llm_only",
     "random",
     "popularity",
     "item_knn",

@@ -28,6 +28,7 @@ _PAIR: Final = [USER_ID, ITEM_ID]
 _FILTERED: Final = "_filtered"  # suffix of a control's arm that goes through the discriminator
 _FILTERED_REAL: Final = ("llm_i2i", "no_generator", *(name + _FILTERED for name in CONTROLS))
 _WITHOUT_SYNTHETIC: Final = ("real", "no_generator")
+_WITHOUT_REAL: Final = ("llm_only",)
 _BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
 
 
@@ -52,9 +53,10 @@ def fuse(
 
     real: every real row. llm_i2i: real rows (without those that score below `real_threshold`, if
     `filter_real`) and the synthetic rows that pass the threshold or quantile, at most
-    `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. no_discriminator: every
-    real row and the generator's first `max_synthetic_per_user` rows a user. random, popularity, item_knn:
-    every real row and, for each user, the control's first rows, as many as arm `control_volume` keeps.
+    `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. llm_only: its synthetic rows
+    alone. no_discriminator: every real row and the generator's first `max_synthetic_per_user` rows a user.
+    random, popularity, item_knn: every real row and, for each user, the control's first rows, as many as arm
+    `control_volume` keeps.
     NAME_filtered: the real rows of llm_i2i and, for each user, the control's rows of the highest confidence, as
     many as llm_i2i keeps. So a control differs from its LLM arm in nothing but which items are added.
 
@@ -87,7 +89,7 @@ def fuse(
     _check_scored(scored, train, items)
     real = _visible(train, valid, params)
     scored = scored.assign(confidence=_confidence(scored, synthetic, items, params))
-    kept_real = real
+    kept_real = real.iloc[:0] if arm in _WITHOUT_REAL else real
     if arm in _FILTERED_REAL and params.filter_real:
         kept_real = _filter_real(real, scored, params.real_threshold)
     offered = kept_synthetic = scored.iloc[:0]
@@ -192,14 +194,11 @@ def _connected(
     synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame
 ) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """For each synthetic row: did any user take its item together with one of its user's? Shape (n_rows,)."""
-    users = pd.Index(real[USER_ID].unique())
-    rows, columns = users.get_indexer(real[USER_ID]), pd.Index(items[ITEM_ID]).get_indexer(real[ITEM_ID])
-    taken = sparse.csr_array((np.ones(len(real), np.int32), (rows, columns)), shape=(len(users), len(items)))
+    users, catalogue = pd.Index(real[USER_ID].unique()), pd.Index(items[ITEM_ID])
+    place_of_real = users.get_indexer(real[USER_ID]), catalogue.get_indexer(real[ITEM_ID])
+    taken = sparse.csr_array((np.ones(len(real), np.int32), place_of_real), shape=(len(users), len(items)))
     together = sparse.csr_array(taken.T @ taken)
-    user, item = (
-        users.get_indexer(synthetic[USER_ID]),
-        pd.Index(items[ITEM_ID]).get_indexer(synthetic[ITEM_ID]),
-    )
+    user, item = users.get_indexer(synthetic[USER_ID]), catalogue.get_indexer(synthetic[ITEM_ID])
     found = np.zeros(len(synthetic), np.bool_)
     sizes = np.where(user >= 0, np.diff(taken.indptr)[user], 0)
     for block in np.array_split(np.arange(len(synthetic)), 1 + int(sizes.sum()) // _BLOCK):

@@ -104,6 +104,14 @@ def test_no_generator_and_no_discriminator() -> None:
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]  # by the generator's rank
 
 
+def test_llm_only_is_the_synthetic_part_of_llm_i2i() -> None:
+    fused, counts = run("llm_only")
+    both, _ = run("llm_i2i")
+    assert pairs(fused, "real") == []
+    assert pairs(fused, "synthetic") == pairs(both, "synthetic") != []
+    assert (counts["real_in"], counts["real_kept"], counts["synthetic_kept"]) == (4, 0, 4)
+
+
 CONTROL = pd.DataFrame(
     [("u", "h", 1), ("u", "d", 2), ("u", "g", 3), ("u", "c", 4), ("v", "h", 2), ("v", "g", 1)],
     columns=["user_id", "item_id", "rank"],
@@ -158,14 +166,15 @@ def test_real_filter_can_be_off() -> None:
     assert pairs(run(filter_real=False)[0], "real") == ["ua", "ub", "va", "wc"]
 
 
-@pytest.mark.parametrize("arm", ["real", "llm_i2i", "no_generator", "no_discriminator"])
+@pytest.mark.parametrize("arm", ["real", "llm_i2i", "no_generator", "no_discriminator", "llm_only"])
 def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
     without = run(arm, valid=train_rows())
     other = run(arm, valid=train_rows(("u", "g"), ("v", "h")))
     pd.testing.assert_frame_equal(without[0], other[0])
     assert without[1] == other[1]
     fused, counts = run(arm, index="train+valid")
-    assert "ud" in pairs(fused, "real")  # proposed by the generator too: one row, a real one
+    assert "ud" in pairs(fused, "real") or arm == "llm_only"
+    assert "ud" not in pairs(fused, "synthetic")  # proposed by the generator too: not new any more
     assert not fused.duplicated(["user_id", "item_id"]).any()
     assert counts["real_in"] == 5
 
