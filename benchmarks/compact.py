@@ -72,7 +72,7 @@ def measure(
         checkpoints=folder / f"checkpoints-{tail_weight:g}",
     )
     wall, cpu = time.perf_counter() - wall, time.process_time() - cpu
-    metrics = evaluate_generator(
+    metrics, _ = evaluate_generator(
         history=pd.concat([split.train, split.valid], ignore_index=True),
         test=split.test,
         items=items,
@@ -80,6 +80,7 @@ def measure(
         base_model=folder / "base_model",
         generator=generator,
         params=settings,
+        asked=params.evaluate_generator,
         protocol=Protocol.from_params(params),
         runtime=params.runtime,
     )

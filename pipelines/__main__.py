@@ -30,6 +30,7 @@ SIMPLE = (
     "train_discriminator",
     "synthesize",
     "score",
+    "evaluate_generator",
     "report",
     "full",
 )
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser(
         "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
     )
-    command.add_argument("model", help="swing, item_knn, bm25 or bpr")
+    command.add_argument("model", help="swing, item_knn, bm25, bpr or youtube_dnn")
     command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
     command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
     command = commands.add_parser("sweep", help="run a declared experiment of experiments/")

@@ -35,7 +35,7 @@ from steps.paths import EXPERIMENTS, LOCKS
 logger = logging.getLogger(__name__)
 
 DECLARED = Path("experiments")
-TARGET = "evaluate"  # a point needs no report
+TARGETS = ("evaluate",)  # a point needs no report
 AFTER = {"report", "gate"}  # sections of params.yaml that no stage up to evaluate reads
 # What decides a result besides parameters; DVC looks closer at whatever differs here.
 CODE = ("dvc.yaml", "data.dvc", "steps", "src/llm_i2i")
@@ -135,11 +135,13 @@ def _run_point(experiment: Experiment, point: Point, params: dict[str, Any], pat
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     if experiment_ref(name) is None:
-        record["stages_run"], record["error"] = _dvc_exp_run(name, _settings(experiment, point), path, bar)
+        targets = (*TARGETS, "evaluate_generator") if experiment.generator_alone else TARGETS
+        words = [*_settings(experiment, point), *targets]
+        record["stages_run"], record["error"] = _dvc_exp_run(name, words, path, bar)
     ref = experiment_ref(name)
     if ref is not None:
         record["error"] = ""
-        per_user = _collect(Revision(ref), params, record)
+        per_user = _collect(Revision(ref), params, record, generator_alone=experiment.generator_alone)
         schema.write_table(per_user, path.with_suffix(".parquet"), PER_USER_COLUMNS)
         path.with_suffix(".log").unlink(missing_ok=True)
     else:
@@ -167,12 +169,12 @@ def _hydra(value: Value) -> str:
     return json.dumps(value)
 
 
-def _dvc_exp_run(name: str, settings: list[str], path: Path, bar: Any) -> tuple[list[str], str]:
-    """Run the point in a folder of its own; return the stages run and, if it failed, why.
+def _dvc_exp_run(name: str, words: list[str], path: Path, bar: Any) -> tuple[list[str], str]:
+    """Run settings and targets in a folder of their own; return the stages run and, if it failed, why.
 
     ZenML stays off: a point is a measurement of stages whose runs it would only repeat in the store.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *settings, TARGET]
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *words]
     search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     environment = {**os.environ, "LLM_I2I_ZENML": "off", "PATH": search}
     stages: list[str] = []
@@ -202,7 +204,9 @@ def _reason(log: Path) -> str:
     return (ours or [line for line in lines if line.startswith("ERROR")] or lines or ["no message"])[-1]
 
 
-def _collect(revision: Revision, params: dict[str, Any], record: dict[str, Any]) -> pd.DataFrame:
+def _collect(
+    revision: Revision, params: dict[str, Any], record: dict[str, Any], *, generator_alone: bool
+) -> pd.DataFrame:
     """Put metrics and kept counts into the record; return the per-user ranks of all runs."""
     items = schema.read_table(revision.output("artifacts/items/items.parquet"), schema.ITEMS)
     long_tail = set(items.loc[items["is_long_tail"], schema.ITEM_ID])
@@ -212,13 +216,13 @@ def _collect(revision: Revision, params: dict[str, Any], record: dict[str, Any])
         for arm in arms
     }
     record["metrics"], tables = {}, []
-    for model in models:
-        for arm in arms:
-            run = f"{model}-{arm}"
-            record["metrics"][run] = revision.json(f"reports/metrics/{run}.json")
-            table = schema.read_table(revision.output(f"artifacts/evaluation/{run}.parquet"), schema.PER_USER)
-            is_long_tail = table[schema.ITEM_ID].isin(long_tail)
-            tables.append(table.assign(model=model, arm=arm, is_long_tail=is_long_tail))
+    runs = [(model, arm) for model in models for arm in arms]
+    for model, arm in runs + [schema.GENERATOR_ALONE] * generator_alone:
+        run = f"{model}-{arm}"
+        record["metrics"][run] = revision.json(f"reports/metrics/{run}.json")
+        table = schema.read_table(revision.output(f"artifacts/evaluation/{run}.parquet"), schema.PER_USER)
+        is_long_tail = table[schema.ITEM_ID].isin(long_tail)
+        tables.append(table.assign(model=model, arm=arm, is_long_tail=is_long_tail))
     return pd.concat(tables, ignore_index=True)
 
 

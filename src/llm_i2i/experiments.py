@@ -52,6 +52,7 @@ class Experiment(BaseModel):
         slices: Test targets of interest.
         baselines: Arms with which the other arms of the same point are compared, user by user.
         reference: Label of the point with which the same model and arm of the other points are compared.
+        generator_alone: Also measure the generator as a recommender of its own (stage evaluate_generator).
         x: What the plot shows from left to right: a dotted key that varies, or "synthetic_kept";
             empty = one place a point.
     """
@@ -69,6 +70,7 @@ class Experiment(BaseModel):
     slices: Annotated[list[Slice], Field(min_length=1)] = ["overall", "tail"]
     baselines: list[str] = ["real"]
     reference: str = ""
+    generator_alone: bool = False
     x: str = ""
 
     @field_validator("grid", mode="before")

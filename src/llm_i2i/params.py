@@ -25,7 +25,7 @@ Arm = Literal[
     "llm_i2i",
     "no_generator",
     "no_discriminator",
-    "llm_only",
+    "synthetic_only",
     "random",
     "popularity",
     "item_knn",
@@ -385,6 +385,20 @@ class EvaluateParams(Section):
     ks: Annotated[tuple[PositiveInt, ...], Field(min_length=1)]
 
 
+class EvaluateGeneratorParams(Section):
+    """How the generator is asked as a recommender of its own.
+
+    Attributes:
+        max_users: Test users asked, a seeded sample; 0 = all.
+        num_beams: Width of the beam search and so length of the lists, where an item is more than one token.
+        batch_users: Users at a time.
+    """
+
+    max_users: NonNegativeInt
+    num_beams: PositiveInt
+    batch_users: PositiveInt
+
+
 class ReportParams(Section):
     """What the report computes and shows."""
 
@@ -437,6 +451,7 @@ class Params(Section):
     fuse: FuseParams
     train_i2i: TrainI2iParams
     evaluate: EvaluateParams
+    evaluate_generator: EvaluateGeneratorParams
     report: ReportParams
     gate: GateParams
     model_card: ModelCardParams
@@ -454,6 +469,14 @@ class Params(Section):
         missing = [name for name in self.score.controls if name not in self.controls.names]
         if missing:
             raise ValueError(f"score.controls: {missing} must be in controls.names too")
+        return self
+
+    @model_validator(mode="after")
+    def _beams_reach_a_cut_off(self) -> "Params":
+        if self.evaluate_generator.num_beams < min(self.evaluate.ks):
+            raise ValueError(
+                f"evaluate_generator.num_beams: must be at least {min(self.evaluate.ks)} (evaluate.ks)"
+            )
         return self
 
     @model_validator(mode="after")

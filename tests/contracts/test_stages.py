@@ -25,6 +25,7 @@ STAGES = (
     "fuse",
     "train_i2i",
     "evaluate",
+    "evaluate_generator",
     "report",
 )
 NO_STAGES = {"seed", "runtime", "gate", "model_card"}  # gate: a command, since it compares revisions
@@ -69,6 +70,7 @@ PARAMS = {
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
     "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
+    "evaluate_generator": {"evaluate", "evaluate_generator", "fuse.index", "runtime", "seed", "split", "tag"},
     "report": {"fuse.arms", "report", "seed", "train_i2i.models"},
 }
 
@@ -146,7 +148,11 @@ def test_outputs_lie_where_the_steps_write(written) -> None:
 
 
 def test_heavy_stages_have_no_uncached_metrics(written) -> None:
-    assert {name for name, stage in written.items() if "metrics" in stage} == {"evaluate", "report"}
+    assert {name for name, stage in written.items() if "metrics" in stage} == {
+        "evaluate",
+        "evaluate_generator",
+        "report",
+    }
 
 
 def downstream(edges, first: str) -> set[str]:
@@ -162,7 +168,17 @@ def downstream(edges, first: str) -> set[str]:
         ("fuse.threshold", {"fuse", "train_i2i", "evaluate", "report"}),
         (
             "train_generator.tail_weight",
-            {"train_generator", "synthesize", "controls", "score", "fuse", "train_i2i", "evaluate", "report"},
+            {
+                "train_generator",
+                "synthesize",
+                "controls",
+                "score",
+                "fuse",
+                "train_i2i",
+                "evaluate",
+                "evaluate_generator",
+                "report",
+            },
         ),
         (
             "identify.identifier",
@@ -176,10 +192,11 @@ def downstream(edges, first: str) -> set[str]:
                 "fuse",
                 "train_i2i",
                 "evaluate",
+                "evaluate_generator",
                 "report",
             },
         ),
-        ("evaluate.last_m", {"evaluate", "report"}),
+        ("evaluate.last_m", {"evaluate", "evaluate_generator", "report"}),
         ("train_i2i.top_k", {"train_i2i", "evaluate", "report"}),
     ],
 )

@@ -22,6 +22,7 @@ TRIAL = {
     "fixed": {"fuse.arms": ["real", "llm_i2i"], "train_i2i.models": ["swing"]},
     "grid": {"fuse.threshold": [0.1, 0.2, 1.0]},
     "variants": {"half": {"fuse.mode": "quantile", "fuse.quantile": 0.5}},
+    "generator_alone": True,
     "x": "synthetic_kept",
 }
 RESULTS = Path("reports", "experiments", "trial")
@@ -82,6 +83,12 @@ def test_threshold_sweep_trains_nothing_and_survives_a_kill(finished: Project, t
     kept = {row["point"]: row["synthetic_kept"] for row in results["rows"] if row["arm"] == "llm_i2i"}
     assert kept["fuse.threshold=0.1"] >= kept["fuse.threshold=0.2"] > 0
     assert kept["half"] > 0
+    alone = json.loads((whole.root / "reports/metrics/generator-llm_only.json").read_text())["overall"][
+        "recall@10"
+    ]
+    (row,) = {(row["point"], row["value"]) for row in results["rows"]
+              if (row["arm"], row["slice"], row["metric"]) == ("llm_only", "overall", "recall@10")}  # fmt: skip
+    assert row == ("every point", pytest.approx(alone, abs=1e-6))
 
     again = whole.pipeline("sweep", "trial").stderr
     assert again.count(" ran ") == 1, "only the point that failed is tried again"

@@ -28,7 +28,7 @@ _PAIR: Final = [USER_ID, ITEM_ID]
 _FILTERED: Final = "_filtered"  # suffix of a control's arm that goes through the discriminator
 _FILTERED_REAL: Final = ("llm_i2i", "no_generator", *(name + _FILTERED for name in CONTROLS))
 _WITHOUT_SYNTHETIC: Final = ("real", "no_generator")
-_WITHOUT_REAL: Final = ("llm_only",)
+_WITHOUT_REAL: Final = ("synthetic_only",)
 _BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
 
 
@@ -53,7 +53,7 @@ def fuse(
 
     real: every real row. llm_i2i: real rows (without those that score below `real_threshold`, if
     `filter_real`) and the synthetic rows that pass the threshold or quantile, at most
-    `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. llm_only: its synthetic rows
+    `max_synthetic_per_user` a user. no_generator: the real rows of llm_i2i alone. synthetic_only: its synthetic rows
     alone. no_discriminator: every real row and the generator's first `max_synthetic_per_user` rows a user.
     random, popularity, item_knn: every real row and, for each user, the control's first rows, as many as arm
     `control_volume` keeps.

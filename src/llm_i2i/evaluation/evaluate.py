@@ -73,7 +73,7 @@ def evaluate_index(
     metrics = {
         "protocol_hash": protocol.hash,
         "protocol": protocol.model_dump(mode="json"),
-        "test_sha256": _content_sha256(test),
+        "test_sha256": targets_sha256(test),
         **summarise(found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol),
     }
     n_train, tail = items["n_train"].to_numpy(), bucket_of == "tail"
@@ -125,6 +125,12 @@ def summarise(
     return summary
 
 
+def targets_sha256(test: pd.DataFrame) -> str:
+    """SHA-256 of who is tested on what; `test` is sorted by user_id."""
+    text = "\n".join((test[USER_ID] + "\t" + test[ITEM_ID]).tolist())
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:
     """Raise ArtifactError unless there is one test row a user and every item has a known bucket."""
     if test.empty:
@@ -144,9 +150,3 @@ def _targets_in_history(histories: Histories, targets: np.ndarray[Any, Any]) -> 
     sizes = np.diff(histories.bounds)
     hits = histories.items == np.repeat(targets, sizes)
     return int(np.unique(np.repeat(np.arange(len(targets)), sizes)[hits]).size)
-
-
-def _content_sha256(test: pd.DataFrame) -> str:
-    """Return the SHA-256 of who is tested on what."""
-    text = "\n".join((test[USER_ID] + "\t" + test[ITEM_ID]).tolist())
-    return hashlib.sha256(text.encode()).hexdigest()

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
-from llm_i2i.evaluation.evaluate import summarise
+from llm_i2i.errors import ArtifactError
+from llm_i2i.evaluation.evaluate import summarise, targets_sha256
 from llm_i2i.evaluation.metrics import list_metrics
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.device import resolve_runtime
@@ -17,8 +18,8 @@ from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import TargetLogits, context_length, load_for_inference
 from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
-from llm_i2i.params import RuntimeParams, TrainGeneratorParams
-from llm_i2i.schema import ITEM_ID, USER_ID
+from llm_i2i.params import EvaluateGeneratorParams, RuntimeParams, TrainGeneratorParams
+from llm_i2i.schema import ITEM_ID, PER_USER, USER_ID
 
 log = logging.getLogger(__name__)
 
@@ -32,17 +33,16 @@ def evaluate_generator(
     base_model: Path,
     generator: Path | None,
     params: TrainGeneratorParams,
+    asked: EvaluateGeneratorParams,
     protocol: Protocol,
     runtime: RuntimeParams,
-    num_beams: int = 20,
-    max_users: int = 0,
-    batch_users: int = 256,
-) -> dict[str, Any]:
-    """Rank the catalogue for every test user by the next item's probability after the user's history.
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Rank the catalogue for test users by the next item's probability after the user's history.
 
-    The whole catalogue is a candidate but the user's own history, as for an index under the same protocol; of
-    `protocol` only the cut-offs decide how lists are read: the generator's query is its prompt, the last
-    `max_history` items.
+    The whole catalogue is a candidate but the user's own history, as for an index under the same protocol. The
+    generator's query is its prompt, the last `max_history` items of equal weight, and so says the protocol of the
+    metrics. Where an item is more than one token, a list is no longer than the beam is wide: cut-offs beyond
+    that have no metric.
 
     Args:
         history: Interactions before the target, schema.INTERACTIONS: train and valid for test targets.
@@ -52,50 +52,71 @@ def evaluate_generator(
         base_model: Output folder of stage base_model.
         generator: Output folder of stage train_generator, or None for the base model before tuning.
         params: Section train_generator: template and history length.
-        protocol: For its cut-offs.
+        asked: Section evaluate_generator; users are sampled by the protocol's seed.
+        protocol: Of the I2I models; last_m and decay are replaced.
         runtime: Section runtime.
-        num_beams: Width of the beam search, where an item is more than one token; at least the largest cut-off.
-        max_users: 0 = all; else a sample by the protocol's seed.
-        batch_users: Users at a time.
 
     Returns:
-        Metrics as `evaluate_index` gives them: overall, by bucket of the target, and of the lists. A target
-        outside the longest list counts as not found.
+        Metrics as `evaluate_index` gives them, without the reachable shares, and schema.PER_USER sorted by user_id.
+        A target outside the longest list has rank 0.
+
+    Raises:
+        ArtifactError: No test user has a history.
     """
     device = resolve_runtime(runtime)
     template, _ = load_template(params.template, "generator")
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=protocol.seed)
     catalogue = vocabulary.catalogue
     prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
+    known = test[test[USER_ID].isin(history[USER_ID])]
+    if known.empty:
+        raise ArtifactError("test", f"none of {len(test):,} users has a history", "users of train or valid")
     by_user = user_sequences(history, items)
-    target_of = dict(zip(test[USER_ID].astype(str), item_indices(items, test[ITEM_ID]), strict=True))
-    users = sample_keys(sorted(set(target_of) & set(by_user)), max_users, seed=protocol.seed)
-    users = sorted(users, key=lambda u: (len(by_user[u]), u))
+    users = sample_keys(sorted(known[USER_ID]), asked.max_users, seed=protocol.seed)
+    chosen = known[known[USER_ID].isin(users)].sort_values(USER_ID, ignore_index=True)
+    targets = item_indices(items, chosen[ITEM_ID])
+    histories = [by_user[user] for user in chosen[USER_ID]]
+    limits = {"max_history": params.max_history, "context": context_length(base_model)}
+    prompts = [next_item_prompt(h, prompt, catalogue, **limits) for h in histories]
     next_items = NextItems(
         TargetLogits(load_for_inference(base_model, generator, device, new_tokens=vocabulary.new_tokens)),
         catalogue,
         device.device,
     )
-    limits = {"max_history": params.max_history, "context": context_length(base_model)}
-    top_k = max(protocol.ks)
-    found = []
-    for start in tqdm(range(0, len(users), batch_users), unit="batch", disable=None, desc="evaluate"):
-        histories = [by_user[u] for u in users[start : start + batch_users]]
-        prompts = [next_item_prompt(h, prompt, catalogue, **limits) for h in histories]
-        excluded = [np.unique(h) for h in histories]
-        found.append(next_items.top(prompts, excluded, n=top_k, num_beams=max(num_beams, top_k)).items)
-    lists = np.concatenate(found)
-    targets = np.array([target_of[u] for u in users], dtype=np.int64)
+    longest = max(protocol.ks) if catalogue.single_token else min(max(protocol.ks), asked.num_beams)
+    lists = np.full((len(chosen), longest), -1, dtype=np.int64)
+    # Prompts of similar length share a batch: little padding.
+    order = np.argsort([-len(p) for p in prompts], kind="stable")
+    for start in tqdm(range(0, len(order), asked.batch_users), unit="batch", disable=None, desc="evaluate"):
+        rows = order[start : start + asked.batch_users]
+        excluded = [np.unique(histories[i]) for i in rows]
+        batch = [prompts[i] for i in rows]
+        lists[rows] = next_items.top(
+            batch, excluded, n=longest, num_beams=max(asked.num_beams, longest)
+        ).items
     hits = lists == targets[:, None]
     ranks = np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
+    own = protocol.model_copy(update={"last_m": params.max_history, "decay": 1.0})
+    shown = own.model_copy(update={"ks": tuple(k for k in own.ks if k <= longest)})
     buckets, long_tail = items["bucket"].to_numpy(), items["is_long_tail"].to_numpy(dtype=np.bool_)
-    metrics = {
-        **summarise(ranks, buckets=buckets[targets], long_tail=long_tail[targets], protocol=protocol),
-        **list_metrics(
-            lists, n_train=items["n_train"].to_numpy(), tail=buckets == "tail", long_tail=long_tail
-        ),
+    summary = summarise(ranks, buckets=buckets[targets], long_tail=long_tail[targets], protocol=shown)
+    metrics: dict[str, Any] = {
+        "protocol_hash": own.hash,
+        "protocol": own.model_dump(mode="json"),
+        "test_sha256": targets_sha256(chosen),
+        **{name: value for name, value in summary.items() if not name.startswith("reachable_share")},
     }
-    log.info(
-        "generator alone: %d users, recall@%d %.4f", len(users), top_k, metrics["overall"][f"recall@{top_k}"]
-    )
-    return metrics
+    n_train, tail = items["n_train"].to_numpy(), buckets == "tail"
+    for k in shown.ks:
+        metrics |= list_metrics(lists[:, :k], n_train=n_train, tail=tail, long_tail=long_tail)
+    per_user = pd.DataFrame(
+        {
+            USER_ID: chosen[USER_ID],
+            ITEM_ID: chosen[ITEM_ID],
+            "bucket": pd.Series(buckets[targets], dtype="str"),
+            "rank": ranks,
+        }
+    ).astype(PER_USER)
+    k = shown.ks[-1]
+    log.info("generator alone: %d users, recall@%d %.4f", len(chosen), k, metrics["overall"][f"recall@{k}"])
+    return metrics, per_user

@@ -44,6 +44,8 @@ class ReportInputs:
         scored: Scored rows (schema.SCORED).
         fused: What each arm trained on (schema.FUSED), arms with synthetic rows only.
         kept: Kept counts by arm.
+        generator_alone: Metrics and per-user ranks (schema.PER_USER) of the generator as a recommender of its own, on
+            a sample of the test users; None if the stage has not run.
         held_out: AUC and reliability of the discriminator.
         calibration: What scoring wrote about calibration.
         synthesis: What synthesis wrote about itself (counts, validity).
@@ -67,6 +69,7 @@ class ReportInputs:
     scored: pd.DataFrame
     fused: dict[str, pd.DataFrame]
     kept: dict[str, Json]
+    generator_alone: tuple[Json, pd.DataFrame] | None
     held_out: Json | None
     calibration: Json | None
     synthesis: Json | None
@@ -210,6 +213,19 @@ def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) 
     return tables
 
 
+def _read_generator_alone(
+    metrics: Path, evaluation: Path, params: Params
+) -> tuple[Json, pd.DataFrame] | None:
+    """Metrics and ranks of the generator as a recommender of its own, if they were measured."""
+    name = "-".join(schema.GENERATOR_ALONE)
+    if not (metrics / f"{name}.json").is_file():
+        return None
+    content = _read_metrics(metrics, [schema.GENERATOR_ALONE])[schema.GENERATOR_ALONE]
+    ks = tuple(k for k in params.evaluate.ks if f"recall@{k}" in content["overall"])
+    tables = _read_per_user(evaluation, {schema.GENERATOR_ALONE: content}, ks)
+    return content, tables[schema.GENERATOR_ALONE]
+
+
 def _read_runtime(folder: Path) -> dict[str, Json]:
     """Runtime facts by stage; an unreadable file is skipped with a warning, since it holds no result."""
     runtime: dict[str, Json] = {}
@@ -270,6 +286,7 @@ def collect(root: Path) -> ReportInputs:
             if counts.get("synthetic_kept")
         },
         kept=kept,
+        generator_alone=_read_generator_alone(reports / "metrics", artifacts / "evaluation", params),
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
         calibration=_optional_json(artifacts / "scored" / "calibration.json", stage="score"),
         synthesis=_optional_json(artifacts / "synthetic" / "stats.json", stage="synthesize"),

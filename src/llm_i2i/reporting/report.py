@@ -8,11 +8,14 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from llm_i2i.evaluation.bootstrap import paired_bootstrap
+from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.reporting import extra_views, facts, llm_plots, plots, tables, verdicts
 from llm_i2i.reporting.collect import BASELINE_ARM, TRAININGS, Json, ReportInputs
 from llm_i2i.reporting.markdown import escape_markdown
-from llm_i2i.reporting.results import MAIN_SLICES, Results, compute_results, summarize
+from llm_i2i.reporting.results import MAIN_SLICES, Results, compute_results, main_k, summarize
 from llm_i2i.reporting.svg import FONT_STACK, css_variables
+from llm_i2i.schema import USER_ID
 
 
 @dataclass(frozen=True)
@@ -116,6 +119,28 @@ def _discriminator_sentence(inputs: ReportInputs) -> str:
     return text
 
 
+def _generator_sentence(inputs: ReportInputs) -> str:
+    """The generator as a recommender of its own beside an index without its data, on the same users."""
+    if inputs.generator_alone is None:
+        return f"The generator as a recommender of its own: {tables.NOT_MEASURED}."
+    content, alone = inputs.generator_alone
+    model = inputs.models[0]
+    index = inputs.per_user[model, BASELINE_ARM].set_index(USER_ID)["rank"].reindex(alone[USER_ID])
+    metric = (
+        f"recall@{main_k(tuple(k for k in inputs.params.evaluate.ks if f'recall@{k}' in content['overall']))}"
+    )
+    ours, others = (per_user_metric(metric, ranks.to_numpy()) for ranks in (alone["rank"], index))
+    found = paired_bootstrap(
+        ours, others, resamples=inputs.params.report.bootstrap_resamples, seed=inputs.params.seed
+    )
+    return (
+        f"As a recommender of its own, without an index, the fine-tuned generator has "
+        f"{verdicts.metric_name(metric)} {ours.mean():.4f} on {len(alone):,} test users; on the same users "
+        f"{verdicts.model_name(model)} on arm {BASELINE_ARM} has {others.mean():.4f} (difference "
+        f"{verdicts.signed(found.mean)}, 95 % interval {verdicts.signed(found.low)} to {verdicts.signed(found.high)})."
+    )
+
+
 def _added_sentence(inputs: ReportInputs) -> str:
     arm = facts.augmented_arm(inputs)
     if not arm:
@@ -169,6 +194,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "catalogue_table": tables.catalogue_table(inputs),
         "bucket_table": tables.bucket_table(inputs, results),
         "added": _added_sentence(inputs),
+        "generator": _generator_sentence(inputs),
         "discriminator": _discriminator_sentence(inputs),
         "auc_table": facts.auc_table(inputs),
         "accepted_table": facts.accepted_table(inputs),

@@ -14,6 +14,7 @@ MODEL_NAMES = {
     "bm25": "BM25",
     "popularity": "Popularity",
     "youtube_dnn": "YoutubeDNN",
+    "generator": "The generator alone",
 }
 CONTROL_ARMS = tuple(name + end for name in CONTROLS for end in ("", "_filtered"))
 FEW_USERS = 300

@@ -104,8 +104,8 @@ def test_no_generator_and_no_discriminator() -> None:
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]  # by the generator's rank
 
 
-def test_llm_only_is_the_synthetic_part_of_llm_i2i() -> None:
-    fused, counts = run("llm_only")
+def test_synthetic_only_is_the_synthetic_part_of_llm_i2i() -> None:
+    fused, counts = run("synthetic_only")
     both, _ = run("llm_i2i")
     assert pairs(fused, "real") == []
     assert pairs(fused, "synthetic") == pairs(both, "synthetic") != []
@@ -166,14 +166,14 @@ def test_real_filter_can_be_off() -> None:
     assert pairs(run(filter_real=False)[0], "real") == ["ua", "ub", "va", "wc"]
 
 
-@pytest.mark.parametrize("arm", ["real", "llm_i2i", "no_generator", "no_discriminator", "llm_only"])
+@pytest.mark.parametrize("arm", ["real", "llm_i2i", "no_generator", "no_discriminator", "synthetic_only"])
 def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
     without = run(arm, valid=train_rows())
     other = run(arm, valid=train_rows(("u", "g"), ("v", "h")))
     pd.testing.assert_frame_equal(without[0], other[0])
     assert without[1] == other[1]
     fused, counts = run(arm, index="train+valid")
-    assert "ud" in pairs(fused, "real") or arm == "llm_only"
+    assert "ud" in pairs(fused, "real") or arm == "synthetic_only"
     assert "ud" not in pairs(fused, "synthetic")  # proposed by the generator too: not new any more
     assert not fused.duplicated(["user_id", "item_id"]).any()
     assert counts["real_in"] == 5

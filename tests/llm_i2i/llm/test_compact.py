@@ -7,9 +7,10 @@ import torch
 import yaml
 
 from llm_i2i.data.identifiers import identify_items
-from llm_i2i.errors import ParamsError
+from llm_i2i.errors import ArtifactError, ParamsError
 from llm_i2i.evaluation import Protocol
 from llm_i2i.evaluation.generator import evaluate_generator
+from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.llm import training
 from llm_i2i.llm.base_model import prepare_base_model
 from llm_i2i.llm.batches import Sequence
@@ -27,7 +28,7 @@ from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.task import adapter_sha256
 from llm_i2i.llm.training import EarlyStopping, train_model
 from llm_i2i.llm.trie import build_trie
-from llm_i2i.params import Params, SynthesizeParams, load_params
+from llm_i2i.params import EvaluateGeneratorParams, Params, SynthesizeParams, load_params
 from llm_i2i.schema import SYNTHETIC
 
 
@@ -167,14 +168,35 @@ def test_it_learns_the_rule_and_beats_itself_before_training(
     test = cyclic.groupby("user_id").tail(1).reset_index(drop=True)
     history = cyclic.drop(cyclic.groupby("user_id").tail(1).index)
     arguments = {k: common[k] for k in ("items", "identifiers", "base_model", "runtime")}
-    arguments |= {"history": history, "test": test, "params": settings}
-    after = evaluate_generator(
-        **arguments, generator=generator, protocol=Protocol.from_params(params), batch_users=7
-    )
-    before = evaluate_generator(**arguments, generator=None, protocol=Protocol.from_params(params))
+    protocol = Protocol.from_params(params)
+    asked = EvaluateGeneratorParams(max_users=0, num_beams=20, batch_users=7)
+    arguments |= {"history": history, "test": test, "params": settings, "protocol": protocol}
+    after, per_user = evaluate_generator(**arguments, generator=generator, asked=asked)
+    before, _ = evaluate_generator(**arguments, generator=None, asked=asked)
     assert after["n_users"] == 40
     assert after["overall"]["recall@5"] > 0.9
     assert before["overall"]["recall@5"] < 0.5
+    # The ranks are those of the metrics, each user's own; another batch size changes nothing.
+    assert per_user["user_id"].tolist() == sorted(test["user_id"])
+    assert per_user["item_id"].tolist() == test.sort_values("user_id")["item_id"].tolist()
+    assert per_user["rank"].between(1, 5).mean() == pytest.approx(after["overall"]["recall@5"])
+    one_batch = asked.model_copy(update={"batch_users": 64})
+    pd.testing.assert_frame_equal(
+        evaluate_generator(**arguments, generator=generator, asked=one_batch)[1], per_user
+    )
+    # Its query is its prompt: comparable with an index but for that.
+    require_same_protocol(after, {"protocol": protocol.model_dump(mode="json"), "protocol_hash": protocol.hash,
+                                  "test_sha256": after["test_sha256"]}, same_query=False)  # fmt: skip
+    assert after["protocol"]["last_m"] == settings.max_history
+    some, chosen = evaluate_generator(
+        **arguments, generator=generator, asked=asked.model_copy(update={"max_users": 10})
+    )
+    assert some["n_users"] == 10
+    pd.testing.assert_frame_equal(
+        chosen, per_user[per_user["user_id"].isin(chosen["user_id"])].reset_index(drop=True)
+    )
+    with pytest.raises(ArtifactError, match="none of 40 users has a history"):
+        evaluate_generator(**arguments | {"history": history.iloc[:0]}, generator=generator, asked=asked)
 
 
 def _module(compact, settings, runtime, items, identifiers, seed=1):

@@ -1,11 +1,15 @@
 import dataclasses
+import json
 import re
+from collections.abc import Callable
 from html.parser import HTMLParser
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from llm_i2i import schema
+from llm_i2i.errors import ArtifactError
 from llm_i2i.reporting.collect import ReportInputs, collect
 from llm_i2i.reporting.facts import accepted_table, auc_table, runtime_table, sample_table
 from llm_i2i.reporting.markdown import escape_markdown
@@ -221,3 +225,27 @@ def test_the_discriminators_tables(inputs: ReportInputs) -> None:
     quantile = inputs.params.model_copy(update={"fuse": fuse.model_copy(update={"mode": "quantile"})})
     assert accepted_table(dataclasses.replace(inputs, params=quantile)) is None
     assert auc_table(dataclasses.replace(inputs, held_out=None)) is None
+
+
+def test_generator_alone_is_compared_on_its_own_users(copy_of: Callable[[], Path], report: Report) -> None:
+    assert "The generator as a recommender of its own: not measured" in report.markdown
+    root = copy_of()
+    metrics, evaluation = root / "reports" / "metrics", root / "artifacts" / "evaluation"
+    index = schema.read_table(evaluation / "swing-real.parquet", schema.PER_USER)
+    some = index.iloc[::4].assign(rank=lambda t: [1 if i % 5 == 0 else 0 for i in range(len(t))])
+    content = json.loads((metrics / "swing-real.json").read_text(encoding="utf-8"))
+    recall = {"recall@5": float((some["rank"] > 0).mean()), "recall@10": float((some["rank"] > 0).mean())}
+    content |= {"model": "generator", "arm": "llm_only", "overall": recall}
+    (metrics / "generator-llm_only.json").write_text(json.dumps(content), encoding="utf-8")
+    schema.write_table(some, evaluation / "generator-llm_only.parquet", schema.PER_USER)
+    inputs = collect(root)
+    theirs = index.iloc[::4]["rank"].between(1, 10).mean()
+    expected = (
+        f"Recall@10 {recall['recall@10']:.4f} on {len(some)} test users; on the same users Swing on arm real "
+        f"has {theirs:.4f}"
+    )
+    assert expected in build_report(inputs).html
+    assert [name for name, _ in inputs.metrics] == ["swing", "swing", "bpr", "bpr"]
+    schema.write_table(some.assign(rank=0), evaluation / "generator-llm_only.parquet", schema.PER_USER)
+    with pytest.raises(ArtifactError, match=r"recall@5 of its ranks is 0\.0000"):
+        collect(root)
