@@ -19,6 +19,7 @@ from llm_i2i.reporting.svg import MUTED, SERIES, SURFACE, TINT, new_figure, them
 CODE_FOLDERS = ("src", "steps", "pipelines", "tests", "profiles")
 CODE_SUFFIXES = (".py", ".yaml", ".toml", ".j2")
 BOX_WIDTH, BOX_HEIGHT, LAYER_HEIGHT, GAP = 1.5, 0.42, 0.68, 0.25  # inches
+LABEL_LENGTH = 30  # characters that fit into a box; of a longer path only the last part is shown
 WAYPOINT = 0.1  # width of the place a long arrow takes in the layers it crosses, inches
 
 SWEEPS = 100  # of moving every box towards its neighbours; enough for a dozen layers to settle
@@ -195,6 +196,8 @@ def _draw_box(axes: Any, stage: Stage, x: float, y: float) -> None:
             )
         )  # fmt: skip
     below = stage.runs or stage.label
+    if len(below) > LABEL_LENGTH:
+        below = f"…/{below.rpartition('/')[2]}"
     axes.text(x, y + (0.075 if below else 0), stage.name, ha="center", va="center", weight="bold", zorder=4)
     if below:
         axes.text(x, y - 0.095, below, ha="center", va="center", fontsize=6.5, color=MUTED, zorder=4)
