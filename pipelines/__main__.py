@@ -30,7 +30,6 @@ SIMPLE = (
     "train_discriminator",
     "synthesize",
     "score",
-    "evaluate_generator",
     "report",
     "full",
 )
@@ -39,6 +38,7 @@ MATRIX = {
     "fuse": ("arm",),
     "train_i2i": ("model", "arm"),
     "evaluate": ("model", "arm"),
+    "evaluate_generator": ("arm",),
 }
 
 COMMANDS = {

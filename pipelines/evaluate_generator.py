@@ -5,6 +5,6 @@ from steps.evaluate_generator import evaluate_generator as step
 
 
 @stage_pipeline
-def evaluate_generator() -> None:
+def evaluate_generator(arm: str) -> None:
     """The generator as a recommender of its own, on the test items."""
-    step()
+    step(arm=arm)

@@ -94,6 +94,8 @@ def with_overlay(text: str, overlay: dict[str, Any]) -> str:
             place = place.get(part) if isinstance(place, dict) else None
         if not isinstance(place, dict) or key[-1] not in place:
             unknown.append(".".join(key))
+        elif isinstance(value, list) and isinstance(place[key[-1]], list):
+            place[key[-1]][:] = value  # in place: it stays on its line
         else:
             place[key[-1]] = value
     if unknown:

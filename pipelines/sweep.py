@@ -217,7 +217,8 @@ def _collect(
     }
     record["metrics"], tables = {}, []
     runs = [(model, arm) for model in models for arm in arms]
-    for model, arm in runs + [schema.GENERATOR_ALONE] * generator_alone:
+    alone = [(schema.GENERATOR, arm) for arm in params["evaluate_generator"]["arms"] if generator_alone]
+    for model, arm in runs + alone:
         run = f"{model}-{arm}"
         record["metrics"][run] = revision.json(f"reports/metrics/{run}.json")
         table = schema.read_table(revision.output(f"artifacts/evaluation/{run}.parquet"), schema.PER_USER)

@@ -6,15 +6,19 @@ from llm_i2i.evaluation.generator import evaluate_generator as measure
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
-from llm_i2i.schema import GENERATOR_ALONE, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
+from llm_i2i.schema import GENERATOR, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
 from steps import paths
 from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 
 @stage_step
-def evaluate_generator() -> Outcome:
-    """Let the generator rank the catalogue for test users and compute every metric of its lists."""
+def evaluate_generator(arm: str) -> Outcome:
+    """Let the generator rank the catalogue for test users and compute every metric of its lists.
+
+    Args:
+        arm: One of evaluate_generator.arms.
+    """
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     known = [read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID)]
@@ -24,16 +28,16 @@ def evaluate_generator() -> Outcome:
         items=items,
         identifiers=read_identifiers(paths.IDENTIFIERS, items),
         base_model=paths.BASE_MODEL,
-        generator=paths.GENERATOR,
+        generator=paths.GENERATOR if arm == "llm_only" else None,
         params=params.train_generator,
         asked=params.evaluate_generator,
         protocol=Protocol.from_params(params),
         runtime=params.runtime,
     )
-    model, arm = GENERATOR_ALONE
-    table, numbers = paths.EVALUATION / f"{model}-{arm}.parquet", paths.METRICS / f"{model}-{arm}.json"
+    name = f"{GENERATOR}-{arm}"
+    table, numbers = paths.EVALUATION / f"{name}.parquet", paths.METRICS / f"{name}.json"
     with staged(table) as table_out, staged(numbers) as numbers_out:
         write_table(per_user, table_out, PER_USER)
-        write_json({**metrics, "model": model, "arm": arm}, numbers_out)
+        write_json({**metrics, "model": GENERATOR, "arm": arm}, numbers_out)
     inputs = (paths.SPLIT, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
     return Outcome(inputs, (table, numbers), rows=len(per_user), metrics=metrics["overall"])

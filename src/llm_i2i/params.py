@@ -35,6 +35,7 @@ Arm = Literal[
     "item_knn_filtered",
     "compact_filtered",
 ]
+GeneratorArm = Literal["llm_only", "untuned"]
 Negatives = Literal["random", "popularity", "hard"]
 Model = Literal[
     "swing",
@@ -389,11 +390,13 @@ class EvaluateGeneratorParams(Section):
     """How the generator is asked as a recommender of its own.
 
     Attributes:
+        arms: llm_only: the fine-tuned generator. untuned: its base model, to see what fine-tuning adds.
         max_users: Test users asked, a seeded sample; 0 = all.
         num_beams: Width of the beam search and so length of the lists, where an item is more than one token.
         batch_users: Users at a time.
     """
 
+    arms: Annotated[tuple[GeneratorArm, ...], Field(min_length=1)]
     max_users: NonNegativeInt
     num_beams: PositiveInt
     batch_users: PositiveInt
@@ -469,6 +472,12 @@ class Params(Section):
         missing = [name for name in self.score.controls if name not in self.controls.names]
         if missing:
             raise ValueError(f"score.controls: {missing} must be in controls.names too")
+        return self
+
+    @model_validator(mode="after")
+    def _untuned_knows_something(self) -> "Params":
+        if self.base_model.source == "compact" and "untuned" in self.evaluate_generator.arms:
+            raise ValueError("evaluate_generator.arms: untuned says nothing of base_model.source compact")
         return self
 
     @model_validator(mode="after")

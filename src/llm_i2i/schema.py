@@ -22,8 +22,8 @@ SOURCE_REAL: Final = "real"
 SOURCE_SYNTHETIC: Final = "synthetic"
 # Cheap recommenders whose pairs stand in for the generator's: what an LLM must beat at equal volume.
 CONTROLS: Final = ("random", "popularity", "item_knn", "compact")
-# Under this model and arm stand the metrics of the generator as a recommender of its own, without an index.
-GENERATOR_ALONE: Final = ("generator", "llm_only")
+# The model under which metrics of the generator as a recommender of its own stand; its arms: llm_only, untuned.
+GENERATOR: Final = "generator"
 
 # split/{train,valid,test}.parquet: sorted by (user_id, position).
 # position: 0-based place in the user's whole history in time order (ties by seeded hash).

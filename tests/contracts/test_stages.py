@@ -70,8 +70,16 @@ PARAMS = {
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
     "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
-    "evaluate_generator": {"evaluate", "evaluate_generator", "fuse.index", "runtime", "seed", "split", "tag"},
-    "report": {"fuse.arms", "report", "seed", "train_i2i.models"},
+    "evaluate_generator": {
+        "evaluate",
+        *(f"evaluate_generator.{key}" for key in ("batch_users", "max_users", "num_beams")),
+        "fuse.index",
+        "runtime",
+        "seed",
+        "split",
+        "tag",
+    },
+    "report": {"evaluate_generator.arms", "fuse.arms", "report", "seed", "train_i2i.models"},
 }
 
 

@@ -44,8 +44,8 @@ class ReportInputs:
         scored: Scored rows (schema.SCORED).
         fused: What each arm trained on (schema.FUSED), arms with synthetic rows only.
         kept: Kept counts by arm.
-        generator_alone: Metrics and per-user ranks (schema.PER_USER) of the generator as a recommender of its own, on
-            a sample of the test users; None if the stage has not run.
+        generator_alone: By arm of section evaluate_generator: metrics and per-user ranks (schema.PER_USER) of the
+            generator as a recommender of its own, on a sample of the test users.
         held_out: AUC and reliability of the discriminator.
         calibration: What scoring wrote about calibration.
         synthesis: What synthesis wrote about itself (counts, validity).
@@ -69,7 +69,7 @@ class ReportInputs:
     scored: pd.DataFrame
     fused: dict[str, pd.DataFrame]
     kept: dict[str, Json]
-    generator_alone: tuple[Json, pd.DataFrame] | None
+    generator_alone: dict[str, tuple[Json, pd.DataFrame]]
     held_out: Json | None
     calibration: Json | None
     synthesis: Json | None
@@ -215,15 +215,13 @@ def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) 
 
 def _read_generator_alone(
     metrics: Path, evaluation: Path, params: Params
-) -> tuple[Json, pd.DataFrame] | None:
-    """Metrics and ranks of the generator as a recommender of its own, if they were measured."""
-    name = "-".join(schema.GENERATOR_ALONE)
-    if not (metrics / f"{name}.json").is_file():
-        return None
-    content = _read_metrics(metrics, [schema.GENERATOR_ALONE])[schema.GENERATOR_ALONE]
-    ks = tuple(k for k in params.evaluate.ks if f"recall@{k}" in content["overall"])
-    tables = _read_per_user(evaluation, {schema.GENERATOR_ALONE: content}, ks)
-    return content, tables[schema.GENERATOR_ALONE]
+) -> dict[str, tuple[Json, pd.DataFrame]]:
+    """Metrics and ranks of the generator as a recommender of its own, of the arms that were measured."""
+    runs = [(schema.GENERATOR, arm) for arm in params.evaluate_generator.arms]
+    found = _read_metrics(metrics, [run for run in runs if (metrics / f"{'-'.join(run)}.json").is_file()])
+    ks = tuple(k for k in params.evaluate.ks if all(f"recall@{k}" in m["overall"] for m in found.values()))
+    tables = _read_per_user(evaluation, found, ks)
+    return {arm: (content, tables[model, arm]) for (model, arm), content in found.items()}
 
 
 def _read_runtime(folder: Path) -> dict[str, Json]:

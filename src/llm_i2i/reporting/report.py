@@ -120,25 +120,34 @@ def _discriminator_sentence(inputs: ReportInputs) -> str:
 
 
 def _generator_sentence(inputs: ReportInputs) -> str:
-    """The generator as a recommender of its own beside an index without its data, on the same users."""
-    if inputs.generator_alone is None:
+    """The generator as a recommender of its own: before fine-tuning, and beside an index without its data."""
+    if "llm_only" not in inputs.generator_alone:
         return f"The generator as a recommender of its own: {tables.NOT_MEASURED}."
-    content, alone = inputs.generator_alone
-    model = inputs.models[0]
-    index = inputs.per_user[model, BASELINE_ARM].set_index(USER_ID)["rank"].reindex(alone[USER_ID])
+    content, tuned = inputs.generator_alone["llm_only"]
     metric = (
         f"recall@{main_k(tuple(k for k in inputs.params.evaluate.ks if f'recall@{k}' in content['overall']))}"
     )
-    ours, others = (per_user_metric(metric, ranks.to_numpy()) for ranks in (alone["rank"], index))
-    found = paired_bootstrap(
-        ours, others, resamples=inputs.params.report.bootstrap_resamples, seed=inputs.params.seed
-    )
-    return (
+    ours = per_user_metric(metric, tuned["rank"].to_numpy())
+    text = (
         f"As a recommender of its own, without an index, the fine-tuned generator has "
-        f"{verdicts.metric_name(metric)} {ours.mean():.4f} on {len(alone):,} test users; on the same users "
-        f"{verdicts.model_name(model)} on arm {BASELINE_ARM} has {others.mean():.4f} (difference "
-        f"{verdicts.signed(found.mean)}, 95 % interval {verdicts.signed(found.low)} to {verdicts.signed(found.high)})."
+        f"{verdicts.metric_name(metric)} {ours.mean():.4f} on {len(tuned):,} test users"
     )
+    model = inputs.models[0]
+    others = {f"{verdicts.model_name(model)} on arm {BASELINE_ARM}": inputs.per_user[model, BASELINE_ARM]}
+    if "untuned" in inputs.generator_alone:
+        others = {"its base model before fine-tuning": inputs.generator_alone["untuned"][1], **others}
+    for name, table in others.items():
+        ranks = table.set_index(USER_ID)["rank"].reindex(tuned[USER_ID])
+        theirs = per_user_metric(metric, ranks.to_numpy())
+        found = paired_bootstrap(
+            ours, theirs, resamples=inputs.params.report.bootstrap_resamples, seed=inputs.params.seed
+        )
+        low, high = verdicts.signed(found.low), verdicts.signed(found.high)
+        text += (
+            f"; {name} has {theirs.mean():.4f} on the same users (difference {verdicts.signed(found.mean)}, "
+            f"95 % interval {low} to {high})"
+        )
+    return text + "."
 
 
 def _added_sentence(inputs: ReportInputs) -> str:
