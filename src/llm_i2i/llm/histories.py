@@ -84,6 +84,6 @@ def next_item_prompt(
     Returns:
         int64 (n_tokens,).
     """
-    room = context - len(prompt.prefix) - int(catalogue.lengths.max())
+    room = context - len(prompt.prefix) - catalogue.tokens.shape[1]
     recent = recent_that_fit(history[-max_history:], catalogue.lengths, room)
     return np.concatenate([prompt.prefix, catalogue.concat(recent)])
