@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
     outs = finished.locked_outs()
-    assert len(outs) == 10 + 3 + 2 * 2 + 4 + 2 * 4
+    assert len(outs) == 10 + 3 + 2 * 2 + 4 + 2 * 4 + 2 * 2
     for path, md5 in outs.items():
         assert content_md5(finished.root / path) == md5, path
     assert (finished.root / "reports" / "report.html").stat().st_size > 10_000
