@@ -169,7 +169,7 @@ def test_it_learns_the_rule_and_beats_itself_before_training(
     history = cyclic.drop(cyclic.groupby("user_id").tail(1).index)
     arguments = {k: common[k] for k in ("items", "identifiers", "base_model", "runtime")}
     protocol = Protocol.from_params(params)
-    asked = EvaluateGeneratorParams(max_users=0, num_beams=20, batch_users=7)
+    asked = EvaluateGeneratorParams(arms=["llm_only"], max_users=0, num_beams=20, batch_users=7)
     arguments |= {"history": history, "test": test, "params": settings, "protocol": protocol}
     after, per_user = evaluate_generator(**arguments, generator=generator, asked=asked)
     before, _ = evaluate_generator(**arguments, generator=None, asked=asked)
@@ -370,6 +370,7 @@ def test_the_templates_are_in_its_vocabulary(compact, items, identifiers):
 def test_compact_needs_tokens_as_identifiers(params, tmp_path):
     values = params.model_dump(mode="json", by_alias=True)
     values["base_model"]["source"] = "compact"
+    values["evaluate_generator"]["arms"] = ["llm_only"]
     path = tmp_path / "params.yaml"
     path.write_text(yaml.safe_dump(values))
     with pytest.raises(ParamsError, match="identifier token"):
