@@ -108,7 +108,7 @@ def synthesis(
     prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
     histories = [np.sort(rng.choice(len(catalogue.lengths), size=10, replace=False)) for _ in range(users)]
     prompts = [np.concatenate([prompt.prefix, catalogue.concat(h)]) for h in histories]
-    next_items = NextItems(module, catalogue, torch.device("cpu"))
+    next_items = NextItems(module, catalogue, torch.device("cpu"), softmax="vocabulary")
     rows = []
     for n, num_beams in ((5, 8), (20, 20)):
         search = {"n": n, "num_beams": num_beams}

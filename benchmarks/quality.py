@@ -66,6 +66,7 @@ def main() -> None:
         "--keep", type=Path, help="folder of adapters and checkpoints: kept there, and used if they are there"
     )
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--softmax", choices=("catalogue", "vocabulary"), help="default: as params.yaml")
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("llm_i2i").setLevel(logging.INFO)
@@ -73,7 +74,8 @@ def main() -> None:
     runtime_params = RuntimeParams(device="auto", precision="auto", threads=options.threads)
     runtime = resolve_runtime(runtime_params)
     items, parts = leave_two_out(options.folder, params)
-    generator = params.train_generator.model_copy(update={"max_windows": options.windows})
+    softmax = options.softmax or params.train_generator.softmax
+    generator = params.train_generator.model_copy(update={"max_windows": options.windows, "softmax": softmax})
     judge = params.train_discriminator.model_copy(update={"max_histories": options.histories})
     shared = {"items": items, "identifiers": Identifiers(tuple(items["text"])), "base_model": options.base_model,
               "runtime": runtime_params}  # fmt: skip
@@ -90,7 +92,7 @@ def main() -> None:
     started = time.perf_counter()
     print(f"{len(items):,} items, {options.users:,} test users, {options.windows} windows, "
           f"{options.histories} histories, {torch.get_num_threads()} threads, "
-          f"{runtime.facts['device']} {runtime.facts['precision']}\n")  # fmt: skip
+          f"softmax over the {softmax}, {runtime.facts['device']} {runtime.facts['precision']}\n")  # fmt: skip
     print("| what | before | after | note |\n| --- | ---: | ---: | --- |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         kept = options.keep or Path(scratch)

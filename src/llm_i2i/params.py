@@ -37,6 +37,7 @@ Arm = Literal[
 ]
 GeneratorArm = Literal["llm_only", "untuned"]
 Negatives = Literal["random", "popularity", "hard"]
+Softmax = Literal["catalogue", "vocabulary"]
 Model = Literal[
     "swing",
     "bpr",
@@ -182,6 +183,7 @@ class EarlyStoppingParams(Section):
 class TrainGeneratorParams(LlmTraining):
     """Generator: next item from the last `max_history`, long-tail weighted (paper, section 3.2)."""
 
+    softmax: Softmax
     tail_weight: PositiveFloat
     head_weight: PositiveFloat
     max_windows: NonNegativeInt

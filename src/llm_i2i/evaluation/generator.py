@@ -82,6 +82,7 @@ def evaluate_generator(
         TargetLogits(load_for_inference(base_model, generator, device, new_tokens=vocabulary.new_tokens)),
         catalogue,
         device.device,
+        softmax=params.softmax,
     )
     longest = max(protocol.ks) if catalogue.single_token else min(max(protocol.ks), asked.num_beams)
     lists = np.full((len(chosen), longest), -1, dtype=np.int64)

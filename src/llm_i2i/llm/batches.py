@@ -27,6 +27,8 @@ class Sequence:
         positions: int64 (t,): positions whose outputs are read.
         labels: int64 (t,): what stands there: a token id, or a class.
         weights: float64 (t,): loss weights.
+        nodes: int64 (t,), where the softmax is over the catalogue: the trie node at which the label, the number of
+            a child, is chosen.
     """
 
     ids: IntArray
@@ -34,6 +36,7 @@ class Sequence:
     positions: IntArray
     labels: IntArray
     weights: npt.NDArray[np.float64]
+    nodes: IntArray | None = None
 
     def __len__(self) -> int:
         """Number of tokens."""
@@ -66,6 +69,7 @@ class Batch:
         labels: int64 (n_targets,).
         weights: float32 (n_targets,).
         n_tokens: Tokens without padding.
+        nodes: int64 (n_targets,) or None.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -74,6 +78,7 @@ class Batch:
     labels: torch.Tensor
     weights: torch.Tensor
     n_tokens: int
+    nodes: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
         """The same batch on another device."""
@@ -84,6 +89,7 @@ class Batch:
             self.labels.to(device),
             self.weights.to(device),
             self.n_tokens,
+            None if self.nodes is None else self.nodes.to(device),
         )
 
 
@@ -104,7 +110,13 @@ def collate(sequences: SequenceOf[Sequence], pad_id: int) -> Batch:
         torch.from_numpy(np.concatenate([s.labels for s in sequences])),
         torch.from_numpy(np.concatenate([s.weights for s in sequences])).float(),
         n_tokens=sum(len(s) for s in sequences),
+        nodes=_nodes(sequences),
     )
+
+
+def _nodes(sequences: SequenceOf[Sequence]) -> torch.Tensor | None:
+    found = [s.nodes for s in sequences if s.nodes is not None]
+    return torch.from_numpy(np.concatenate(found)) if len(found) == len(sequences) else None
 
 
 def _mask_and_positions(blocks: torch.Tensor) -> dict[str, torch.Tensor]:

@@ -17,26 +17,10 @@ from transformers import DynamicCache
 from llm_i2i.errors import GenerationError
 from llm_i2i.llm.lm import TargetLogits
 from llm_i2i.llm.sampling import Sampling, perturb
-from llm_i2i.llm.trie import IntArray, Trie, blocked_leaves
+from llm_i2i.llm.trie import IntArray, Trie, TrieOnDevice, blocked_leaves
+from llm_i2i.params import Softmax
 
 _NEVER = float("-inf")
-
-
-@dataclass(frozen=True)
-class TrieOnDevice:
-    """A trie's arrays as tensors on the model's device."""
-
-    child_start: torch.Tensor
-    child_token: torch.Tensor
-    child_node: torch.Tensor
-    n_leaves: torch.Tensor
-    leaf_item: torch.Tensor
-
-    @classmethod
-    def of(cls, trie: Trie, device: torch.device) -> "TrieOnDevice":
-        """Copy `trie` to `device`."""
-        names = ("child_start", "child_token", "child_node", "n_leaves", "leaf_item")
-        return cls(*(torch.from_numpy(getattr(trie, name)).to(device) for name in names))
 
 
 @dataclass(frozen=True)
@@ -119,13 +103,17 @@ def beam_search(
     num_beams: int,
     pad_id: int,
     sampling: Sampling | None = None,
+    softmax: Softmax = "vocabulary",
 ) -> Generated:
     """The `n` most probable items after each prompt, as beam search finds them; or `n` drawn ones.
 
-    Token log-probabilities are those of the whole vocabulary (not renormalised over the allowed tokens), so an
-    item's score is its log-probability under the model. Items are prefix-free and scores only fall, also perturbed
-    ones, so the search ends as soon as no live beam can beat the n-th finished item. With `sampling` the same
-    search maximises perturbed log-probabilities, which draws exactly (Kool et al. 2019), whatever the width >= n.
+    With `softmax="vocabulary"` an item's score is its log-probability as text under the model. With "catalogue" each
+    step's softmax is over the tokens that some item goes on with, excluded or not: the score is its log-probability
+    among the items, and what follows of itself costs nothing.
+
+    Items are prefix-free and scores only fall, also perturbed ones, so the search ends as soon as no live beam can
+    beat the n-th finished item. With `sampling` the same search maximises perturbed log-probabilities, which draws
+    exactly (Kool et al. 2019), whatever the width >= n.
 
     Args:
         module: The model.
@@ -136,7 +124,8 @@ def beam_search(
         n: Items a row.
         num_beams: Width, >= n.
         pad_id: Token id of padding.
-        sampling: Draw items without replacement instead.
+        sampling: Draw items without replacement instead (from the open items, with either softmax).
+        softmax: As in training.
 
     Raises:
         GenerationError: A row excludes the whole catalogue.
@@ -154,7 +143,9 @@ def beam_search(
     positions = prompt_mask.sum(dim=1, keepdim=True)
     finished: _Nodes | None = None
     while True:
-        children = _expand(beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling)
+        children = _expand(
+            beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling, softmax=softmax
+        )
         is_item = on_device.leaf_item[children.node] >= 0
         ended = children.best(children.score.masked_fill(~is_item, _NEVER), n)
         finished = ended if finished is None else finished.joined(ended)
@@ -257,28 +248,26 @@ def _expand(
     *,
     size: int,
     sampling: Sampling | None,
+    softmax: Softmax,
 ) -> _Nodes:
     """All open children of the live beams, the best `size` of each row.
 
     `size` is twice the width, so that as many beams live on even when every second candidate ends an item.
     """
     n_rows = len(beams.node)
-    start = trie.child_start[beams.node]
-    count = trie.child_start[beams.node + 1] - start
-    widest = max(1, int(count.max()))
-    offsets = torch.arange(widest, device=start.device)
-    exists = offsets < count[:, :, None]
-    children = (start[:, :, None] + offsets).clamp(max=len(trie.child_token) - 1)
-    tokens, nodes = trie.child_token[children], trie.child_node[children]
+    tokens, nodes, exists = trie.children(beams.node)
     flat_nodes = nodes.view(n_rows, -1)
     closed = (blocked.gather(1, flat_nodes) >= trie.n_leaves[flat_nodes]).view(nodes.shape)
     dead = ~exists | closed | beams.score.isneginf()[:, :, None]
-    steps = log_probs.gather(2, tokens).double().masked_fill(dead, _NEVER)
+    steps = log_probs.gather(2, tokens).double().masked_fill(~exists, _NEVER)
+    if softmax == "catalogue":
+        steps = steps.log_softmax(dim=2)
+    steps = steps.masked_fill(dead, _NEVER)
     logprob = beams.logprob[:, :, None] + steps
     score, log_q = logprob, logprob
     if sampling is not None:
         noise = sampling.noise.gather(1, flat_nodes).view(nodes.shape)
         score, log_q = perturb(steps, beams.log_q, beams.score, noise, sampling.temperature)
-    parent = torch.arange(nodes.shape[1], device=start.device)[None, :, None].expand(nodes.shape)
+    parent = torch.arange(nodes.shape[1], device=nodes.device)[None, :, None].expand(nodes.shape)
     flat = [values.reshape(n_rows, -1) for values in (parent, nodes, tokens, score, logprob, log_q)]
     return _Nodes(*flat).best(flat[3], size)

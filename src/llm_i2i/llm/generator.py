@@ -3,12 +3,16 @@
 Differs from the paper: a training sequence is the instruction followed by a window of the user's items, and the
 loss stands at every item of the window. One causal pass then trains as many targets as the window has items,
 each given the items before it, with the same loss as one prompt a target.
+
+Differs from the paper: with `softmax: catalogue` the loss is -log P(item) among the catalogue, not that of the
+item's text among all texts. What an item's text goes on with of itself, or in no item, is nothing to be learnt.
 """
 
 import csv
 import logging
 import time
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +36,7 @@ from llm_i2i.llm.training import (
     save_model,
     train_model,
 )
-from llm_i2i.llm.trie import Catalogue, IntArray
+from llm_i2i.llm.trie import Catalogue, IntArray, Trie, TrieOnDevice, build_trie
 from llm_i2i.params import RuntimeParams, TrainGeneratorParams
 
 log = logging.getLogger(__name__)
@@ -58,23 +62,35 @@ def window_sequence(
     prompt: GeneratorPrompt,
     catalogue: Catalogue,
     item_weights: np.ndarray[Any, np.dtype[np.float64]],
+    trie: Trie | None = None,
 ) -> Sequence:
-    """Instruction and window as tokens; every token of every item but the first is a target.
+    """Instruction and window as tokens; every item but the first is a target.
+
+    With `trie` the loss stands only at the tokens that have an alternative in the catalogue, among those
+    alternatives; without, at every token, among the vocabulary (or, where every item is one token, the items).
 
     Args:
         window: Item indices, at least two.
         prompt: The instruction.
         catalogue: Token ids of the items.
         item_weights: float64 (n_items,): loss weight of an item as a target.
+        trie: The catalogue, for a softmax over it.
     """
     ids = np.concatenate([prompt.prefix, catalogue.concat(window)])
-    first_target = len(prompt.prefix) + int(catalogue.lengths[window[0]])
+    blocks = np.zeros(len(ids), dtype=np.int64)
+    targets, lengths = window[1:], catalogue.lengths[window[1:]]
     # The output at position p predicts token p + 1.
-    positions = np.arange(first_target - 1, len(ids) - 1)
-    weights = np.repeat(item_weights[window[1:]], catalogue.lengths[window[1:]])
+    before = len(prompt.prefix) + catalogue.lengths[window[0]] - 1 + np.cumsum(lengths) - lengths
+    if trie is not None:
+        choices = [trie.choices(item, length) for item, length in zip(targets, lengths, strict=True)]
+        places, nodes, labels = (np.concatenate(parts) for parts in zip(*choices, strict=True))
+        n_choices = [len(choice[0]) for choice in choices]
+        positions = np.repeat(before, n_choices) + places
+        return Sequence(ids, blocks, positions, labels, np.repeat(item_weights[targets], n_choices), nodes)
+    positions = np.arange(before[0], len(ids) - 1)
     # Where every item is one token, the softmax is over the catalogue alone: a label is an item.
-    labels = window[1:] if catalogue.single_token else ids[positions + 1]
-    return Sequence(ids, np.zeros(len(ids), dtype=np.int64), positions, labels, weights)
+    labels = targets if catalogue.single_token else ids[positions + 1]
+    return Sequence(ids, blocks, positions, labels, np.repeat(item_weights[targets], lengths))
 
 
 @dataclass(frozen=True)
@@ -91,6 +107,12 @@ class _Fit:
     device: Runtime
     seed: int
 
+    @cached_property
+    def trie(self) -> Trie | None:
+        """The catalogue to take the softmax over, None for the vocabulary or where every item is one token."""
+        over_catalogue = self.params.softmax == "catalogue" and not self.catalogue.single_token
+        return build_trie(self.catalogue) if over_catalogue else None
+
     def sequences(self, by_user: dict[str, IntArray]) -> list[Sequence]:
         """A seeded sample of the users' windows as training sequences."""
         windows = training_windows(by_user, self.params.max_history)
@@ -98,7 +120,9 @@ class _Fit:
         room = context_length(self.base_model) - len(self.prompt.prefix)
         fitting = [recent_that_fit(windows[int(i)], self.catalogue.lengths, room) for i in keep]
         found = [
-            window_sequence(w, self.prompt, self.catalogue, self.item_weights) for w in fitting if len(w) > 1
+            window_sequence(w, self.prompt, self.catalogue, self.item_weights, self.trie)
+            for w in fitting
+            if len(w) > 1
         ]
         log.info(
             "train_generator: %d of %d windows, %d tokens", len(keep), len(windows), sum(map(len, found))
@@ -130,6 +154,7 @@ class _Fit:
             pad_id=self.catalogue.end_id,
             checkpoints=checkpoints,
             columns=self.catalogue.tokens[:, 0].tolist() if single else None,
+            trie=None if self.trie is None else TrieOnDevice.of(self.trie, self.device.device),
             **options,
         )
 
@@ -194,7 +219,12 @@ def train_generator(
     training_log.write(out / "training.csv")
     write_task(
         out,
-        {"template": params.template, "template_sha256": template_sha256, "max_history": params.max_history},
+        {
+            "template": params.template,
+            "template_sha256": template_sha256,
+            "max_history": params.max_history,
+            "softmax": params.softmax,
+        },
     )
     facts = {
         "adapter_sha256": adapter_sha256(out),
@@ -235,7 +265,7 @@ def _train_stopping_early(
 
 def _ndcg(fit: _Fit, module: TargetLogits, by_user: dict[str, IntArray]) -> float:
     """NDCG@10 of each user's last item after the others, the whole catalogue ranked, the others removed."""
-    next_items = NextItems(module, fit.catalogue, fit.device.device)
+    next_items = NextItems(module, fit.catalogue, fit.device.device, softmax=fit.params.softmax)
     histories = sorted(by_user.values(), key=len)
     limits = {"max_history": fit.params.max_history, "context": context_length(fit.base_model)}
     found = []

@@ -3,6 +3,8 @@
 import torch
 from torch.nn import functional
 
+from llm_i2i.llm.trie import TrieOnDevice
+
 
 def weighted_nll(
     logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, weight_total: float
@@ -25,3 +27,20 @@ def weighted_nll(
     """
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return (losses * weights).sum() / weight_total
+
+
+def among_children(logits: torch.Tensor, nodes: torch.Tensor, trie: TrieOnDevice) -> torch.Tensor:
+    """Logits of the tokens that lead on from trie nodes.
+
+    The product of their softmaxes along the way to an item is a distribution over the catalogue.
+
+    Args:
+        logits: float32 (n_targets, vocabulary).
+        nodes: int64 (n_targets,).
+        trie: The catalogue.
+
+    Returns:
+        float32 (n_targets, most children of a node): in the order of the node's children, then -inf.
+    """
+    tokens, _, exists = trie.children(nodes)
+    return logits.gather(1, tokens).masked_fill(~exists, float("-inf"))

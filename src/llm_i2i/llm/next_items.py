@@ -6,17 +6,20 @@ import torch
 
 from llm_i2i.errors import GenerationError
 from llm_i2i.llm.batches import IntArray, Sequence, collate
-from llm_i2i.llm.beam import Generated, TrieOnDevice, beam_search
+from llm_i2i.llm.beam import Generated, beam_search
 from llm_i2i.llm.lm import TargetLogits
 from llm_i2i.llm.sampling import Sampling
-from llm_i2i.llm.trie import Catalogue, build_trie
+from llm_i2i.llm.trie import Catalogue, TrieOnDevice, build_trie
+from llm_i2i.params import Softmax
 
 
 class NextItems:
     """Ranks the catalogue: read off the logits where every item is one token, else by beam search over the trie."""
 
-    def __init__(self, module: TargetLogits, catalogue: Catalogue, device: torch.device) -> None:
-        self.module, self.catalogue, self.device = module, catalogue, device
+    def __init__(
+        self, module: TargetLogits, catalogue: Catalogue, device: torch.device, *, softmax: Softmax
+    ) -> None:
+        self.module, self.catalogue, self.device, self.softmax = module, catalogue, device, softmax
         self.columns = torch.from_numpy(catalogue.tokens[:, 0]).to(device)
         self.trie = build_trie(catalogue)
         self.on_device = TrieOnDevice.of(self.trie, device)
@@ -62,6 +65,7 @@ class NextItems:
                 num_beams=num_beams,
                 pad_id=self.catalogue.end_id,
                 sampling=sampling,
+                softmax=self.softmax,
             )
         if any(len(items) >= len(self.columns) for items in excluded):
             raise GenerationError(

@@ -84,7 +84,7 @@ def synthesize(
     # Users with prompts of similar length share a batch: little padding.
     users = sorted(users, key=lambda u: (-len(prompts[u]), u))
     module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
-    searcher = _Searcher(NextItems(module, catalogue, device.device), params, seed)
+    searcher = _Searcher(NextItems(module, catalogue, device.device, softmax=task["softmax"]), params, seed)
     adapter_hash = adapter_sha256(adapter)
     work = fingerprint(
         [

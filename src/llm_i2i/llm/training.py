@@ -25,7 +25,8 @@ from llm_i2i.errors import DataError
 from llm_i2i.llm.batches import Batch, IntArray, Sequence, collate, padding_share, plan_batches
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.lm import TargetLogits
-from llm_i2i.llm.loss import weighted_nll
+from llm_i2i.llm.loss import among_children, weighted_nll
+from llm_i2i.llm.trie import TrieOnDevice
 from llm_i2i.params import LlmTraining
 
 log = logging.getLogger(__name__)
@@ -113,6 +114,7 @@ def train_model(
     pad_id: int,
     checkpoints: Path,
     columns: list[int] | None = None,
+    trie: TrieOnDevice | None = None,
     early_stopping: EarlyStopping | None = None,
     stop_after: int | None = None,
 ) -> TrainingLog:
@@ -127,6 +129,7 @@ def train_model(
         pad_id: Token id of padding (masked, so any will do).
         checkpoints: Folder for resumable states; one of another training is discarded.
         columns: Restrict the softmax to these token ids; labels are then positions in this list.
+        trie: The catalogue, for sequences with `nodes`: their labels are children of those.
         early_stopping: Leaves the best weights in `module`, not the last.
         stop_after: End after this many steps of the plan; the learning rate still follows the whole plan.
 
@@ -164,7 +167,7 @@ def train_model(
         sums = (0.0, 0, 0)
         for micro in mine:
             batch = collate([sequences[i] for i in micro], pad_id).to(runtime.device)
-            loss = _backward(module, batch, token_ids, weight_total, accelerator)
+            loss = _backward(module, batch, (token_ids, trie), weight_total, accelerator)
             sums = (sums[0] + loss, sums[1] + batch.n_tokens, sums[2] + len(batch.labels))
         loss_sum, tokens, targets = _sum_over_processes(accelerator, trainable, sums)
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
@@ -202,12 +205,15 @@ def train_model(
 def _backward(
     module: TargetLogits,
     batch: Batch,
-    token_ids: torch.Tensor | None,
+    among: tuple[torch.Tensor | None, TrieOnDevice | None],
     weight_total: float,
     accelerator: Accelerator,
 ) -> float:
     """Add a micro-batch's gradients; returns its share of the step's loss."""
+    token_ids, trie = among
     logits = module(batch.inputs, batch.rows, batch.positions, token_ids)
+    if trie is not None and batch.nodes is not None:
+        logits = among_children(logits, batch.nodes, trie)
     loss = weighted_nll(logits, batch.labels, batch.weights, weight_total)
     accelerator.backward(loss)
     return float(loss.detach())
@@ -306,7 +312,8 @@ def _linear_schedule(optimizer: torch.optim.Optimizer, warmup: int, total: int) 
 def _fingerprint(sequences: SequenceOf[Sequence], params: LlmTraining, seed: int, last: int) -> str:
     digest = hashlib.sha256(f"{params.model_dump_json()}{seed}/{last}".encode())
     for sequence in sequences:
-        for array in (sequence.ids, sequence.blocks, sequence.labels, sequence.weights):
+        arrays = (sequence.ids, sequence.blocks, sequence.labels, sequence.weights, sequence.nodes)
+        for array in (a for a in arrays if a is not None):
             digest.update(array.tobytes())
     return digest.hexdigest()
 

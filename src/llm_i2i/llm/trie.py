@@ -7,6 +7,7 @@ from typing import Any, Final
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from llm_i2i.errors import BaseModelError
 
@@ -136,6 +137,23 @@ class Trie:
     leaf_item: IntArray
     path: IntArray
 
+    def choices(self, item: int, length: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Where the way to an item forks.
+
+        Args:
+            item: Item index.
+            length: Its tokens.
+
+        Returns:
+            Each int64, of the tokens that have an alternative: the token's place in the item, the node it is chosen
+            at, and its number among that node's children.
+        """
+        to = self.path[item, :length]
+        at = np.concatenate(([0], to[:-1]))
+        places = np.flatnonzero(self.child_start[at + 1] - self.child_start[at] > 1)
+        # Entry e of the children leads to node e + 1.
+        return places, at[places], to[places] - 1 - self.child_start[at[places]]
+
 
 def build_trie(catalogue: Catalogue) -> Trie:
     """Build the trie level by level, vectorised over items.
@@ -183,3 +201,36 @@ def blocked_leaves(trie: Trie, excluded: list[IntArray]) -> npt.NDArray[np.int32
         blocked[row] = np.bincount(nodes[nodes >= 0], minlength=len(trie.n_leaves))
         blocked[row, 0] = len(items)
     return blocked
+
+
+@dataclass(frozen=True)
+class TrieOnDevice:
+    """A trie's arrays as tensors on the model's device."""
+
+    child_start: torch.Tensor
+    child_token: torch.Tensor
+    child_node: torch.Tensor
+    n_leaves: torch.Tensor
+    leaf_item: torch.Tensor
+
+    @classmethod
+    def of(cls, trie: Trie, device: torch.device) -> "TrieOnDevice":
+        """Copy `trie` to `device`."""
+        names = ("child_start", "child_token", "child_node", "n_leaves", "leaf_item")
+        return cls(*(torch.from_numpy(getattr(trie, name)).to(device) for name in names))
+
+    def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Children of nodes, in as many columns as the node of most children has.
+
+        Args:
+            nodes: int64, any shape.
+
+        Returns:
+            Tokens (int64), nodes (int64) and whether there is a child at all (bool), each with one dimension more
+            than `nodes`; what stands where there is none means nothing.
+        """
+        start = self.child_start[nodes]
+        count = self.child_start[nodes + 1] - start
+        offsets = torch.arange(max(1, int(count.max())), device=start.device)
+        entries = (start[..., None] + offsets).clamp(max=len(self.child_token) - 1)
+        return self.child_token[entries], self.child_node[entries], offsets < count[..., None]

@@ -14,7 +14,7 @@ from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.llm import training
 from llm_i2i.llm.base_model import prepare_base_model
 from llm_i2i.llm.batches import Sequence
-from llm_i2i.llm.beam import TrieOnDevice, beam_search
+from llm_i2i.llm.beam import beam_search
 from llm_i2i.llm.compact import INIT_NOISE, INIT_SCALE, item_vectors
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
@@ -27,7 +27,7 @@ from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.task import adapter_sha256
 from llm_i2i.llm.training import EarlyStopping, train_model
-from llm_i2i.llm.trie import build_trie
+from llm_i2i.llm.trie import TrieOnDevice, build_trie
 from llm_i2i.params import EvaluateGeneratorParams, Params, SynthesizeParams, load_params
 from llm_i2i.schema import SYNTHETIC
 
@@ -297,7 +297,9 @@ def test_reading_the_logits_off_equals_beam_search(common, generator, runtime, i
     module = TargetLogits(load_for_inference(common["base_model"], generator, runtime))
     prompts = [vocabulary.catalogue.concat(np.arange(start, start + 4)) for start in (0, 11, 30)]
     excluded = [np.arange(start, start + 4) for start in (0, 11, 30)]
-    direct = NextItems(module, vocabulary.catalogue, runtime.device).top(prompts, excluded, n=6, num_beams=6)
+    direct = NextItems(module, vocabulary.catalogue, runtime.device, softmax="vocabulary").top(
+        prompts, excluded, n=6, num_beams=6
+    )
     trie = build_trie(vocabulary.catalogue)
     searched = beam_search(
         module,
@@ -316,7 +318,7 @@ def test_reading_the_logits_off_equals_beam_search(common, generator, runtime, i
 def test_fewer_open_items_than_asked_for_leave_gaps(common, generator, runtime, items, identifiers):
     vocabulary = load_vocabulary(common["base_model"], identifiers, items, seed=1)
     module = TargetLogits(load_for_inference(common["base_model"], generator, runtime))
-    ranked = NextItems(module, vocabulary.catalogue, runtime.device)
+    ranked = NextItems(module, vocabulary.catalogue, runtime.device, softmax="vocabulary")
     found = ranked.top([vocabulary.catalogue.item(0)], [np.arange(38)], n=5, num_beams=5)
     assert set(found.items[0, :2]) == {38, 39}
     assert found.items[0, 2:].tolist() == [-1, -1, -1]

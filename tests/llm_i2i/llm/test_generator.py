@@ -12,14 +12,15 @@ from hypothesis import strategies as st
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.batches import collate
+from llm_i2i.llm.beam import beam_search
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
 from llm_i2i.llm.histories import next_item_prompt
 from llm_i2i.llm.identifiers import Identifiers
-from llm_i2i.llm.loss import weighted_nll
+from llm_i2i.llm.loss import among_children, weighted_nll
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.task import read_task
-from llm_i2i.llm.trie import Catalogue, tokenize_catalogue
+from llm_i2i.llm.trie import Catalogue, TrieOnDevice, build_trie, tokenize_catalogue
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 
@@ -56,6 +57,35 @@ def test_one_pass_equals_one_prompt_a_target(module, tokenizer, items):
         weight_sum += weight * len(target)
     assert total == weight_sum
     assert together.item() == pytest.approx(one_by_one / weight_sum, rel=1e-5)
+
+
+@torch.no_grad()
+def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokenizer, items):
+    """The choices' losses add up to -log P(item) as a wide beam search gives it, in the same one pass."""
+    catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
+    trie = build_trie(catalogue)
+    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
+    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    weights = np.where(items["is_long_tail"], 4.0, 1.0)
+    window = np.array([3, 17, 5, 30, 8])
+    batch = collate([window_sequence(window, prompt, catalogue, weights, trie)], 0)
+    logits = module(batch.inputs, batch.rows, batch.positions, None)
+    total = float(batch.weights.sum())
+    loss = weighted_nll(
+        among_children(logits, batch.nodes, on_device), batch.labels, batch.weights, total
+    ).item()
+    expected = 0.0
+    for t in range(1, len(window)):
+        history = np.concatenate([prompt.prefix, *(catalogue.item(i) for i in window[:t])])
+        found = beam_search(
+            module, [history], trie, on_device, [np.empty(0, dtype=np.int64)],
+            n=len(items), num_beams=len(items), pad_id=0, softmax="catalogue",
+        )  # fmt: skip
+        logprob = found.logprobs[0][found.items[0] == window[t]].item()
+        expected -= (4.0 if items["is_long_tail"][window[t]] else 1.0) * logprob
+    assert loss * total == pytest.approx(expected, rel=1e-4)
+    # Fewer positions are read than the items have tokens: the rest follows of itself.
+    assert len(batch.labels) < catalogue.lengths[window[1:]].sum()
 
 
 @pytest.fixture(scope="module")

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 from llm_i2i.data.identifiers import identify_items
 from llm_i2i.errors import ArtifactError, BaseModelError
 from llm_i2i.llm.batches import Sequence
-from llm_i2i.llm.beam import TrieOnDevice, beam_search
+from llm_i2i.llm.beam import beam_search
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary, read_identifiers
@@ -18,7 +18,7 @@ from llm_i2i.llm.lm import TargetLogits, add_adapter, load_for_inference, load_q
 from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.training import save_model, train_model
-from llm_i2i.llm.trie import build_trie
+from llm_i2i.llm.trie import TrieOnDevice, build_trie
 from llm_i2i.params import IdentifyParams, ScoreParams
 from llm_i2i.schema import IDENTIFIERS, write_table
 

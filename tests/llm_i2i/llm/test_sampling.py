@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_i2i.llm.beam import TrieOnDevice, beam_search
+from llm_i2i.llm.beam import beam_search
 from llm_i2i.llm.sampling import Sampling, gumbel_noise, nucleus
-from llm_i2i.llm.trie import build_trie, tokenize_catalogue
+from llm_i2i.llm.trie import TrieOnDevice, build_trie, tokenize_catalogue
 
 TEXTS = ["a", "ab", "abc", "b", "story", "stone"]
 PROMPT = np.array([1, 50, 60, 70])

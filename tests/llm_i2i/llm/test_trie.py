@@ -73,6 +73,22 @@ def test_leaves_are_exactly_the_items(catalogue):
     assert ((n_children == 0) == (trie.leaf_item >= 0)).all()
 
 
+@given(any_catalogue)
+def test_choices_are_the_tokens_that_have_an_alternative(catalogue):
+    trie = build_trie(catalogue)
+    words = [tuple(catalogue.item(index).tolist()) for index in range(len(catalogue.tokens))]
+    for index, word in enumerate(words):
+        places, nodes, numbers = trie.choices(index, len(word))
+        for place, token in enumerate(word):
+            # What the items that begin alike go on with.
+            going_on = sorted({other[place] for other in words if other[:place] == word[:place]})
+            assert (place in places) == (len(going_on) > 1)
+            if len(going_on) > 1:
+                at = places.tolist().index(place)
+                assert nodes[at] == walk(trie, word[:place])
+                assert going_on[numbers[at]] == token
+
+
 @given(any_catalogue, st.data())
 @settings(max_examples=50)
 def test_blocked_counts_excluded_items_below_each_node(catalogue, data):
