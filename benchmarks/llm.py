@@ -11,6 +11,7 @@ Each row compares like with like and first checks that both give the same answer
 """
 
 import argparse
+import itertools
 import json
 import resource
 import time
@@ -33,7 +34,7 @@ from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
 from llm_i2i.llm.questions import questions, read_margins
 from llm_i2i.llm.trie import Catalogue, tokenize_catalogue
-from llm_i2i.params import load_params
+from llm_i2i.params import Softmax, load_params
 
 SYLLABLES = ("ba", "co", "di", "fu", "ga", "hi", "jo", "ka", "lu", "me", "no", "pi", "ra", "so", "ti", "vu")
 
@@ -108,22 +109,31 @@ def synthesis(
     prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
     histories = [np.sort(rng.choice(len(catalogue.lengths), size=10, replace=False)) for _ in range(users)]
     prompts = [np.concatenate([prompt.prefix, catalogue.concat(h)]) for h in histories]
-    next_items = NextItems(module, catalogue, torch.device("cpu"), softmax="vocabulary")
     rows = []
-    for n, num_beams in ((5, 8), (20, 20)):
+    softmaxes: tuple[Softmax, ...] = ("catalogue", "vocabulary") if catalogue.terminated else ("catalogue",)
+    for softmax, (n, num_beams) in itertools.product(softmaxes, ((5, 8), (20, 20))):
+        next_items = NextItems(module, catalogue, torch.device("cpu"), softmax=softmax)
+        # The library's softmax is over the open items only: the same as ours over the catalogue where all are open.
+        excluded = [h[:0] for h in histories] if softmax == "catalogue" else histories
         search = {"n": n, "num_beams": num_beams}
-        ours, ours_s = timed(lambda search=search: next_items.top(prompts, histories, **search))
-        theirs, theirs_s = timed(
-            lambda search=search: _generate(module, catalogue, prompts, histories, **search)
+        ours, ours_s = timed(
+            lambda search=search, by=next_items, out=excluded: by.top(prompts, out, **search)
         )
-        same = np.mean([a.tolist() == b for a, b in zip(ours.items, theirs, strict=True)])
-        kind = "titles" if catalogue.terminated else "tokens"
+        plain = {"renormalize_logits": softmax == "catalogue", **search}
+        theirs, theirs_s = timed(
+            lambda plain=plain, out=excluded: _generate(module, catalogue, prompts, out, **plain)
+        )
+        items, logprobs = theirs
+        same = np.mean([a.tolist() == b for a, b in zip(ours.items, items, strict=True)])
+        mass = np.exp(ours.logprobs).sum(axis=1) / np.exp(logprobs).sum(axis=1)
+        kind = f"titles, softmax over the {softmax}" if catalogue.terminated else "tokens"
         rows.append(
             {
-                "what": f"{n} of {len(catalogue.lengths):,} {kind} at width {num_beams}, users/s",
+                "what": f"{n} of {len(catalogue.lengths):,} {kind}, width {num_beams}, users/s",
                 "plain": users / theirs_s,
                 "ours": users / ours_s,
-                "difference": f"{same:.0%} of users with the same items in the same order",
+                "difference": f"same items in the same order for {same:.0%} of users; their probability is "
+                f"{mass.mean():.3f} times that of the plain search's ({mass.min():.3f} to {mass.max():.3f})",
             }
         )
     return rows
@@ -138,8 +148,12 @@ def _generate(
     *,
     n: int,
     num_beams: int,
-) -> list[list[int]]:
-    """The same search by the library: a dictionary trie a user, asked by a callback a beam and step."""
+    renormalize_logits: bool,
+) -> tuple[list[list[int]], np.ndarray]:
+    """The same search by the library: a dictionary trie a user, asked by a callback a beam and step.
+
+    Returns the items and their log-probabilities, (users, n).
+    """
     item_of = {tuple(catalogue.item(i).tolist()): i for i in range(len(catalogue.lengths))}
     tries = []
     for history in histories:
@@ -169,14 +183,19 @@ def _generate(
         num_beams=num_beams,
         num_return_sequences=n,
         do_sample=False,
+        renormalize_logits=renormalize_logits,
         length_penalty=0.0,
         max_new_tokens=int(catalogue.lengths.max()),
         eos_token_id=catalogue.end_id,
         pad_token_id=catalogue.end_id,
-    )[:, length:].tolist()
-    ends = [row.index(catalogue.end_id) + 1 if catalogue.terminated else len(row) for row in out]
-    found = [item_of.get(tuple(row[:end]), -1) for row, end in zip(out, ends, strict=True)]
-    return [found[i : i + n] for i in range(0, len(found), n)]
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    made = out.sequences[:, length:].tolist()
+    ends = [row.index(catalogue.end_id) + 1 if catalogue.terminated else len(row) for row in made]
+    found = [item_of.get(tuple(row[:end]), -1) for row, end in zip(made, ends, strict=True)]
+    scores = out.sequences_scores.view(len(prompts), n).numpy()
+    return [found[i : i + n] for i in range(0, len(found), n)], scores
 
 
 def scoring(

@@ -3,7 +3,9 @@
 Only catalogue items outside a row's excluded set can come out, each at most once. All beams of a row share one
 encoded prompt: instead of copying the key/value cache for every beam and reordering it at every step, each step
 appends the beams' new tokens to the cache and an attention mask lets a beam see the prompt and its own ancestors.
-What all prompts begin with is encoded once for all rows.
+What all prompts begin with is encoded once for all rows. Where tokens that follow of themselves cost nothing (softmax
+over the catalogue), a step goes from fork to fork of the trie: an item is found as soon as no other shares its
+beginning, and what leads to the next fork is fed at once.
 """
 
 from dataclasses import dataclass
@@ -46,7 +48,6 @@ class _Nodes:
     Attributes:
         parent: int64: the beam a node came from.
         node: int64.
-        token: int64: the token that leads to it.
         score: float64: what is maximised, -inf = not there. The log-probability, perturbed in sampling.
         logprob: float64.
         log_q: float64.
@@ -54,7 +55,6 @@ class _Nodes:
 
     parent: torch.Tensor
     node: torch.Tensor
-    token: torch.Tensor
     score: torch.Tensor
     logprob: torch.Tensor
     log_q: torch.Tensor
@@ -64,7 +64,7 @@ class _Nodes:
         """The root of every row."""
         whole = torch.zeros((n_rows, 1), dtype=torch.long, device=device)
         value = torch.zeros((n_rows, 1), dtype=torch.float64, device=device)
-        return cls(whole, whole, whole, value, value, value)
+        return cls(whole, whole, value, value, value)
 
     def best(self, score: torch.Tensor, size: int) -> "_Nodes":
         """The `size` nodes of highest `score`, which takes the place of their own."""
@@ -72,7 +72,6 @@ class _Nodes:
         return _Nodes(
             self.parent.gather(1, order),
             self.node.gather(1, order),
-            self.token.gather(1, order),
             score,
             self.logprob.gather(1, order),
             self.log_q.gather(1, order),
@@ -88,7 +87,7 @@ class _Nodes:
 
 
 def _values(nodes: _Nodes) -> tuple[torch.Tensor, ...]:
-    return nodes.parent, nodes.node, nodes.token, nodes.score, nodes.logprob, nodes.log_q
+    return nodes.parent, nodes.node, nodes.score, nodes.logprob, nodes.log_q
 
 
 @torch.no_grad()
@@ -136,17 +135,15 @@ def beam_search(
         )
     device = on_device.child_start.device
     blocked = torch.from_numpy(blocked_leaves(trie, excluded)).to(device)
-    cache, log_probs, prompt_mask = _encode_prompts(module, prompts, pad_id, device)
-    n_rows, length = prompt_mask.shape
-    beams = _Nodes.root(n_rows, device)
-    ancestors = torch.zeros((n_rows, 1, 0), dtype=torch.long, device=device)
-    positions = prompt_mask.sum(dim=1, keepdim=True)
+    ends = on_device.fork if softmax == "catalogue" else torch.arange(len(on_device.fork), device=device)
+    cache, log_probs, seen = _encode_prompts(module, prompts, pad_id, device)
+    beams = _Nodes.root(len(prompts), device)
     finished: _Nodes | None = None
     while True:
         children = _expand(
             beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling, softmax=softmax
         )
-        is_item = on_device.leaf_item[children.node] >= 0
+        is_item = on_device.leaf_item[ends[children.node]] >= 0
         ended = children.best(children.score.masked_fill(~is_item, _NEVER), n)
         finished = ended if finished is None else finished.joined(ended)
         finished = finished.best(finished.score, n)
@@ -159,22 +156,52 @@ def beam_search(
         if live == 0:
             break
         beams = beams.first(live)
-        inherited = ancestors.gather(1, beams.parent[:, :, None].expand(-1, -1, ancestors.shape[2]))
-        width = beams.score.shape[1]
-        cached = cache.get_seq_length()
-        own = (cached + torch.arange(width, device=device)).expand(n_rows, width)[:, :, None]
-        ancestors = torch.cat([inherited, own], dim=2)
-        mask = torch.zeros((n_rows, width, cached + width), dtype=torch.bool, device=device)
-        mask[:, :, :length] = prompt_mask[:, None, :]
-        mask.scatter_(2, ancestors, value=True)
-        log_probs = module.extend(
-            cache,
-            keep=width,
-            input_ids=beams.token,
-            attention_mask=mask[:, None],
-            position_ids=(positions + ancestors.shape[2] - 1).expand(-1, width),
-        ).log_softmax(dim=-1)
+        tokens, there = on_device.runs(beams.node, ends[beams.node])
+        seen = seen.gather(1, beams.parent[:, :, None].expand(-1, -1, seen.shape[2]))
+        logits, seen = _feed(module, cache, tokens, there & (beams.score > _NEVER)[:, :, None], seen)
+        log_probs = logits.log_softmax(dim=-1)
+        beams.node = ends[beams.node]
+    finished.node = ends[finished.node]
     return _generated(finished, on_device, n)
+
+
+def _feed(
+    module: TargetLogits, cache: Any, tokens: torch.Tensor, there: torch.Tensor, seen: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Append a run of tokens to every beam.
+
+    Args:
+        module: The model.
+        cache: Of the prompts and what was fed before.
+        tokens: int64 (n_rows, n_beams, n_tokens).
+        there: bool, the same shape: whether there is a token; a run's tokens are its first ones.
+        seen: bool (n_rows, n_beams, n_cached): what each beam sees of the cache.
+
+    Returns:
+        Logits after each run, float32 (n_rows, n_beams, vocabulary); `seen` with what was fed.
+    """
+    n_rows, width, longest = tokens.shape
+    last = (there.sum(dim=2) - 1).clamp(min=0)
+    place = torch.arange(longest, device=tokens.device)
+    # Runs differ in length: all tokens but the last of every run stand first, without gaps, then the last ones.
+    before = (there & (place < last[:, :, None])).view(n_rows, -1)
+    n_before = int(before.sum(dim=1).max())
+    order = before.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n_before]
+    beam = torch.cat([order // longest, torch.arange(width, device=tokens.device).expand(n_rows, -1)], dim=1)
+    at = torch.cat([order % longest, last], dim=1)
+    real = torch.cat([before.gather(1, order), there[:, :, 0]], dim=1)
+    ids = tokens.view(n_rows, -1).gather(1, beam * longest + at)
+    own = (beam[:, None, :] == torch.arange(width, device=tokens.device)[:, None]) & real[:, None, :]
+    among = (beam[:, :, None] == beam[:, None, :]) & (at[:, None, :] <= at[:, :, None]) & real[:, None, :]
+    of_beam = seen.gather(1, beam[:, :, None].expand(-1, -1, seen.shape[2]))
+    logits = module.extend(
+        cache,
+        keep=width,
+        input_ids=ids,
+        attention_mask=torch.cat([of_beam, among], dim=2)[:, None],
+        position_ids=seen.sum(dim=2).gather(1, beam) + at,
+    )
+    return logits, torch.cat([seen, own], dim=2)
 
 
 def _generated(finished: _Nodes, trie: TrieOnDevice, n: int) -> Generated:
@@ -195,7 +222,7 @@ def _generated(finished: _Nodes, trie: TrieOnDevice, n: int) -> Generated:
 def _encode_prompts(
     module: TargetLogits, prompts: list[IntArray], pad_id: int, device: torch.device
 ) -> tuple[Any, torch.Tensor, torch.Tensor]:
-    """Cache of the prompts, log-probabilities of the next token (n_rows, 1, vocabulary), prompt mask.
+    """Cache of the prompts, log-probabilities of the next token (n_rows, 1, vocabulary), mask (n_rows, 1, n_cached).
 
     What the prompts share at their beginning stands first, encoded once; the rests follow, left-padded.
     """
@@ -228,7 +255,7 @@ def _encode_prompts(
         attention_mask=mask,
         position_ids=places[:, shared:],
     )
-    return cache, logits.log_softmax(dim=-1), mask
+    return cache, logits.log_softmax(dim=-1), mask[:, None]
 
 
 def _common_beginning(prompts: list[IntArray]) -> int:
@@ -269,5 +296,5 @@ def _expand(
         noise = sampling.noise.gather(1, flat_nodes).view(nodes.shape)
         score, log_q = perturb(steps, beams.log_q, beams.score, noise, sampling.temperature)
     parent = torch.arange(nodes.shape[1], device=nodes.device)[None, :, None].expand(nodes.shape)
-    flat = [values.reshape(n_rows, -1) for values in (parent, nodes, tokens, score, logprob, log_q)]
-    return _Nodes(*flat).best(flat[3], size)
+    flat = [values.reshape(n_rows, -1) for values in (parent, nodes, score, logprob, log_q)]
+    return _Nodes(*flat).best(flat[2], size)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
+import torch
 
 from llm_i2i.errors import DataError
 from llm_i2i.llm.batches import IntArray
@@ -23,6 +24,7 @@ from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
+from llm_i2i.llm.loss import over_tokens
 from llm_i2i.llm.negatives import Sampler, negative_sampler
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
@@ -144,7 +146,7 @@ def train_discriminator(
         seed=seed,
         pad_id=catalogue.end_id,
         checkpoints=checkpoints,
-        columns=list(answers),
+        classes=over_tokens(torch.tensor(answers, device=device.device)),
     )
     seconds = time.perf_counter() - started
     module.eval()

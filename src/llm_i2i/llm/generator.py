@@ -18,12 +18,14 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import torch
 
 from llm_i2i.llm.batches import Sequence
 from llm_i2i.llm.device import Runtime, peak_memory_mb, resolve_runtime
 from llm_i2i.llm.histories import next_item_prompt, recent_that_fit, sample_keys, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
+from llm_i2i.llm.loss import Classes, over_children, over_tokens, over_vocabulary
 from llm_i2i.llm.new_tokens import NewTokens
 from llm_i2i.llm.next_items import NextItems, ndcg_at_k
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
@@ -143,8 +145,7 @@ class _Fit:
     def train(
         self, module: TargetLogits, sequences: list[Sequence], checkpoints: Path, **options: Any
     ) -> TrainingLog:
-        """Train `module`; the softmax is over the catalogue where every item is one token."""
-        single = self.catalogue.single_token
+        """Train `module`."""
         return train_model(
             module,
             sequences,
@@ -153,10 +154,17 @@ class _Fit:
             seed=self.seed,
             pad_id=self.catalogue.end_id,
             checkpoints=checkpoints,
-            columns=self.catalogue.tokens[:, 0].tolist() if single else None,
-            trie=None if self.trie is None else TrieOnDevice.of(self.trie, self.device.device),
+            classes=self._classes(),
             **options,
         )
+
+    def _classes(self) -> Classes:
+        """What the softmax is over: the catalogue in any case where every item is one token."""
+        if self.catalogue.single_token:
+            return over_tokens(torch.from_numpy(self.catalogue.tokens[:, 0]).to(self.device.device))
+        if self.trie is None:
+            return over_vocabulary
+        return over_children(TrieOnDevice.of(self.trie, self.device.device))
 
     def n_steps(self, sequences: list[Sequence]) -> int:
         """Optimizer steps of the whole plan."""
@@ -245,8 +253,9 @@ def _train_stopping_early(
     shortened = {u: items[:-1] if u in held_out else items for u, items in by_user.items()}
     module, sequences = fit.module(shortened), fit.sequences(shortened)
     n_steps = fit.n_steps(sequences)
+    next_items = NextItems(module, fit.catalogue, fit.device.device, softmax=fit.params.softmax)
     early_stopping = EarlyStopping(
-        metric=lambda: _ndcg(fit, module, {u: by_user[u] for u in sorted(held_out)}),
+        metric=lambda: _ndcg(fit, next_items, {u: by_user[u] for u in sorted(held_out)}),
         every=max(1, round(settings.every * n_steps / fit.params.epochs)),
         patience=settings.patience,
     )
@@ -263,9 +272,8 @@ def _train_stopping_early(
     )
 
 
-def _ndcg(fit: _Fit, module: TargetLogits, by_user: dict[str, IntArray]) -> float:
+def _ndcg(fit: _Fit, next_items: NextItems, by_user: dict[str, IntArray]) -> float:
     """NDCG@10 of each user's last item after the others, the whole catalogue ranked, the others removed."""
-    next_items = NextItems(module, fit.catalogue, fit.device.device, softmax=fit.params.softmax)
     histories = sorted(by_user.values(), key=len)
     limits = {"max_history": fit.params.max_history, "context": context_length(fit.base_model)}
     found = []

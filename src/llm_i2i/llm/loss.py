@@ -1,9 +1,41 @@
-"""The long-tail weighted loss (LLM-I2I, arXiv 2512.21595, section 3.2)."""
+"""The long-tail weighted loss (LLM-I2I, arXiv 2512.21595, section 3.2), and what its softmax is over."""
+
+from collections.abc import Callable
 
 import torch
 from torch.nn import functional
 
+from llm_i2i.llm.batches import Batch
+from llm_i2i.llm.lm import TargetLogits
 from llm_i2i.llm.trie import TrieOnDevice
+
+# Logits, float32 (n_targets, n_classes), of the classes that a batch's labels number.
+Classes = Callable[[TargetLogits, Batch], torch.Tensor]
+
+
+def over_vocabulary(module: TargetLogits, batch: Batch) -> torch.Tensor:
+    """Every token is a class."""
+    return module(batch.inputs, batch.rows, batch.positions, None)  # type: ignore[no-any-return]  # of a torch module
+
+
+def over_tokens(token_ids: torch.Tensor) -> Classes:
+    """These tokens are the classes, int64 (n_classes,)."""
+    return lambda module, batch: module(batch.inputs, batch.rows, batch.positions, token_ids)
+
+
+def over_children(trie: TrieOnDevice) -> Classes:
+    """The children of each target's trie node are the classes.
+
+    The product of their softmaxes along the way to an item is a distribution over the catalogue.
+    """
+
+    def logits(module: TargetLogits, batch: Batch) -> torch.Tensor:
+        if batch.nodes is None:
+            raise ValueError("a softmax over children needs sequences with nodes")
+        ids, _, exists = trie.children(batch.nodes)
+        return over_vocabulary(module, batch).gather(1, ids).masked_fill(~exists, float("-inf"))
+
+    return logits
 
 
 def weighted_nll(
@@ -27,20 +59,3 @@ def weighted_nll(
     """
     losses = functional.cross_entropy(logits, labels, reduction="none")
     return (losses * weights).sum() / weight_total
-
-
-def among_children(logits: torch.Tensor, nodes: torch.Tensor, trie: TrieOnDevice) -> torch.Tensor:
-    """Logits of the tokens that lead on from trie nodes.
-
-    The product of their softmaxes along the way to an item is a distribution over the catalogue.
-
-    Args:
-        logits: float32 (n_targets, vocabulary).
-        nodes: int64 (n_targets,).
-        trie: The catalogue.
-
-    Returns:
-        float32 (n_targets, most children of a node): in the order of the node's children, then -inf.
-    """
-    tokens, _, exists = trie.children(nodes)
-    return logits.gather(1, tokens).masked_fill(~exists, float("-inf"))

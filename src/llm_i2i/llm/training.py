@@ -25,8 +25,7 @@ from llm_i2i.errors import DataError
 from llm_i2i.llm.batches import Batch, IntArray, Sequence, collate, padding_share, plan_batches
 from llm_i2i.llm.device import Runtime
 from llm_i2i.llm.lm import TargetLogits
-from llm_i2i.llm.loss import among_children, weighted_nll
-from llm_i2i.llm.trie import TrieOnDevice
+from llm_i2i.llm.loss import Classes, over_vocabulary, weighted_nll
 from llm_i2i.params import LlmTraining
 
 log = logging.getLogger(__name__)
@@ -113,8 +112,7 @@ def train_model(
     seed: int,
     pad_id: int,
     checkpoints: Path,
-    columns: list[int] | None = None,
-    trie: TrieOnDevice | None = None,
+    classes: Classes = over_vocabulary,
     early_stopping: EarlyStopping | None = None,
     stop_after: int | None = None,
 ) -> TrainingLog:
@@ -128,8 +126,7 @@ def train_model(
         seed: Orders the batches.
         pad_id: Token id of padding (masked, so any will do).
         checkpoints: Folder for resumable states; one of another training is discarded.
-        columns: Restrict the softmax to these token ids; labels are then positions in this list.
-        trie: The catalogue, for sequences with `nodes`: their labels are children of those.
+        classes: What the softmax is over; the sequences' labels number it.
         early_stopping: Leaves the best weights in `module`, not the last.
         stop_after: End after this many steps of the plan; the learning rate still follows the whole plan.
 
@@ -154,7 +151,6 @@ def train_model(
     training_log.padding_share = padding_share(
         [len(s) for s in sequences], [micro for step in steps for micro in step]
     )
-    token_ids = None if columns is None else torch.tensor(columns, device=runtime.device)
     module.train()
     bar = tqdm(total=last, initial=done, unit="step", disable=None, desc="train")
     began = time.perf_counter()
@@ -167,7 +163,7 @@ def train_model(
         sums = (0.0, 0, 0)
         for micro in mine:
             batch = collate([sequences[i] for i in micro], pad_id).to(runtime.device)
-            loss = _backward(module, batch, (token_ids, trie), weight_total, accelerator)
+            loss = _backward(module, batch, classes, weight_total, accelerator)
             sums = (sums[0] + loss, sums[1] + batch.n_tokens, sums[2] + len(batch.labels))
         loss_sum, tokens, targets = _sum_over_processes(accelerator, trainable, sums)
         torch.nn.utils.clip_grad_norm_(trainable, 1.0)
@@ -205,16 +201,12 @@ def train_model(
 def _backward(
     module: TargetLogits,
     batch: Batch,
-    among: tuple[torch.Tensor | None, TrieOnDevice | None],
+    classes: Classes,
     weight_total: float,
     accelerator: Accelerator,
 ) -> float:
     """Add a micro-batch's gradients; returns its share of the step's loss."""
-    token_ids, trie = among
-    logits = module(batch.inputs, batch.rows, batch.positions, token_ids)
-    if trie is not None and batch.nodes is not None:
-        logits = among_children(logits, batch.nodes, trie)
-    loss = weighted_nll(logits, batch.labels, batch.weights, weight_total)
+    loss = weighted_nll(classes(module, batch), batch.labels, batch.weights, weight_total)
     accelerator.backward(loss)
     return float(loss.detach())
 

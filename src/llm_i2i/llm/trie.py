@@ -127,6 +127,8 @@ class Trie:
         child_node: int64 (n_nodes - 1,): the child.
         n_leaves: int64 (n_nodes,): items at or below a node.
         leaf_item: int64 (n_nodes,): the item that ends at a node, else -1.
+        fork: int64 (n_nodes,): where the only children that follow a node lead: to a fork or a leaf; itself if it
+            is one.
         path: int64 (n_items, max_tokens): nodes an item passes through, -1 after its end.
     """
 
@@ -135,6 +137,7 @@ class Trie:
     child_node: IntArray
     n_leaves: IntArray
     leaf_item: IntArray
+    fork: IntArray
     path: IntArray
 
     def choices(self, item: int, length: int) -> tuple[IntArray, IntArray, IntArray]:
@@ -182,7 +185,26 @@ def build_trie(catalogue: Catalogue) -> Trie:
     leaf_item[path[np.arange(n_items), catalogue.lengths - 1]] = np.arange(n_items)
     child_start = np.zeros(n_nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(parent, minlength=n_nodes), out=child_start[1:])
-    return Trie(child_start, np.concatenate(tokens), np.arange(1, n_nodes), n_leaves, leaf_item, path)
+    return Trie(
+        child_start,
+        np.concatenate(tokens),
+        np.arange(1, n_nodes),
+        n_leaves,
+        leaf_item,
+        _forks(child_start),
+        path,
+    )
+
+
+def _forks(child_start: IntArray) -> IntArray:
+    """`Trie.fork`: pointers to only children, followed twice as far in each round until all have arrived."""
+    nodes = np.arange(len(child_start) - 1)
+    fork = np.where(np.diff(child_start) == 1, child_start[:-1] + 1, nodes)
+    while True:
+        further = fork[fork]
+        if (further == fork).all():
+            return fork
+        fork = further
 
 
 def blocked_leaves(trie: Trie, excluded: list[IntArray]) -> npt.NDArray[np.int32]:
@@ -212,11 +234,12 @@ class TrieOnDevice:
     child_node: torch.Tensor
     n_leaves: torch.Tensor
     leaf_item: torch.Tensor
+    fork: torch.Tensor
 
     @classmethod
     def of(cls, trie: Trie, device: torch.device) -> "TrieOnDevice":
         """Copy `trie` to `device`."""
-        names = ("child_start", "child_token", "child_node", "n_leaves", "leaf_item")
+        names = ("child_start", "child_token", "child_node", "n_leaves", "leaf_item", "fork")
         return cls(*(torch.from_numpy(getattr(trie, name)).to(device) for name in names))
 
     def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -234,3 +257,24 @@ class TrieOnDevice:
         offsets = torch.arange(max(1, int(count.max())), device=start.device)
         entries = (start[..., None] + offsets).clamp(max=len(self.child_token) - 1)
         return self.child_token[entries], self.child_node[entries], offsets < count[..., None]
+
+    def runs(self, nodes: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens that lead from nodes' parents to their `ends`, one after the other.
+
+        Args:
+            nodes: int64, any shape; not the root.
+            ends: int64, the same shape: the nodes themselves, or where a run of only children from them leads.
+
+        Returns:
+            Tokens (int64) and whether there is one (bool), each with one dimension more than `nodes`, as long as the
+            longest run; what stands after a run's end means nothing.
+        """
+        tokens, there = [], [torch.ones_like(nodes, dtype=torch.bool)]
+        while True:
+            # The entry before node v is the one that leads to it.
+            tokens.append(self.child_token[nodes - 1])
+            going_on = there[-1] & (nodes != ends)
+            if not bool(going_on.any()):
+                return torch.stack(tokens, dim=-1), torch.stack(there, dim=-1)
+            nodes = torch.where(going_on, self.child_start[nodes] + 1, nodes)
+            there.append(going_on)

@@ -90,37 +90,85 @@ def test_a_history_of_the_whole_catalogue_is_an_error(module, catalogue):
         search(module, catalogue, [np.array([1])], [np.arange(len(TEXTS))], n=1, num_beams=1)
 
 
-@pytest.mark.parametrize("softmax", ["vocabulary", "catalogue"])
-@torch.no_grad()
-def test_narrow_beams_are_those_of_the_library(module, catalogue, softmax):
-    """`generate` with a Python callback over the same catalogue, history excluded, prompts that share a beginning."""
+def by_the_library(module, catalogue, prompt, open_items, *, softmax, n, num_beams):
+    """`generate` with a Python callback over the same catalogue: items and their log-probabilities, best first."""
+    words = {tuple(catalogue.item(i).tolist()): i for i in open_items}
+
+    def allowed(_, sequence):
+        made = tuple(sequence[len(prompt) :].tolist())
+        return sorted({ids[len(made)] for ids in words if ids[: len(made)] == made != ids}) or [
+            catalogue.end_id
+        ]
+
+    out = module.lm.generate(
+        input_ids=torch.from_numpy(prompt)[None],
+        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
+        prefix_allowed_tokens_fn=allowed,
+        num_beams=num_beams,
+        num_return_sequences=n,
+        do_sample=False,
+        renormalize_logits=softmax == "catalogue",
+        length_penalty=0.0,
+        max_new_tokens=int(catalogue.lengths.max()),
+        eos_token_id=catalogue.end_id,
+        pad_token_id=catalogue.end_id,
+        return_dict_in_generate=True,
+        output_scores=True,
+    )
+    made = out.sequences[:, len(prompt) :].tolist()
+    return [
+        words[tuple(ids[: ids.index(catalogue.end_id) + 1])] for ids in made
+    ], out.sequences_scores.numpy()
+
+
+def prompts_that_share_a_beginning():
     rng = np.random.default_rng(3)
-    prompts = [np.concatenate([[1, 7, 8, 9], rng.integers(20, 200, size=k)]) for k in (2, 6, 11)]
-    # The library's softmax is over the open items: the same where nothing is closed.
-    excluded = np.array([1, 5]) if softmax == "vocabulary" else NONE
-    ours = search(module, catalogue, prompts, [excluded] * 3, n=2, num_beams=3, softmax=softmax)
-    open_items = {tuple(catalogue.item(i).tolist()): i for i in range(len(TEXTS)) if i not in excluded}
+    return [np.concatenate([[1, 7, 8, 9], rng.integers(20, 200, size=k)]) for k in (2, 6, 11)]
+
+
+@torch.no_grad()
+def test_narrow_beams_are_those_of_the_library(module, catalogue):
+    prompts, excluded = prompts_that_share_a_beginning(), np.array([1, 5])
+    ours = search(module, catalogue, prompts, [excluded] * 3, n=2, num_beams=3)
+    open_items = np.setdiff1d(np.arange(len(TEXTS)), excluded)
     for row, prompt in enumerate(prompts):
-        length = len(prompt)
-
-        def allowed(_, sequence, start=length):
-            made = tuple(sequence[start:].tolist())
-            return sorted({ids[len(made)] for ids in open_items if ids[: len(made)] == made != ids}) or [
-                catalogue.end_id
-            ]
-
-        out = module.lm.generate(
-            input_ids=torch.from_numpy(prompt)[None],
-            attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
-            prefix_allowed_tokens_fn=allowed,
-            num_beams=3,
-            num_return_sequences=2,
-            do_sample=False,
-            renormalize_logits=softmax == "catalogue",
-            length_penalty=0.0,
-            max_new_tokens=int(catalogue.lengths.max()),
-            eos_token_id=catalogue.end_id,
-            pad_token_id=catalogue.end_id,
-        )[:, len(prompt) :].tolist()
-        theirs = [open_items[tuple(ids[: ids.index(catalogue.end_id) + 1])] for ids in out]
+        theirs, _ = by_the_library(
+            module, catalogue, prompt, open_items, softmax="vocabulary", n=2, num_beams=3
+        )
         assert ours.items[row].tolist() == theirs
+
+
+@pytest.mark.parametrize(("num_beams", "n"), [(len(TEXTS), len(TEXTS)), (4, 3)])
+@torch.no_grad()
+def test_from_fork_to_fork_nothing_is_missed_that_the_library_finds(module, catalogue, num_beams, n):
+    """A wide search is exhaustive; in a narrow one an item gives its place free as soon as it is found."""
+    prompts = prompts_that_share_a_beginning()
+    ours = search(module, catalogue, prompts, [NONE] * 3, n=n, num_beams=num_beams, softmax="catalogue")
+    for row, prompt in enumerate(prompts):
+        theirs, logprobs = by_the_library(
+            module, catalogue, prompt, range(len(TEXTS)), softmax="catalogue", n=n, num_beams=num_beams
+        )
+        if num_beams == len(TEXTS):
+            assert ours.items[row].tolist() == theirs
+        assert (ours.logprobs[row] >= logprobs - 1e-4).all()
+
+
+@torch.no_grad()
+def test_the_model_reads_only_what_leads_to_a_fork(module, tokenizer, monkeypatch):
+    texts = ["alpha one", "beta two", "gamma three four", "gamma three five"]
+    catalogue = tokenize_catalogue(texts, tokenizer)
+    read = []
+
+    def extend(cache, *, keep, extend=module.extend, **inputs):
+        read.append(inputs["input_ids"].shape[1])
+        return extend(cache, keep=keep, **inputs)
+
+    monkeypatch.setattr(module, "extend", extend)
+    found = search(module, catalogue, [np.array([1, 5])], [NONE], n=4, num_beams=4, softmax="catalogue")
+    assert sorted(found.items[0]) == [0, 1, 2, 3]
+    both = min(catalogue.lengths[2:])
+    shared = np.cumprod(catalogue.item(2)[:both] == catalogue.item(3)[:both]).sum()
+    first = [int(catalogue.item(i)[0]) for i in range(3)]
+    assert len(set(first)) == 3
+    # The prompt, then in one step all that "gamma three ..." has in common.
+    assert read == [2, shared]

@@ -21,6 +21,7 @@ from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_for_training, with_vectors
+from llm_i2i.llm.loss import over_tokens
 from llm_i2i.llm.next_items import NextItems, ndcg_at_k
 from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
 from llm_i2i.llm.scoring import score
@@ -246,7 +247,7 @@ def _fit(compact, settings, runtime, items, identifiers, folder, values, patienc
         seed=5,
         pad_id=catalogue.end_id,
         checkpoints=folder,
-        columns=catalogue.tokens[:, 0].tolist(),
+        classes=over_tokens(torch.from_numpy(catalogue.tokens[:, 0])),
         early_stopping=EarlyStopping(metric, every=2, patience=patience),
     )
     return module, log, weights

@@ -16,7 +16,7 @@ from llm_i2i.llm.beam import beam_search
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
 from llm_i2i.llm.histories import next_item_prompt
 from llm_i2i.llm.identifiers import Identifiers
-from llm_i2i.llm.loss import among_children, weighted_nll
+from llm_i2i.llm.loss import over_children, weighted_nll
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.task import read_task
@@ -69,11 +69,9 @@ def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokeniz
     weights = np.where(items["is_long_tail"], 4.0, 1.0)
     window = np.array([3, 17, 5, 30, 8])
     batch = collate([window_sequence(window, prompt, catalogue, weights, trie)], 0)
-    logits = module(batch.inputs, batch.rows, batch.positions, None)
     total = float(batch.weights.sum())
-    loss = weighted_nll(
-        among_children(logits, batch.nodes, on_device), batch.labels, batch.weights, total
-    ).item()
+    logits = over_children(on_device)(module, batch)
+    loss = weighted_nll(logits, batch.labels, batch.weights, total).item()
     expected = 0.0
     for t in range(1, len(window)):
         history = np.concatenate([prompt.prefix, *(catalogue.item(i) for i in window[:t])])

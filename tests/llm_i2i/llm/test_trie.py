@@ -1,10 +1,11 @@
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_i2i.errors import BaseModelError
-from llm_i2i.llm.trie import Catalogue, blocked_leaves, build_trie, tokenize_catalogue
+from llm_i2i.llm.trie import Catalogue, TrieOnDevice, blocked_leaves, build_trie, tokenize_catalogue
 
 END = 9
 
@@ -135,3 +136,33 @@ def test_hostile_titles_change_nothing_but_their_own_tokens(tokenizer, chosen, p
     for row, text in enumerate(mixed):
         assert catalogue.words(row).tolist() == tokenize_catalogue([text], tokenizer).words(0).tolist()
         assert tokenizer.decode(catalogue.words(row)) == text
+
+
+@given(any_catalogue)
+def test_forks_and_runs_rebuild_every_item(catalogue):
+    """From fork to fork, the tokens of the runs are those of the item."""
+    trie = build_trie(catalogue)
+    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
+    n_children = np.diff(trie.child_start)
+    for item, word in enumerate(catalogue.item(i).tolist() for i in range(len(catalogue.lengths))):
+        made: list[int] = []
+        while len(made) < len(word):
+            node = torch.tensor([trie.path[item, len(made)]])
+            end = on_device.fork[node]
+            assert n_children[end] != 1
+            tokens, there = on_device.runs(node, end)
+            assert there.all()
+            made += tokens[0].tolist()
+        assert made == word
+        assert trie.leaf_item[end] == item
+
+
+def test_runs_of_different_length_stand_side_by_side():
+    trie = build_trie(catalogue_of([(0, 1, 2), (3,), (4, 5, 6), (4, 5, 7)]))
+    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
+    nodes = torch.from_numpy(trie.path[[0, 1, 2], 0])
+    tokens, there = on_device.runs(nodes, on_device.fork[nodes])
+    assert there.tolist() == [[True] * 4, [True, True, False, False], [True, True, False, False]]
+    assert [t[k].tolist() for t, k in zip(tokens, there, strict=True)] == [[0, 1, 2, END], [3, END], [4, 5]]
+    alone, one = on_device.runs(nodes, nodes)
+    assert (alone.tolist(), one.tolist()) == ([[0], [3], [4]], [[True]] * 3)
