@@ -27,6 +27,7 @@ SIMPLE = (
     "identify",
     "base_model",
     "train_generator",
+    "mine_negatives",
     "train_discriminator",
     "synthesize",
     "score",

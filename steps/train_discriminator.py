@@ -3,7 +3,7 @@
 from llm_i2i.llm import discriminator as core
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
-from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
+from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table
 from steps import paths
 from steps.files import is_first_process, remove, staged
 from steps.stage import Outcome, stage_step
@@ -26,8 +26,15 @@ def train_discriminator() -> Outcome:
             seed=params.seed,
             out=out,
             checkpoints=checkpoints,
+            near_misses=read_table(paths.NEAR_MISSES, NEAR_MISSES),
         )
     if is_first_process():
         remove(checkpoints)
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL)
+    inputs = (
+        paths.TRAIN,
+        paths.ITEMS_FOLDER,
+        paths.IDENTIFIERS,
+        paths.BASE_MODEL,
+        paths.NEAR_MISSES_FOLDER,
+    )
     return Outcome(inputs=inputs, outputs=(paths.DISCRIMINATOR,), runtime=facts)

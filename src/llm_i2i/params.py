@@ -36,7 +36,7 @@ Arm = Literal[
     "compact_filtered",
 ]
 GeneratorArm = Literal["llm_only", "untuned"]
-Negatives = Literal["random", "popularity", "hard"]
+Negatives = Literal["random", "popularity", "item_knn", "generator", "hard"]
 Softmax = Literal["catalogue", "vocabulary"]
 Model = Literal[
     "swing",
@@ -195,11 +195,25 @@ class TrainDiscriminatorParams(LlmTraining):
 
     negatives: Negatives
     popularity_exponent: Annotated[float, Field(ge=0.0)]
-    hard_neighbours: PositiveInt
+    near_neighbours: PositiveInt
     negatives_per_positive: PositiveInt
     candidates_per_history: Annotated[int, Field(ge=2)]
     max_histories: NonNegativeInt
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)]
+
+
+class MineNegativesParams(Section):
+    """Near misses of the generator, where `train_discriminator.negatives` asks for them."""
+
+    items_per_history: PositiveInt
+    num_beams: PositiveInt
+    batch_users: PositiveInt
+
+    @model_validator(mode="after")
+    def _enough_beams(self) -> "MineNegativesParams":
+        if self.num_beams < self.items_per_history:
+            raise ValueError("num_beams must be at least items_per_history")
+        return self
 
 
 class SynthesizeParams(Section):
@@ -449,6 +463,7 @@ class Params(Section):
     identify: IdentifyParams
     base_model: BaseModelParams
     train_generator: TrainGeneratorParams
+    mine_negatives: MineNegativesParams
     train_discriminator: TrainDiscriminatorParams
     synthesize: SynthesizeParams
     controls: ControlsParams

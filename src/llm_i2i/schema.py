@@ -55,6 +55,10 @@ SYNTHETIC: Final = {
     "adapter_sha256": "str",
 }
 
+# near_misses/near_misses.parquet: what the generator names after a user's first `moment` training items, and the user
+# took at no time in training; empty unless the discriminator learns from it. rank: the generator's, 1 = most probable.
+NEAR_MISSES: Final = {USER_ID: "str", "moment": "int32", ITEM_ID: "str", "rank": "int32"}
+
 # controls/NAME.parquet: schema.SYNTHETIC too; logprob 0.0 and empty hashes, since no LLM wrote them.
 
 # scored/scored.parquet: every synthetic row, the scored real training rows, and the rows of the controls

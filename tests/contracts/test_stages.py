@@ -18,6 +18,7 @@ STAGES = (
     "identify",
     "base_model",
     "train_generator",
+    "mine_negatives",
     "train_discriminator",
     "synthesize",
     "controls",
@@ -57,6 +58,21 @@ PARAMS = {
     "identify": {"identify", "seed"},
     "base_model": {"base_model", "seed"},
     "train_generator": {"train_generator", "runtime", "seed"},
+    "mine_negatives": {
+        "mine_negatives",
+        *(
+            f"train_discriminator.{key}"
+            for key in (
+                "candidates_per_history",
+                "held_out_share",
+                "max_histories",
+                "negatives",
+                "negatives_per_positive",
+            )
+        ),
+        "runtime",
+        "seed",
+    },
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
     "controls": {
@@ -178,6 +194,9 @@ def downstream(edges, first: str) -> set[str]:
             "train_generator.tail_weight",
             {
                 "train_generator",
+                # Whose output stays the same unless it is asked for, so that DVC leaves the discriminator alone.
+                "mine_negatives",
+                "train_discriminator",
                 "synthesize",
                 "controls",
                 "score",
@@ -193,6 +212,7 @@ def downstream(edges, first: str) -> set[str]:
             {
                 "identify",
                 "train_generator",
+                "mine_negatives",
                 "train_discriminator",
                 "synthesize",
                 "controls",

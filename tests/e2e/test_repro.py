@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
     outs = finished.locked_outs()
-    assert len(outs) == 10 + 3 + 2 * 2 + 4 + 2 * 4 + 2 * 2
+    assert len(outs) == 11 + 3 + 2 * 2 + 4 + 2 * 4 + 2 * 2
     for path, md5 in outs.items():
         assert content_md5(finished.root / path) == md5, path
     assert (finished.root / "reports" / "report.html").stat().st_size > 10_000
@@ -115,6 +115,21 @@ def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
 def test_changed_tail_weight_makes_the_generator_stale_and_not_the_discriminator(branch: Project) -> None:
     branch.set_param("train_generator.tail_weight", 9.0)
     assert set(json.loads(branch.dvc("status", "--json").stdout)) == {"train_generator"}
+
+
+def test_a_new_generator_retrains_the_discriminator_only_where_it_learns_from_it(branch: Project) -> None:
+    branch.set_param("train_generator.tail_weight", 9.0)
+    branch.dvc("repro", "mine_negatives")
+    assert "train_discriminator" not in json.loads(branch.dvc("status", "--json").stdout)
+    branch.set_param("train_discriminator.negatives", "hard")
+    branch.dvc("repro", "train_discriminator")
+    mined = pd.read_parquet(branch.root / "artifacts" / "near_misses" / "near_misses.parquet")
+    assert len(mined) > 0
+    held_out = json.loads((branch.root / "artifacts" / "discriminator" / "held_out.json").read_text())
+    assert held_out["negatives"] == "hard"
+    branch.set_param("train_generator.tail_weight", 20.0)
+    branch.dvc("repro", "mine_negatives")
+    assert "train_discriminator" in json.loads(branch.dvc("status", "--json").stdout)
 
 
 def test_typo_stops_with_one_message_and_touches_nothing(branch: Project) -> None:

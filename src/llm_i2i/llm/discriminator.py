@@ -8,6 +8,7 @@ fraction of the tokens.
 import json
 import logging
 import time
+from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 from typing import Any
@@ -21,16 +22,18 @@ from llm_i2i.errors import DataError
 from llm_i2i.llm.batches import IntArray
 from llm_i2i.llm.calibration import FloatArray, auc_by_bucket, auc_interval, held_out_report
 from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import sample_keys, user_sequences
+from llm_i2i.llm.histories import item_indices, user_sequences
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
 from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
 from llm_i2i.llm.loss import over_tokens
+from llm_i2i.llm.moments import draw_moment, held_out_and_fit, n_positives
 from llm_i2i.llm.negatives import Sampler, negative_sampler
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
 from llm_i2i.llm.task import adapter_sha256, write_task
 from llm_i2i.llm.training import process_facts, save_model, train_model
 from llm_i2i.params import Negatives, RuntimeParams, TrainDiscriminatorParams
+from llm_i2i.schema import ITEM_ID, USER_ID
 
 log = logging.getLogger(__name__)
 JUDGED_ALWAYS: tuple[Negatives, ...] = ("random", "popularity")  # so that trainings on any kind compare
@@ -43,6 +46,7 @@ def sampled_questions(
     *,
     samplers: SequenceOf[Sampler],
     seed: int,
+    moments: Mapping[str, int] | None = None,
 ) -> list[tuple[str, IntArray, IntArray, IntArray]]:
     """One question set a user: a random moment of the history, the items taken next, and negatives.
 
@@ -52,22 +56,23 @@ def sampled_questions(
         params: Section train_discriminator.
         samplers: Each gives `negatives_per_positive` negatives a positive.
         seed: Of moments and negatives.
+        moments: Users' moments, where they are given: those at which the generator was asked.
 
     Returns:
         (user, history, candidates, origin) tuples; origin, int64: 0 = taken by the user, k = from the k-th
         sampler. Users with fewer than two items give none.
     """
     rng = np.random.default_rng(seed)
-    n_positives = max(1, params.candidates_per_history // (1 + params.negatives_per_positive))
     found = []
     for user in users:
         items = sequences[user]
         if len(items) < 2:
             continue
-        moment = int(rng.integers(1, max(2, len(items) - n_positives + 1)))
-        positives = items[moment : moment + n_positives]
+        moment = draw_moment(items, params, rng)
+        moment = moment if moments is None else moments.get(user, moment)
+        positives = items[moment : moment + n_positives(params)]
         size = len(positives) * params.negatives_per_positive
-        parts = [positives, *(draw(items, size, rng) for draw in samplers)]
+        parts = [positives, *(draw(user, items, size, rng) for draw in samplers)]
         origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         # Blocks do not see each other, so their order carries nothing.
         history = items[max(0, moment - params.max_history) : moment]
@@ -86,6 +91,7 @@ def train_discriminator(
     seed: int,
     out: Path,
     checkpoints: Path,
+    near_misses: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Tune the discriminator; write its weights, `task.json`, `training.csv` and `held_out.json` into `out`.
 
@@ -101,6 +107,7 @@ def train_discriminator(
         seed: Chooses users, moments and negatives, initialises the adapter, orders batches.
         out: Folder of the adapter.
         checkpoints: Folder of resumable states; the caller removes it once the output is in place.
+        near_misses: Near misses of the generator (schema.NEAR_MISSES), for the negatives that are of them.
 
     Returns:
         Runtime facts.
@@ -115,7 +122,7 @@ def train_discriminator(
     prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
     catalogue = vocabulary.catalogue
     by_user = user_sequences(train, items)
-    held_out, fit = _hold_out([u for u in by_user if len(by_user[u]) >= 2], params, seed)
+    held_out, fit = held_out_and_fit(by_user, params, seed=seed)
     left_out = set(held_out)
     known = {user: taken for user, taken in by_user.items() if user not in left_out}
     new_tokens = with_vectors(vocabulary.new_tokens, items, known, base_model=base_model, seed=seed)
@@ -123,9 +130,12 @@ def train_discriminator(
     answers = (prompt.no_id, prompt.yes_id)
     # The kind trained on comes first: it is what calibration and the headline AUC are about.
     kinds = tuple(dict.fromkeys((params.negatives, *JUDGED_ALWAYS)))
-    samplers = [negative_sampler(kind, by_user, len(items), params) for kind in kinds]
-    fit_set = sampled_questions(by_user, fit, params, samplers=samplers[:1], seed=seed)
-    held_out_set = sampled_questions(by_user, held_out, params, samplers=samplers, seed=seed + 1)
+    moments, misses = _by_user(near_misses, items, params.negatives)
+    samplers = [negative_sampler(kind, by_user, len(items), params, misses) for kind in kinds]
+    fit_set = sampled_questions(by_user, fit, params, samplers=samplers[:1], seed=seed, moments=moments)
+    held_out_set = sampled_questions(
+        by_user, held_out, params, samplers=samplers, seed=seed + 1, moments=moments
+    )
     context = context_length(base_model)
     sequences, held_out_sequences = (
         [
@@ -164,6 +174,28 @@ def train_discriminator(
     return {**facts, **device.facts, **peak_memory_mb(device), **process_facts(seconds, training_log)}
 
 
+def _by_user(
+    near_misses: pd.DataFrame | None, items: pd.DataFrame, kind: Negatives
+) -> tuple[dict[str, int], dict[str, IntArray]]:
+    """Users' moments and near misses (item indices).
+
+    Raises:
+        DataError: The negatives are near misses of the generator, and there are none.
+    """
+    if near_misses is None or near_misses.empty:
+        if kind in ("generator", "hard"):
+            raise DataError(
+                f"train_discriminator.negatives: {kind}",
+                "no near misses of the generator",
+                "rows of stage mine_negatives",
+                "run `dvc repro mine_negatives`",
+            )
+        return {}, {}
+    by_user = near_misses.groupby(USER_ID, sort=True)
+    misses = {str(user): item_indices(items, rows[ITEM_ID]) for user, rows in by_user}
+    return {str(user): int(moment) for user, moment in by_user["moment"].first().items()}, misses
+
+
 def _judge(
     margins: FloatArray,
     untrained: FloatArray,
@@ -188,21 +220,3 @@ def _judge(
         for kind, rows in of_kind.items()
     }
     return report
-
-
-def _hold_out(users: list[str], params: TrainDiscriminatorParams, seed: int) -> tuple[list[str], list[str]]:
-    """Users held out (at most as many as are trained on) and users to train on, both seeded samples."""
-    order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
-    size = round(params.held_out_share * len(order))
-    if params.max_histories:
-        size = min(
-            size, max(1, round(params.held_out_share * params.max_histories / (1 - params.held_out_share)))
-        )
-    held_out, rest = sorted(order[:size]), sorted(order[size:])
-    if not held_out or not rest:
-        raise DataError(
-            "train_discriminator",
-            f"{len(users)} users with at least two training interactions",
-            f"enough to hold {params.held_out_share:.0%} of them out and to train on the rest",
-        )
-    return held_out, sample_keys(rest, params.max_histories, seed=seed)

@@ -1,15 +1,15 @@
 """Items that a discriminator learns to answer No to.
 
 `random`, as in the paper: uniform over the catalogue. `popularity`: by training count to a power, so that being
-frequent says nothing about the answer. `hard`: near misses of item-kNN, the items closest to the user's own.
+frequent says nothing about the answer. `item_knn`: near misses of item-kNN, the items closest to the user's own.
+`generator`: near misses of the generator (stage mine_negatives), what the filter is there to tell apart. `hard`: half
+of each of these two. Random items fill up where there are too few.
 
 Only the user's *training* items are excluded. Validation and test items are not looked at: a No that is missing
-from a set would tell them apart, and with it the answer would leak. Near misses of the generator are no option:
-the generator's rows are made by a stage that does not run before this training, and an edge from it would retrain
-the discriminator whenever the generator changes.
+from a set would tell them apart, and with it the answer would leak.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -18,28 +18,52 @@ from scipy import sparse
 from llm_i2i.llm.trie import IntArray
 from llm_i2i.params import Negatives, TrainDiscriminatorParams
 
-# (user's training items, how many, random state) to distinct items, sorted.
-Sampler = Callable[[IntArray, int, np.random.Generator], IntArray]
+# (user, user's training items, how many, random state) to distinct items, sorted.
+Sampler = Callable[[str, IntArray, int, np.random.Generator], IntArray]
 
 
 def negative_sampler(
-    kind: Negatives, sequences: dict[str, IntArray], n_items: int, params: TrainDiscriminatorParams
+    kind: Negatives,
+    sequences: dict[str, IntArray],
+    n_items: int,
+    params: TrainDiscriminatorParams,
+    near_misses: Mapping[str, IntArray] | None = None,
 ) -> Sampler:
     """A sampler of distinct items outside a user's own training items.
 
     Args:
-        kind: `random`, `popularity` or `hard`.
+        kind: Which.
         sequences: All users' training items; counts and neighbours are of these alone.
         n_items: Catalogue size.
-        params: `popularity_exponent` and `hard_neighbours`.
+        params: `popularity_exponent` and `near_neighbours`.
+        near_misses: For `generator` and `hard`: users' near misses of the generator, none of them their own.
     """
-    if kind == "hard":
-        return _near_misses(sequences, n_items, params.hard_neighbours)
     if kind == "random":
-        return lambda own, size, rng: random_negatives(own, n_items, size, rng)
-    items = np.concatenate(list(sequences.values()))
-    weights = np.bincount(items, minlength=n_items).astype(np.float64) ** params.popularity_exponent
-    return lambda own, size, rng: weighted_negatives(own, weights, size, rng)
+        return lambda _, own, size, rng: random_negatives(own, n_items, size, rng)
+    if kind == "popularity":
+        items = np.concatenate(list(sequences.values()))
+        weights = np.bincount(items, minlength=n_items).astype(np.float64) ** params.popularity_exponent
+        return lambda _, own, size, rng: weighted_negatives(own, weights, size, rng)
+    nothing = np.empty(0, dtype=np.int64)
+    nearest = _nearest(sequences, n_items, params.near_neighbours)
+    named = near_misses or {}
+
+    def draw(user: str, own: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+        chosen = nothing
+        if kind != "item_knn":
+            chosen = _some(named.get(user, nothing), size if kind == "generator" else (size + 1) // 2, rng)
+        if kind != "generator":
+            others = np.setdiff1d(nearest(own), chosen)
+            chosen = np.concatenate([chosen, _some(others, size - len(chosen), rng)])
+        rest = random_negatives(np.concatenate([own, chosen]), n_items, size - len(chosen), rng)
+        return np.sort(np.concatenate([chosen, rest]))
+
+    return draw
+
+
+def _some(items: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+    """`size` of the items, uniform; all if there are fewer."""
+    return rng.choice(items, size=min(size, len(items)), replace=False)
 
 
 def random_negatives(own: IntArray, n_items: int, size: int, rng: np.random.Generator) -> IntArray:
@@ -77,8 +101,10 @@ def weighted_negatives(
     return np.sort(order[~taken][:size])
 
 
-def _near_misses(sequences: dict[str, IntArray], n_items: int, n_neighbours: int) -> Sampler:
-    """Draw from the `n_neighbours` items with the highest summed cosine to the user's own; random ones fill up."""
+def _nearest(
+    sequences: dict[str, IntArray], n_items: int, n_neighbours: int
+) -> Callable[[IntArray], IntArray]:
+    """The `n_neighbours` items with the highest summed cosine to a user's own, those of cosine 0 left out."""
     users = [np.unique(items) for items in sequences.values()]
     rows = np.repeat(np.arange(len(users)), [len(items) for items in users])
     columns = np.concatenate(users)
@@ -86,14 +112,11 @@ def _near_misses(sequences: dict[str, IntArray], n_items: int, n_neighbours: int
     values = 1.0 / np.sqrt(np.bincount(columns, minlength=n_items))[columns]
     by_item = sparse.csr_array((values, (columns, rows)), shape=(n_items, len(users)))
 
-    def draw(own: IntArray, size: int, rng: np.random.Generator) -> IntArray:
+    def nearest(own: IntArray) -> IntArray:
         # The cosines to all items of `own` at once, without ever building the matrix of items by items.
         score = np.asarray(by_item @ by_item[own].sum(axis=0))
         score[own] = 0.0
-        nearest = np.argsort(-score, kind="stable")[:n_neighbours]
-        nearest = nearest[score[nearest] > 0]
-        chosen = rng.choice(nearest, size=min(size, len(nearest)), replace=False)
-        rest = random_negatives(np.concatenate([own, chosen]), n_items, size - len(chosen), rng)
-        return np.sort(np.concatenate([chosen, rest]))
+        order = np.argsort(-score, kind="stable")[:n_neighbours]
+        return order[score[order] > 0]
 
-    return draw
+    return nearest

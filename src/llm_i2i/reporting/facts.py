@@ -18,6 +18,7 @@ STAGES = (
     "identify",
     "base_model",
     "train_generator",
+    "mine_negatives",
     "train_discriminator",
     "synthesize",
     "controls",

@@ -73,7 +73,7 @@ def scores(adapter, train, synthetic, items, base_model, cpu_fp32, tmp_path_fact
 def test_questions_never_ask_about_the_history(train, items, params):
     by_user = user_sequences(train, items)
     settings = params.train_discriminator
-    samplers = [negative_sampler(kind, by_user, len(items), settings) for kind in ("random", "hard")]
+    samplers = [negative_sampler(kind, by_user, len(items), settings) for kind in ("random", "item_knn")]
     asked = sampled_questions(by_user, list(by_user), settings, samplers=samplers, seed=0)
     assert len(asked) == len(by_user)
     for user, history, candidates, origin in asked:
@@ -121,12 +121,14 @@ def test_held_out_report(adapter):
 
 def test_every_kind_of_negatives_trains(params, train, items, base_model, cpu_fp32, tmp_path):
     changed = params.model_copy(
-        update={"train_discriminator": params.train_discriminator.model_copy(update={"negatives": "hard"})}
+        update={
+            "train_discriminator": params.train_discriminator.model_copy(update={"negatives": "item_knn"})
+        }
     )
     train_with(changed, train, items, base_model, cpu_fp32, tmp_path)
     report = json.loads((tmp_path / "held_out.json").read_text())
-    assert set(report["auc_by_negatives"]) == {"hard", "random", "popularity"}
-    assert report["auc_by_negatives"]["hard"]["overall"]["auc"] == report["auc"]
+    assert set(report["auc_by_negatives"]) == {"item_knn", "random", "popularity"}
+    assert report["auc_by_negatives"]["item_knn"]["overall"]["auc"] == report["auc"]
 
 
 def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, synthetic, train):
