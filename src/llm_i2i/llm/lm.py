@@ -311,9 +311,13 @@ class TargetLogits(nn.Module):
     def extend(self, cache: Any, *, keep: int, **inputs: torch.Tensor) -> torch.Tensor:
         """Feed tokens behind what `cache` holds; logits, float32 (n_rows, keep, vocabulary), of the last `keep`."""
         inputs["attention_mask"] = _additive(inputs["attention_mask"], self.lm.dtype)
-        output = self.lm(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=keep)
-        logits: torch.Tensor = output.logits.float()
-        return logits
+        fed: dict[str, Any] = {**inputs, "past_key_values": cache, "use_cache": True}
+        if not self.plain_head:
+            logits: torch.Tensor = self.lm(**fed, logits_to_keep=keep).logits.float()
+            return logits
+        # The library hands the head a slice; of one that is not contiguous torch makes a product a row, each with a
+        # copy of the whole weight: most of the time of a short step.
+        return self._head(self.lm.base_model(**fed).last_hidden_state[:, -keep:].contiguous(), None)
 
     def _head(self, hidden: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
         head = self.lm.get_output_embeddings()
