@@ -29,7 +29,7 @@ RESULTS = Path("reports/benchmark")
 DOCUMENT = Path("docs/results.md")
 TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
-ALL = ("recipe", "backbones", "controls", "ablation", "threshold", "tail_weight", "volume")
+ALL = ("recipe", "backbones", "controls", "ablation", "threshold", "tail_weight", "volume", "negatives")
 COMMAND = "make bench-ard ARD=PATH"
 
 
