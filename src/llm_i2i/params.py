@@ -4,7 +4,7 @@ There are no defaults here for what params.yaml says: the file is the only place
 """
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -37,6 +37,7 @@ Arm = Literal[
 ]
 GeneratorArm = Literal["llm_only", "untuned"]
 Negatives = Literal["random", "popularity", "item_knn", "generator", "hard"]
+OF_THE_GENERATOR: tuple[Negatives, ...] = ("generator", "hard")  # kinds that need stage mine_negatives
 Softmax = Literal["catalogue", "vocabulary"]
 Model = Literal[
     "swing",
@@ -202,37 +203,32 @@ class TrainDiscriminatorParams(LlmTraining):
     held_out_share: Annotated[float, Field(gt=0.0, lt=1.0)]
 
 
-class MineNegativesParams(Section):
-    """Near misses of the generator, where `train_discriminator.negatives` asks for them."""
+class BeamSearchParams(Section):
+    """Search for several items of each user."""
 
-    items_per_history: PositiveInt
+    items_per_user: PositiveInt
     num_beams: PositiveInt
     batch_users: PositiveInt
 
     @model_validator(mode="after")
-    def _enough_beams(self) -> "MineNegativesParams":
-        if self.num_beams < self.items_per_history:
-            raise ValueError("num_beams must be at least items_per_history")
+    def _enough_beams(self) -> Self:
+        if self.num_beams < self.items_per_user:
+            raise ValueError("num_beams must be at least items_per_user")
         return self
 
 
-class SynthesizeParams(Section):
+class MineNegativesParams(BeamSearchParams):
+    """Near misses of the generator, where `train_discriminator.negatives` asks for them."""
+
+
+class SynthesizeParams(BeamSearchParams):
     """Generation over the catalogue's trie; `temperature` and `top_p` (over whole items) count for `sample` only."""
 
     decoding: Literal["beam", "sample"]
     temperature: PositiveFloat
     top_p: Annotated[float, Field(gt=0.0, le=1.0)]
-    items_per_user: PositiveInt
-    num_beams: PositiveInt
     max_users: NonNegativeInt
-    batch_users: PositiveInt
     long_tail_only: bool
-
-    @model_validator(mode="after")
-    def _enough_beams(self) -> "SynthesizeParams":
-        if self.num_beams < self.items_per_user:
-            raise ValueError("num_beams must be at least items_per_user")
-        return self
 
 
 class CompactControlParams(Section):

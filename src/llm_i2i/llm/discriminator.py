@@ -32,7 +32,7 @@ from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
 from llm_i2i.llm.task import adapter_sha256, write_task
 from llm_i2i.llm.training import process_facts, save_model, train_model
-from llm_i2i.params import Negatives, RuntimeParams, TrainDiscriminatorParams
+from llm_i2i.params import OF_THE_GENERATOR, Negatives, RuntimeParams, TrainDiscriminatorParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 
 log = logging.getLogger(__name__)
@@ -183,7 +183,7 @@ def _by_user(
         DataError: The negatives are near misses of the generator, and there are none.
     """
     if near_misses is None or near_misses.empty:
-        if kind in ("generator", "hard"):
+        if kind in OF_THE_GENERATOR:
             raise DataError(
                 f"train_discriminator.negatives: {kind}",
                 "no near misses of the generator",

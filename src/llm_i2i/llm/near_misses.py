@@ -11,8 +11,14 @@ from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.moments import draw_moment, held_out_and_fit
 from llm_i2i.llm.synthesis import synthesize
-from llm_i2i.params import MineNegativesParams, RuntimeParams, SynthesizeParams, TrainDiscriminatorParams
-from llm_i2i.schema import ITEM_ID, NEAR_MISSES, USER_ID
+from llm_i2i.params import (
+    OF_THE_GENERATOR,
+    MineNegativesParams,
+    RuntimeParams,
+    SynthesizeParams,
+    TrainDiscriminatorParams,
+)
+from llm_i2i.schema import ITEM_ID, NEAR_MISSES, POSITION, USER_ID
 
 log = logging.getLogger(__name__)
 
@@ -53,21 +59,19 @@ def mine_negatives(
     Raises:
         DataError: Too few users.
     """
-    if discriminator.negatives not in ("generator", "hard"):
+    if discriminator.negatives not in OF_THE_GENERATOR:
         return pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES), {}
     by_user = user_sequences(train, items)
     rng = np.random.default_rng(seed)
     users = sorted(user for part in held_out_and_fit(by_user, discriminator, seed=seed) for user in part)
     moments = pd.Series({user: draw_moment(by_user[user], discriminator, rng) for user in users})
-    before = train.groupby(USER_ID).cumcount() < train[USER_ID].map(moments)
+    before = train.groupby(USER_ID)[POSITION].rank() <= train[USER_ID].map(moments)
     search = SynthesizeParams(
+        **params.model_dump(),
         decoding="beam",
         temperature=1.0,
         top_p=1.0,
-        items_per_user=params.items_per_history,
-        num_beams=params.num_beams,
         max_users=0,
-        batch_users=params.batch_users,
         long_tail_only=False,
     )
     found, _, facts = synthesize(

@@ -45,14 +45,14 @@ def negative_sampler(
         weights = np.bincount(items, minlength=n_items).astype(np.float64) ** params.popularity_exponent
         return lambda _, own, size, rng: weighted_negatives(own, weights, size, rng)
     nothing = np.empty(0, dtype=np.int64)
-    nearest = _nearest(sequences, n_items, params.near_neighbours)
+    nearest = None if kind == "generator" else _nearest(sequences, n_items, params.near_neighbours)
     named = near_misses or {}
 
     def draw(user: str, own: IntArray, size: int, rng: np.random.Generator) -> IntArray:
         chosen = nothing
         if kind != "item_knn":
             chosen = _some(named.get(user, nothing), size if kind == "generator" else (size + 1) // 2, rng)
-        if kind != "generator":
+        if nearest is not None:
             others = np.setdiff1d(nearest(own), chosen)
             chosen = np.concatenate([chosen, _some(others, size - len(chosen), rng)])
         rest = random_negatives(np.concatenate([own, chosen]), n_items, size - len(chosen), rng)

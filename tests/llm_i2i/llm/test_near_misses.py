@@ -13,7 +13,7 @@ from llm_i2i.llm.near_misses import mine_negatives
 from llm_i2i.params import MineNegativesParams
 from llm_i2i.schema import NEAR_MISSES
 
-PARAMS = MineNegativesParams(items_per_history=8, num_beams=8, batch_users=4)
+PARAMS = MineNegativesParams(items_per_user=8, num_beams=8, batch_users=4)
 
 
 @pytest.fixture(scope="module")
