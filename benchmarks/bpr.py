@@ -22,10 +22,10 @@ from implicit.bpr import BayesianPersonalizedRanking
 from scipy import sparse
 from threadpoolctl import threadpool_limits
 
-from llm_i2i.i2i import histories_of, recommend, user_items_from_frame
+from llm_i2i.catalogue import histories_of, item_indices
+from llm_i2i.i2i import recommend, user_items_from_frame
 from llm_i2i.i2i.bpr import train_bpr
 from llm_i2i.i2i.factors import cosine_top_k
-from llm_i2i.i2i.user_items import item_positions
 
 LAST_M, DECAY, TOP_K, SEED = 3, 0.8, 100, 1
 CHOICES: dict[str, tuple[Any, ...]] = {
@@ -70,7 +70,7 @@ def recall_at_10(data: Data, vectors: np.ndarray, *, test: bool) -> float:
         cosine_top_k(np.ascontiguousarray(vectors, dtype=np.float32), top_k=TOP_K),
         histories_of(rows["user_id"], seen, data.items),
         top_k=10,
-        targets=item_positions(rows["item_id"], data.items["item_id"], where="targets"),
+        targets=item_indices(rows["item_id"], data.items, where="targets"),
         last_m=LAST_M,
         decay=DECAY,
     )

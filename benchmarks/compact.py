@@ -26,7 +26,7 @@ from llm_i2i.data.sources import read_raw
 from llm_i2i.data.split import Split, split_interactions
 from llm_i2i.evaluation.generator import evaluate_generator
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.llm.base_model import prepare_base_model
+from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.params import Params

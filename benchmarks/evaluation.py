@@ -16,9 +16,10 @@ import numpy as np
 import pytrec_eval
 from ard import SEED, read
 
+from llm_i2i.catalogue import histories_of
 from llm_i2i.evaluation import Protocol, evaluate_index, paired_bootstrap, seeds_difference
 from llm_i2i.evaluation.metrics import per_user_metric
-from llm_i2i.i2i import histories_of, recommend, swing, to_index, user_items_from_frame
+from llm_i2i.i2i import recommend, swing, to_index, user_items_from_frame
 from llm_i2i.params import load_params
 
 

@@ -23,17 +23,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from llm_i2i.llm.base_model import prepare_base_model
-from llm_i2i.llm.batches import Sequence, collate
-from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.engine.base_model import prepare_base_model
+from llm_i2i.llm.engine.batches import Sequence, collate
+from llm_i2i.llm.engine.device import Runtime
+from llm_i2i.llm.engine.loss import weighted_nll
+from llm_i2i.llm.engine.models import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.engine.new_tokens import describe_tokens
+from llm_i2i.llm.engine.next_items import NextItems
+from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.llm.generator import window_sequence
-from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
-from llm_i2i.llm.loss import weighted_nll
-from llm_i2i.llm.new_tokens import describe_tokens
-from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
 from llm_i2i.llm.questions import questions, read_margins
-from llm_i2i.llm.trie import Catalogue, tokenize_catalogue
 from llm_i2i.params import Softmax, load_params
 
 SYLLABLES = ("ba", "co", "di", "fu", "ga", "hi", "jo", "ka", "lu", "me", "no", "pi", "ra", "so", "ti", "vu")

@@ -27,8 +27,8 @@ from llm_i2i.evaluation.bootstrap import paired_bootstrap
 from llm_i2i.evaluation.generator import evaluate_generator
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.llm.device import resolve_runtime
 from llm_i2i.llm.discriminator import train_discriminator
+from llm_i2i.llm.engine.device import resolve_runtime
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.params import EvaluateGeneratorParams, Params, RuntimeParams

@@ -3,7 +3,6 @@
 import argparse
 import gc
 import importlib
-import json
 import logging
 import os
 import re
@@ -13,35 +12,14 @@ import warnings
 from pathlib import Path
 
 from llm_i2i.errors import LlmI2iError
+from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
+from llm_i2i.stages import STAGES, instance_name
 from pipelines import profile, zenml_store
-from steps.files import is_first_process, write_json
+from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
-from steps.stage import instance_name
 
 _STARTED = time.perf_counter()
-SIMPLE = (
-    "validate",
-    "split",
-    "tag",
-    "identify",
-    "base_model",
-    "train_generator",
-    "mine_negatives",
-    "train_discriminator",
-    "synthesize",
-    "score",
-    "report",
-    "full",
-)
-MATRIX = {
-    "controls": ("name",),
-    "fuse": ("arm",),
-    "train_i2i": ("model", "arm"),
-    "evaluate": ("model", "arm"),
-    "evaluate_generator": ("arm",),
-}
-
 COMMANDS = {
     "replicate": "measure the gate's model under every seed of the gate",
     "gate": "compare with the model that serves; exit status 0 = may replace it, 1 = may not",
@@ -71,17 +49,16 @@ def main(arguments: list[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for stage in SIMPLE:
-        commands.add_parser(
-            stage, help=f"run stage {stage}" if stage != "full" else "run the whole graph in ZenML"
+    for stage, keys in STAGES.items():
+        command = commands.add_parser(
+            stage, help=" of one ".join(filter(None, (f"run stage {stage}", " and ".join(keys))))
         )
+        for key in keys:
+            command.add_argument(f"--{key}", required=True)
     commands.choices["report"].add_argument(
         "--against", metavar="REV", help="compare with a commit, tag, branch or DVC experiment"
     )
-    for stage, keys in MATRIX.items():
-        command = commands.add_parser(stage, help=f"run stage {stage} of one {' and '.join(keys)}")
-        for key in keys:
-            command.add_argument(f"--{key}", required=True)
+    commands.add_parser("full", help="run the whole graph in ZenML")
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
     commands.add_parser("check", help="check params.yaml")
@@ -112,7 +89,7 @@ def _run(options: argparse.Namespace) -> bool | None:
     command = options.command
     if command in COMMANDS:
         # Registry, tables and plots that the small stages do without.
-        done: bool | None = getattr(importlib.import_module(f"pipelines.{command}"), command)()
+        done: bool | None = getattr(importlib.import_module(f"pipelines.release.{command}"), command)()
         return done
     if command == "check":
         load_params()
@@ -120,7 +97,7 @@ def _run(options: argparse.Namespace) -> bool | None:
         profile.apply(options.name)
     elif command == "tune":
         # Optuna is of use here only, and takes a second to import.
-        importlib.import_module("pipelines.tune").run(
+        importlib.import_module("pipelines.lab.tune").run(
             options.model, trials=options.trials, objective=options.objective
         )
     elif command == "sweep":
@@ -132,7 +109,7 @@ def _run(options: argparse.Namespace) -> bool | None:
     else:
         if command == "report":
             _compare(options.against)
-        _run_stage(command, {key: getattr(options, key) for key in MATRIX.get(command, ())})
+        _run_stage(command, {key: getattr(options, key) for key in STAGES.get(command, ())})
     return None
 
 
@@ -140,11 +117,13 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
     """Run a stage's pipeline, then add to its runtime facts what starting and ending it cost."""
     load_params()  # before anything slow starts
     zenml_store.prepare(Path())
-    module = importlib.import_module(f"pipelines.{stage}")
-    getattr(module, stage)(**matrix)
+    if stage == "full":
+        importlib.import_module("pipelines.full").full()
+        return
+    stage_pipeline(stage)(**matrix)
     path = RUNTIME / f"{instance_name(stage, matrix)}.json"
     if path.is_file() and is_first_process():
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        facts = read_json(path)
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
 
 
@@ -160,7 +139,7 @@ def _compare(against: str | None) -> None:
 
 def _sweep(name: str, seeds: str | None) -> None:
     """Run a declared experiment."""
-    from pipelines.sweep import sweep  # noqa: PLC0415 - matplotlib and pandas, which no other command needs
+    from pipelines.lab.sweep import sweep  # noqa: PLC0415 - matplotlib and pandas, which no other command needs
 
     if seeds is not None and not re.fullmatch(r"\d+(,\d+)*", seeds):
         raise LlmI2iError("--seeds", f"is {seeds!r}", "numbers separated by commas, such as 1,2,3")

@@ -8,11 +8,27 @@ project folder: on a remote stack, mount it, or give DVC a remote.
 import os
 import re
 from graphlib import TopologicalSorter
+from pathlib import Path
+
+import yaml
 
 from llm_i2i.errors import LlmI2iError
-from pipelines.zenml_store import stage_pipeline
-from steps.dvc_stage import dvc, dvc_stage
-from steps.stage import zenml_is_on
+from pipelines.zenml_store import zenml_pipeline
+from steps.description import Description
+from steps.dvc import dvc
+from steps.stage import plain_step, zenml_is_on
+
+
+@plain_step
+def dvc_stage(stage: str) -> Description:
+    """Let DVC bring one stage up to date, then publish its outputs as dvc.lock has them.
+
+    Args:
+        stage: Name in dvc.lock, `fuse@real` for matrix stages.
+    """
+    dvc("repro", "--single-item", stage)
+    locked = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"][stage]
+    return Description(stage, {out["path"]: out["md5"] for out in locked["outs"]}, rows=None)
 
 
 def graph() -> dict[str, set[str]]:
@@ -29,7 +45,7 @@ def graph() -> dict[str, set[str]]:
     return {name: before[name] & set(stages) for name in stages}
 
 
-@stage_pipeline
+@zenml_pipeline
 def full() -> None:
     """Every stage of dvc.yaml, in DVC's order."""
     if not zenml_is_on() or "DVC_STAGE" in os.environ:

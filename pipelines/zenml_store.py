@@ -92,7 +92,7 @@ def installed_packages() -> list[str]:
     return sorted("==".join(folder.stem.rsplit("-", 1)) for folder in folders)
 
 
-def stage_pipeline(body: Callable[..., None]) -> Callable[..., Any]:
+def zenml_pipeline(body: Callable[..., None]) -> Callable[..., Any]:
     """Turn a function that calls steps into a ZenML pipeline; with ZenML off it stays a function.
 
     DVC decides what is stale: ZenML's cache is off, since it does not see that a file has changed.

@@ -1,8 +1,8 @@
 """Stage base_model: obtain the base LLM."""
 
-from llm_i2i.llm.base_model import prepare_base_model
+from llm_i2i.files import staged
+from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.params import load_params
-from steps.files import staged
 from steps.paths import BASE_MODEL, DOWNLOADS
 from steps.stage import Outcome, stage_step
 

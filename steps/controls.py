@@ -1,11 +1,11 @@
 """Stage controls: one control's synthetic pairs, as many a user as the generator wrote."""
 
-from llm_i2i.evaluation.compact_control import compact_rows
-from llm_i2i.evaluation.controls import control_rows
+from llm_i2i.augmentation.compact_control import compact_rows
+from llm_i2i.augmentation.controls import control_rows
+from llm_i2i.files import remove, staged
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
 from steps import paths
-from steps.files import remove, staged
 from steps.stage import Outcome, stage_step
 
 

@@ -2,10 +2,10 @@
 
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 

@@ -4,11 +4,11 @@ import pandas as pd
 
 from llm_i2i.evaluation.generator import evaluate_generator as measure
 from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.files import staged, write_json
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import GENERATOR, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 

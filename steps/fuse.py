@@ -1,10 +1,10 @@
 """Stage fuse: one arm's training data, real and synthetic."""
 
-from llm_i2i.data import fusion
+from llm_i2i.augmentation import fusion
+from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 

@@ -1,10 +1,10 @@
 """Stage identify: name every item for the LLM."""
 
 from llm_i2i.data.identifiers import identify_items
+from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import IDENTIFIERS, INTERACTIONS, ITEM_ID, ITEMS, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 from zenml.enums import ArtifactType
 from zenml.materializers.base_materializer import BaseMaterializer
 
-from steps.stage import Description
+from steps.description import Description
 
 _FILE = "references.json"
 

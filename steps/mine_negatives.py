@@ -1,11 +1,11 @@
 """Stage mine_negatives: what the generator nearly gets right, for the discriminator to tell apart."""
 
+from llm_i2i.files import remove, staged
 from llm_i2i.llm import near_misses as core
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table, write_table
 from steps import paths
-from steps.files import remove, staged
 from steps.stage import Outcome, stage_step
 
 

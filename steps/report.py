@@ -2,10 +2,10 @@
 
 from pathlib import Path
 
+from llm_i2i.files import staged, write_json
 from llm_i2i.reporting.collect import collect
 from llm_i2i.reporting.report import build_report
 from steps import paths
-from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 

@@ -1,11 +1,11 @@
 """Stage score: ask the discriminator about every synthetic and many real pairs."""
 
+from llm_i2i.files import remove, staged, write_json
 from llm_i2i.llm import scoring as core
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
-from steps.files import remove, staged, write_json
 from steps.stage import Outcome, stage_step
 
 

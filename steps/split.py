@@ -2,9 +2,9 @@
 
 from llm_i2i.data.sources import read_raw
 from llm_i2i.data.split import split_interactions
+from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, write_table
-from steps.files import staged, write_json
 from steps.paths import DATA, SPLIT, VALIDATION
 from steps.stage import Outcome, stage_step
 

@@ -20,9 +20,11 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
+from llm_i2i.files import content_md5, is_first_process, write_json
+from llm_i2i.git import git_revision
 from llm_i2i.params import load_params
-from llm_i2i.revision import git_revision
-from steps.files import content_md5, is_first_process, write_json
+from llm_i2i.stages import instance_name
+from steps.description import Description
 from steps.paths import LOCKS, RUNTIME
 
 logger = logging.getLogger(__name__)
@@ -47,29 +49,9 @@ class Outcome:
     runtime: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
-class Description:
-    """A step's outputs by reference; this is all that ZenML stores of them.
-
-    Attributes:
-        stage: Stage name as in dvc.lock, `train_i2i@swing-real` for matrix stages.
-        outputs: md5 by path, as in dvc.lock.
-        rows: Rows of the main table; None if there is none.
-    """
-
-    stage: str
-    outputs: Mapping[str, str]
-    rows: int | None
-
-
 def zenml_is_on() -> bool:
     """Whether steps and pipelines run in ZenML: yes, unless LLM_I2I_ZENML is off, and in the first process only."""
     return os.environ.get("LLM_I2I_ZENML", "on") != "off" and is_first_process()
-
-
-def instance_name(stage: str, matrix: Mapping[str, str]) -> str:
-    """A stage's name as DVC writes it: `fuse@real`, `train_i2i@swing-real`."""
-    return stage + ("@" + "-".join(matrix.values()) if matrix else "")
 
 
 def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:

@@ -2,10 +2,10 @@
 
 from llm_i2i.data.long_tail import long_tail_curve, tag_items
 from llm_i2i.data.sources import read_raw
+from llm_i2i.files import staged
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_table
 from steps import paths
-from steps.files import staged
 from steps.stage import Outcome, stage_step
 
 

@@ -1,11 +1,11 @@
 """Stage train_discriminator: QLoRA-tune the judge of pairs of user and item."""
 
+from llm_i2i.files import is_first_process, remove, staged
 from llm_i2i.llm import discriminator as core
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table
 from steps import paths
-from steps.files import is_first_process, remove, staged
 from steps.stage import Outcome, stage_step
 
 

@@ -1,12 +1,11 @@
 """Stage train_i2i: an item-to-item index of one model on one arm's data."""
 
-from llm_i2i.data.hashing import file_sha256
+from llm_i2i.files import file_sha256, staged, write_json
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.i2i.train import train_index
 from llm_i2i.params import load_params
 from llm_i2i.schema import FUSED, INDEX, ITEMS, read_table, write_table
 from steps import paths
-from steps.files import staged, write_json
 from steps.stage import Outcome, stage_step
 
 

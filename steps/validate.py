@@ -2,8 +2,8 @@
 
 from llm_i2i.data.expectations import raise_on_errors, validate_tables
 from llm_i2i.data.sources import read_raw
+from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
-from steps.files import staged, write_json
 from steps.paths import DATA, DATA_DOCS, VALIDATION
 from steps.stage import Outcome, stage_step
 

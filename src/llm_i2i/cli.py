@@ -10,9 +10,9 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
+from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
 from llm_i2i.i2i.lookup import Lookup
-from llm_i2i.revision import git_revision
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEM_ID, ITEMS, POSITION, USER_ID, read_table
 
 PREFIX = "llm-i2i"

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-EVERYONES = {"llm_i2i.errors", "llm_i2i.params", "llm_i2i.schema"}
+EVERYONES = {f"llm_i2i.{name}" for name in ("arrays", "errors", "files", "params", "schema")}
 
 
 def core_files(step: str) -> set[str]:

@@ -3,7 +3,7 @@
 import pytest
 import yaml
 
-from llm_i2i.experiments import check_points, load_experiment
+from llm_i2i.evaluation.experiments import check_points, load_experiment
 from tests.conftest import ROOT
 
 SHIPPED = sorted((ROOT / "experiments").glob("*.yaml"))

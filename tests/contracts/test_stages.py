@@ -6,49 +6,13 @@ from pathlib import Path
 import pytest
 
 from llm_i2i import params as schema
-from pipelines.__main__ import MATRIX, SIMPLE
+from llm_i2i.stages import STAGES
 from steps import paths
 from tests.conftest import ROOT
 from tests.contracts.imports import core_files
 
-STAGES = (
-    "validate",
-    "split",
-    "tag",
-    "identify",
-    "base_model",
-    "train_generator",
-    "mine_negatives",
-    "train_discriminator",
-    "synthesize",
-    "controls",
-    "score",
-    "fuse",
-    "train_i2i",
-    "evaluate",
-    "evaluate_generator",
-    "report",
-)
 NO_STAGES = {"seed", "runtime", "gate", "model_card"}  # gate: a command, since it compares revisions
-PIPELINE_TOOLS = {
-    "__init__",
-    "__main__",
-    "benchmark",
-    "compare",
-    "dvc_files",
-    "full",
-    "gate",
-    "model_cards",
-    "profile",
-    "promote",
-    "registry",
-    "replicate",
-    "sweep",
-    "tune",
-    "zenml_models",
-    "zenml_store",
-}
-STEP_TOOLS = {"__init__", "dvc_stage", "files", "materializer", "paths", "stage"}
+STEP_TOOLS = {"__init__", "description", "dvc", "materializer", "paths", "stage"}
 
 # What of params.yaml each stage depends on, besides nothing else.
 PARAMS = {
@@ -103,18 +67,16 @@ def modules(folder: str) -> set[str]:
     return {path.stem for path in (ROOT / folder).glob("*.py")}
 
 
-def test_stage_is_section_is_pipeline_is_step(written, params) -> None:
-    assert tuple(written) == STAGES
+def test_stage_is_section_is_step(written, params) -> None:
+    assert tuple(written) == tuple(STAGES)
     assert set(params) - NO_STAGES == set(STAGES)
-    assert modules("pipelines") - PIPELINE_TOOLS == set(STAGES)
     assert modules("steps") - STEP_TOOLS == set(STAGES)
-    assert {*SIMPLE, *MATRIX} - {"full"} == set(STAGES)
 
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_command_is_the_stages_pipeline_on_its_matrix(stage, written) -> None:
     matrix = written[stage].get("matrix", {})
-    assert tuple(matrix) == MATRIX.get(stage, ())
+    assert tuple(matrix) == STAGES[stage]
     options = "".join(f" --{key} ${{item.{key}}}" for key in matrix)
     assert written[stage]["cmd"] == f"python -m pipelines {stage}{options}"
 

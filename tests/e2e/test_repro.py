@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 import yaml
 
-from steps.files import content_md5
+from llm_i2i.files import content_md5
 from tests.e2e.project import Project
 
 pytestmark = pytest.mark.slow

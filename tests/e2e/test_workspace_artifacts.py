@@ -27,8 +27,8 @@ def test_every_synthetic_row_is_a_catalogue_item_outside_the_users_history() -> 
 def test_adapters_load_with_plain_peft_onto_the_4_bit_base() -> None:
     from peft import PeftModel
 
-    from llm_i2i.llm.device import resolve_runtime
-    from llm_i2i.llm.lm import load_quantized
+    from llm_i2i.llm.engine.device import resolve_runtime
+    from llm_i2i.llm.engine.models import load_quantized
     from llm_i2i.params import RuntimeParams
 
     runtime = resolve_runtime(RuntimeParams(device="cpu", precision="auto", threads=0))

@@ -11,16 +11,15 @@ import pandas as pd
 import pytest
 import yaml
 
-from llm_i2i.data.hashing import file_sha256
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.files import file_sha256, write_json
 from llm_i2i.i2i import index_sha256, item_knn, to_index, user_items_from_frame
 from llm_i2i.params import Params, load_params
 from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_table
-from pipelines import promote, registry
 from pipelines.__main__ import main
-from pipelines.replicate import identity_of
-from steps.files import write_json
+from pipelines.release import promote, registry
+from pipelines.release.replicate import identity_of
 from tests.conftest import ROOT
 
 RUN = "item_knn-real"

@@ -10,9 +10,10 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from steps.files import content_md5, staged
+from llm_i2i.files import content_md5, staged
+from llm_i2i.stages import instance_name
 from steps.paths import LOCKS
-from steps.stage import Outcome, instance_name, stage_step
+from steps.stage import Outcome, stage_step
 from tests.conftest import ROOT
 
 

@@ -24,9 +24,9 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from llm_i2i.data.csv_file import write_csv
 from llm_i2i.data.download import obtain_file
 from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.files import write_csv
 from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
 
 logger = logging.getLogger(__name__)

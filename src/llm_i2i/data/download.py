@@ -11,8 +11,8 @@ from typing import Any
 
 from tqdm import tqdm
 
-from llm_i2i.data.hashing import file_sha256
 from llm_i2i.errors import DataError
+from llm_i2i.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

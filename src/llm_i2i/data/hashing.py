@@ -1,8 +1,7 @@
-"""Hashes that are equal on every machine: seeded order keys, content hashes and file hashes."""
+"""Hashes that are equal on every machine: seeded order keys and content hashes of tables."""
 
 import hashlib
 from collections.abc import Iterable
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -50,13 +49,3 @@ def content_sha256(table: pd.DataFrame) -> str:
             digest.update(np.array([len(value) for value in encoded], dtype="<i8").tobytes())
             digest.update(b"".join(encoded))
     return digest.hexdigest()
-
-
-def file_sha256(path: Path) -> str:
-    """SHA-256 of a file's bytes, 64 hexadecimal digits.
-
-    Args:
-        path: Existing file.
-    """
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -10,7 +10,6 @@
 import logging
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 from scipy import sparse
 from sklearn.cluster import KMeans
@@ -19,13 +18,12 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
+from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.data.item_text import numbered, one_line
 from llm_i2i.params import IdentifyParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 
 log = logging.getLogger(__name__)
-FloatArray = npt.NDArray[np.float64]
-IntArray = npt.NDArray[np.int64]
 FEATURES = 64  # dimensions of each of the two views
 
 

@@ -12,10 +12,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from llm_i2i.data.csv_file import write_csv
-from llm_i2i.data.hashing import file_sha256
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.files import file_sha256, write_csv
 
 logger = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from llm_i2i.data.hashing import file_sha256
 from llm_i2i.errors import DataError
+from llm_i2i.files import file_sha256
 
 logger = logging.getLogger(__name__)
 

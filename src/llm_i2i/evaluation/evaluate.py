@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llm_i2i.catalogue import Histories, histories_of, item_indices
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.metrics import accuracy, list_metrics
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.i2i import Histories, from_index, histories_of, recommend
-from llm_i2i.i2i.user_items import item_positions
+from llm_i2i.i2i import from_index, recommend
 from llm_i2i.schema import BUCKETS, ITEM_ID, PER_USER, USER_ID
 
 log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ def evaluate_index(
     test = test.sort_values(USER_ID, kind="stable").reset_index(drop=True)
     _check_tables(test, items)
     similar = from_index(index, items)
-    targets = item_positions(test[ITEM_ID], items[ITEM_ID], where="test")
+    targets = item_indices(test[ITEM_ID], items, where="test")
     histories = histories_of(test[USER_ID], pd.concat([train, valid], ignore_index=True), items)
     repeats = _targets_in_history(histories, targets)
     if repeats:

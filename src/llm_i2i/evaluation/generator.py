@@ -8,15 +8,16 @@ import numpy as np
 import pandas as pd
 from tqdm import tqdm
 
+from llm_i2i.catalogue import histories_by_user, item_indices
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.evaluate import summarise, targets_sha256
 from llm_i2i.evaluation.metrics import list_metrics
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.llm.device import resolve_runtime
-from llm_i2i.llm.histories import item_indices, next_item_prompt, sample_keys, user_sequences
+from llm_i2i.llm.engine.device import resolve_runtime
+from llm_i2i.llm.engine.models import TargetLogits, context_length, load_for_inference
+from llm_i2i.llm.engine.next_items import NextItems
+from llm_i2i.llm.histories import next_item_prompt, sample_keys
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, context_length, load_for_inference
-from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
 from llm_i2i.params import EvaluateGeneratorParams, RuntimeParams, TrainGeneratorParams
 from llm_i2i.schema import ITEM_ID, PER_USER, USER_ID
@@ -71,10 +72,10 @@ def evaluate_generator(
     known = test[test[USER_ID].isin(history[USER_ID])]
     if known.empty:
         raise ArtifactError("test", f"none of {len(test):,} users has a history", "users of train or valid")
-    by_user = user_sequences(history, items)
+    by_user = histories_by_user(history, items)
     users = sample_keys(sorted(known[USER_ID]), asked.max_users, seed=protocol.seed)
     chosen = known[known[USER_ID].isin(users)].sort_values(USER_ID, ignore_index=True)
-    targets = item_indices(items, chosen[ITEM_ID])
+    targets = item_indices(chosen[ITEM_ID], items, where="test")
     histories = [by_user[user] for user in chosen[USER_ID]]
     limits = {"max_history": params.max_history, "context": context_length(base_model)}
     prompts = [next_item_prompt(h, prompt, catalogue, **limits) for h in histories]

@@ -6,11 +6,11 @@ recall = hit rate = [rank <= k], NDCG = 1 / log2(rank + 1), MRR = MAP = 1 / rank
 
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
-from typing import Any, Final, cast
+from typing import Final, cast
 
 import numpy as np
 
-Array = np.ndarray[Any, Any]
+from llm_i2i.arrays import Array
 
 
 def recall_at_k(ranks: Array, k: int) -> Array:

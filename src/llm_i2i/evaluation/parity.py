@@ -3,7 +3,7 @@
 import numpy as np
 import pandas as pd
 
-from llm_i2i.i2i.histories import histories_of
+from llm_i2i.catalogue import histories_of
 from llm_i2i.i2i.index import from_index
 from llm_i2i.i2i.lookup import Lookup
 from llm_i2i.i2i.recommend import recommend

@@ -5,15 +5,15 @@ interval covers both what other users and what other trainings would change.
 """
 
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from scipy import stats
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
 
-Array = np.ndarray[Any, Any]
 BLOCK = 1 << 22  # random numbers at a time
 
 

@@ -16,11 +16,12 @@ import optuna
 import pandas as pd
 from tqdm import tqdm
 
+from llm_i2i.catalogue import Histories, histories_of, item_indices
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.evaluation.metrics import per_user_metric
-from llm_i2i.i2i import Histories, histories_of, recommend, user_items_from_frame
+from llm_i2i.i2i import recommend, user_items_from_frame
 from llm_i2i.i2i.train import MODELS, QUERY_OPTIONS, train_similar
-from llm_i2i.i2i.user_items import UserItems, item_positions
+from llm_i2i.i2i.user_items import UserItems
 from llm_i2i.schema import ITEM_ID, POSITION, USER_ID
 
 log = logging.getLogger(__name__)
@@ -154,7 +155,7 @@ def tune(
         seed,
         user_items=user_items_from_frame(train, items),
         histories=histories_of(first[USER_ID], train, items),
-        targets=item_positions(first[ITEM_ID], items[ITEM_ID], where="valid"),
+        targets=item_indices(first[ITEM_ID], items, where="valid"),
         fixed=fixed or {},
     )
     values = {**GRIDS[model], **(grid or {})}

@@ -2,7 +2,6 @@
 
 from llm_i2i.i2i.bm25 import bm25
 from llm_i2i.i2i.bpr import bpr
-from llm_i2i.i2i.histories import Histories, histories_of
 from llm_i2i.i2i.index import from_index, index_sha256, to_index
 from llm_i2i.i2i.item_knn import item_knn
 from llm_i2i.i2i.popularity import popular_items, popularity
@@ -14,13 +13,11 @@ from llm_i2i.i2i.youtube_dnn import youtube_dnn
 
 __all__ = [
     "PRESETS",
-    "Histories",
     "Recommendations",
     "bm25",
     "bpr",
     "check_user_items",
     "from_index",
-    "histories_of",
     "index_sha256",
     "item_knn",
     "popular_items",

@@ -7,13 +7,12 @@ Between machines bits may differ: the order of the sum in `_margin` follows the 
 # (numba compiles int and np.int64, float and np.float32 alike)
 
 import math
-from typing import Any
 
 import numpy as np
 
+from llm_i2i.arrays import Array
 from llm_i2i.i2i._jit import jit
 
-Array = np.ndarray[Any, Any]
 DRAWN = 1024  # triples drawn ahead of their steps: the CPU can then load their factors early
 TRIES = 1000  # draws of a negative before its triple is given up
 

@@ -12,14 +12,12 @@ with uint64 into float64 without a word. One file, because numba would not see a
 # mypy: disable-error-code="arg-type,return-value"
 # (numba compiles int and np.int64, float and np.float32 alike)
 
-from typing import Any
-
 import numpy as np
 from numba import prange
 
+from llm_i2i.arrays import Array
 from llm_i2i.i2i._jit import jit
 
-Array = np.ndarray[Any, Any]
 LOW = 0x7FFFFFFF  # item indices fit 31 bits
 TABLE_USERS = 256  # up to here pairs of an item's users are counted in a table: 128 KiB of uint16
 SHORT = 128  # up to here Shell's sort beats numba's sort, which costs half a microsecond a call

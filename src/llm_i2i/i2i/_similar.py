@@ -5,12 +5,12 @@ from typing import Any, cast
 import numpy as np
 from scipy import sparse
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i._jit import threads
 from llm_i2i.i2i._kernels import join_rows, overlap_rows
 from llm_i2i.i2i.user_items import UserItems, pointers, row_pointers
 
-Array = np.ndarray[Any, Any]
 Similar = sparse.csr_array[Any, tuple[int, int]]
 Rows = tuple[Array, Array, Array]  # (items int32, scores float64, sizes int64)
 

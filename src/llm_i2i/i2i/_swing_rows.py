@@ -8,10 +8,11 @@ from typing import cast
 import numpy as np
 from scipy import sparse
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError
 from llm_i2i.i2i._jit import threads
 from llm_i2i.i2i._kernels import count_columns, swing_rows, swing_work, users_of_block
-from llm_i2i.i2i._similar import Array, Rows, check_number, empty_rows, heaviest_first
+from llm_i2i.i2i._similar import Rows, check_number, empty_rows, heaviest_first
 from llm_i2i.i2i.user_items import UserItems, pointers, row_pointers
 
 log = logging.getLogger(__name__)

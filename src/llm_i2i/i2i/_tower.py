@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
+from llm_i2i.i2i._tower_batches import Batches
 from llm_i2i.i2i.hold_out import HeldOut, Patience
-from llm_i2i.i2i.youtube_dnn import Batches
 
 log = logging.getLogger(__name__)
 Vectors = np.ndarray[Any, np.dtype[np.float32]]

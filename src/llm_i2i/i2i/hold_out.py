@@ -1,15 +1,14 @@
 """A slice of the training rows that tells a trained model when to stop."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import ParamsError
 from llm_i2i.i2i._similar import check_number
 from llm_i2i.i2i.user_items import UserItems
 
-Array = np.ndarray[Any, Any]
 BLOCK_CELLS = 1 << 24  # scores of one block of users: 64 MiB of float32
 
 

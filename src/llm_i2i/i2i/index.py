@@ -6,9 +6,11 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from llm_i2i.arrays import Array
+from llm_i2i.catalogue import item_indices
 from llm_i2i.errors import ArtifactError
-from llm_i2i.i2i._similar import Array, Similar
-from llm_i2i.i2i.user_items import item_positions, row_pointers
+from llm_i2i.i2i._similar import Similar
+from llm_i2i.i2i.user_items import row_pointers
 from llm_i2i.schema import INDEX, ITEM_ID
 
 WHERE = "index"
@@ -63,8 +65,8 @@ def from_index(index: pd.DataFrame, items: pd.DataFrame) -> Similar:
         raise ArtifactError(
             WHERE, f"columns {missing} are missing", str(list(INDEX)), "run `dvc repro train_i2i`"
         )
-    rows = item_positions(index[ITEM_ID], items[ITEM_ID], where=WHERE)
-    neighbours = item_positions(index["neighbour_id"], items[ITEM_ID], where=WHERE)
+    rows = item_indices(index[ITEM_ID], items, where=WHERE)
+    neighbours = item_indices(index["neighbour_id"], items, where=WHERE)
     scores = index["score"].to_numpy(dtype=np.float32)
     ranks = index["rank"].to_numpy(dtype=np.int64)
     order = np.lexsort((ranks, rows))

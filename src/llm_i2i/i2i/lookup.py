@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import ParamsError
-from llm_i2i.i2i._similar import Array, check_number
+from llm_i2i.i2i._similar import check_number
 from llm_i2i.i2i.export import load_redis
 from llm_i2i.schema import INDEX, ITEM_ID, read_table
 

@@ -5,18 +5,16 @@ most recent; summed in float64 from the most recent item on, compared as float32
 """
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
+from llm_i2i.arrays import Array
+from llm_i2i.catalogue import Histories
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i._jit import threads
 from llm_i2i.i2i._kernels import rank_rows
 from llm_i2i.i2i._similar import Similar, check_number
-from llm_i2i.i2i.histories import Histories
 from llm_i2i.i2i.user_items import pointers
-
-Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)

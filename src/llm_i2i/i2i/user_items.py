@@ -6,6 +6,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
+from llm_i2i.catalogue import item_indices
 from llm_i2i.errors import ArtifactError, DataError
 from llm_i2i.schema import ITEM_ID, USER_ID
 
@@ -85,36 +86,13 @@ def user_items_from_frame(fused: pd.DataFrame, items: pd.DataFrame) -> UserItems
         wrong = fused.loc[fused["weight"] != 1.0]
         found = f"{len(wrong):,} rows have a weight other than 1.0 (first: {wrong['weight'].iloc[0]})"
         raise ArtifactError("fused", found, "weight 1.0: the I2I models take binary interactions")
-    columns = item_positions(fused[ITEM_ID], items[ITEM_ID], where="fused")
+    columns = item_indices(fused[ITEM_ID], items, where="fused")
     rows, users = pd.factorize(fused[USER_ID], sort=True)
     if (rows < 0).any():
         raise ArtifactError("fused", f"{int((rows < 0).sum()):,} rows have no user_id")
     keys = np.unique(rows.astype(np.int64) * len(items) + columns)
     taken = (keys % len(items)).astype(np.int32)
     return _csr(keys // len(items), taken, (len(users), len(items)))
-
-
-def item_positions(
-    ids: pd.Series, catalogue: pd.Series, *, where: str
-) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the catalogue row of each id, int64 (n,).
-
-    Raises:
-        ArtifactError: An id is null or unknown, or the catalogue holds an id twice.
-    """
-    index = pd.Index(catalogue)
-    if not index.is_unique:
-        first = index[index.duplicated()][0]
-        raise ArtifactError("items", f"item {first} is there twice", "unique item_id", "run `dvc repro tag`")
-    positions: np.ndarray[Any, np.dtype[np.int64]] = np.asarray(
-        index.get_indexer(pd.Index(ids)), dtype=np.int64
-    )
-    unknown = positions < 0
-    if unknown.any():
-        first = ids.to_numpy()[unknown][0]
-        found = f"{int(unknown.sum()):,} rows name items that are not in the catalogue (first: {first})"
-        raise ArtifactError(where, found, "item_id of items.parquet", "run `dvc repro tag`")
-    return positions
 
 
 def _is_checked(matrix: Any) -> bool:

@@ -8,9 +8,8 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 
+from llm_i2i.arrays import FloatArray
 from llm_i2i.schema import BUCKETS
-
-FloatArray = npt.NDArray[np.float64]
 
 
 def p_yes(margin: FloatArray, temperature: float) -> FloatArray:

@@ -18,20 +18,20 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 
+from llm_i2i.arrays import FloatArray, IntArray
+from llm_i2i.catalogue import histories_by_user, item_indices
 from llm_i2i.errors import DataError
-from llm_i2i.llm.batches import IntArray
-from llm_i2i.llm.calibration import FloatArray, auc_by_bucket, auc_interval, held_out_report
-from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import item_indices, user_sequences
+from llm_i2i.llm.calibration import auc_by_bucket, auc_interval, held_out_report
+from llm_i2i.llm.engine.device import peak_memory_mb, resolve_runtime
+from llm_i2i.llm.engine.loss import over_tokens
+from llm_i2i.llm.engine.models import TargetLogits, context_length, load_for_training, with_vectors
+from llm_i2i.llm.engine.training import process_facts, save_model, train_model
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
-from llm_i2i.llm.loss import over_tokens
 from llm_i2i.llm.moments import draw_moment, held_out_and_fit, n_positives
 from llm_i2i.llm.negatives import Sampler, negative_sampler
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
 from llm_i2i.llm.task import adapter_sha256, write_task
-from llm_i2i.llm.training import process_facts, save_model, train_model
 from llm_i2i.params import OF_THE_GENERATOR, Negatives, RuntimeParams, TrainDiscriminatorParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 
@@ -121,7 +121,7 @@ def train_discriminator(
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
     prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
     catalogue = vocabulary.catalogue
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     held_out, fit = held_out_and_fit(by_user, params, seed=seed)
     left_out = set(held_out)
     known = {user: taken for user, taken in by_user.items() if user not in left_out}
@@ -192,7 +192,9 @@ def _by_user(
             )
         return {}, {}
     by_user = near_misses.groupby(USER_ID, sort=True)
-    misses = {str(user): item_indices(items, rows[ITEM_ID]) for user, rows in by_user}
+    misses = {
+        str(user): item_indices(rows[ITEM_ID], items, where="near_misses.parquet") for user, rows in by_user
+    }
     return {str(user): int(moment) for user, moment in by_user["moment"].first().items()}, misses
 
 

@@ -20,17 +20,15 @@ import numpy as np
 import pandas as pd
 import torch
 
-from llm_i2i.llm.batches import Sequence
-from llm_i2i.llm.device import Runtime, peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import next_item_prompt, recent_that_fit, sample_keys, user_sequences
-from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import TargetLogits, context_length, load_for_training, with_vectors
-from llm_i2i.llm.loss import Classes, over_children, over_tokens, over_vocabulary
-from llm_i2i.llm.new_tokens import NewTokens
-from llm_i2i.llm.next_items import NextItems, ndcg_at_k
-from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
-from llm_i2i.llm.task import adapter_sha256, write_task
-from llm_i2i.llm.training import (
+from llm_i2i.arrays import IntArray
+from llm_i2i.catalogue import histories_by_user
+from llm_i2i.llm.engine.batches import Sequence
+from llm_i2i.llm.engine.device import Runtime, peak_memory_mb, resolve_runtime
+from llm_i2i.llm.engine.loss import Classes, over_children, over_tokens, over_vocabulary
+from llm_i2i.llm.engine.models import TargetLogits, context_length, load_for_training, with_vectors
+from llm_i2i.llm.engine.new_tokens import NewTokens
+from llm_i2i.llm.engine.next_items import NextItems, ndcg_at_k
+from llm_i2i.llm.engine.training import (
     EarlyStopping,
     TrainingLog,
     plan_steps,
@@ -38,7 +36,11 @@ from llm_i2i.llm.training import (
     save_model,
     train_model,
 )
-from llm_i2i.llm.trie import Catalogue, IntArray, Trie, TrieOnDevice, build_trie
+from llm_i2i.llm.engine.trie import Catalogue, Trie, TrieOnDevice, build_trie
+from llm_i2i.llm.histories import next_item_prompt, recent_that_fit, sample_keys
+from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
+from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
+from llm_i2i.llm.task import adapter_sha256, write_task
 from llm_i2i.params import RuntimeParams, TrainGeneratorParams
 
 log = logging.getLogger(__name__)
@@ -215,7 +217,7 @@ def train_generator(
     catalogue = vocabulary.catalogue
     weights = np.where(items["is_long_tail"].to_numpy(), params.tail_weight, params.head_weight)
     fit = _Fit(base_model, prompt, catalogue, vocabulary.new_tokens, items, weights, params, device, seed)
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     started = time.perf_counter()
     if params.early_stopping.patience:
         module, sequences, training_log = _train_stopping_early(fit, by_user, out, checkpoints)

@@ -1,52 +1,10 @@
 """Users' item sequences as index arrays."""
 
 import numpy as np
-import pandas as pd
 
-from llm_i2i.errors import ArtifactError
+from llm_i2i.arrays import IntArray
+from llm_i2i.llm.engine.trie import Catalogue
 from llm_i2i.llm.prompts import GeneratorPrompt
-from llm_i2i.llm.trie import Catalogue, IntArray
-from llm_i2i.schema import ITEM_ID, POSITION, USER_ID
-
-
-def item_indices(items: pd.DataFrame, ids: pd.Series) -> IntArray:
-    """Row numbers of item ids in the catalogue.
-
-    Args:
-        items: The catalogue (schema.ITEMS).
-        ids: Item ids.
-
-    Returns:
-        int64, same length as `ids`.
-
-    Raises:
-        ArtifactError: An id is not in the catalogue.
-    """
-    found = pd.Index(items[ITEM_ID]).get_indexer(pd.Index(ids))
-    if (found < 0).any():
-        first = ids.iloc[int((found < 0).argmax())]
-        raise ArtifactError(
-            "items.parquet",
-            f"{(found < 0).sum()} item ids are missing (first: {first})",
-            fix="run `dvc repro tag`",
-        )
-    return np.asarray(found, dtype=np.int64)
-
-
-def user_sequences(train: pd.DataFrame, items: pd.DataFrame) -> dict[str, IntArray]:
-    """Each user's training items in time order, users sorted by id.
-
-    Args:
-        train: schema.INTERACTIONS.
-        items: schema.ITEMS.
-
-    Returns:
-        User id to int64 item indices.
-    """
-    ordered = train.sort_values([USER_ID, POSITION], kind="stable")
-    indices = item_indices(items, ordered[ITEM_ID])
-    users, starts = np.unique(ordered[USER_ID].to_numpy(dtype=object).astype(str), return_index=True)
-    return dict(zip((str(u) for u in users), np.split(indices, starts[1:]), strict=True))
 
 
 def sample_keys(keys: list[str], size: int, *, seed: int) -> list[str]:

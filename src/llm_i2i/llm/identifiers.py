@@ -8,9 +8,9 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.llm.lm import load_tokenizer
-from llm_i2i.llm.new_tokens import NewTokens, describe_tokens
-from llm_i2i.llm.trie import Catalogue, tokenize_catalogue
+from llm_i2i.llm.engine.models import load_tokenizer
+from llm_i2i.llm.engine.new_tokens import NewTokens, describe_tokens
+from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.schema import IDENTIFIERS, ITEM_ID, read_table
 
 TABLE = "identifiers.parquet"

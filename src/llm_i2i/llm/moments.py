@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from llm_i2i.arrays import IntArray
 from llm_i2i.errors import DataError
 from llm_i2i.llm.histories import sample_keys
-from llm_i2i.llm.trie import IntArray
 from llm_i2i.params import TrainDiscriminatorParams
 
 

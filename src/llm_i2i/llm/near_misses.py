@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llm_i2i.llm.histories import user_sequences
+from llm_i2i.catalogue import histories_by_user
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.moments import draw_moment, held_out_and_fit
 from llm_i2i.llm.synthesis import synthesize
@@ -61,7 +61,7 @@ def mine_negatives(
     """
     if discriminator.negatives not in OF_THE_GENERATOR:
         return pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES), {}
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     rng = np.random.default_rng(seed)
     users = sorted(user for part in held_out_and_fit(by_user, discriminator, seed=seed) for user in part)
     moments = pd.Series({user: draw_moment(by_user[user], discriminator, rng) for user in users})

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy import sparse
 
-from llm_i2i.llm.trie import IntArray
+from llm_i2i.arrays import IntArray
 from llm_i2i.params import Negatives, TrainDiscriminatorParams
 
 # (user, user's training items, how many, random state) to distinct items, sorted.

@@ -4,14 +4,14 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import BaseModelError
-from llm_i2i.llm.batches import IntArray, Sequence, collate, packed, plan_batches
-from llm_i2i.llm.calibration import FloatArray
-from llm_i2i.llm.device import Runtime
+from llm_i2i.llm.engine.batches import Sequence, collate, packed, plan_batches
+from llm_i2i.llm.engine.device import Runtime
+from llm_i2i.llm.engine.models import TargetLogits
+from llm_i2i.llm.engine.trie import Catalogue
 from llm_i2i.llm.histories import recent_that_fit
-from llm_i2i.llm.lm import TargetLogits
 from llm_i2i.llm.prompts import DiscriminatorPrompt
-from llm_i2i.llm.trie import Catalogue
 
 HELD_OUT_FILE = "held_out.json"
 NO, YES = 0, 1

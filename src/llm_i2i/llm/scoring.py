@@ -10,15 +10,17 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from llm_i2i.llm.batches import IntArray, Sequence
-from llm_i2i.llm.calibration import FloatArray, p_yes
-from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import item_indices, sample_keys, user_sequences
+from llm_i2i.arrays import FloatArray, IntArray
+from llm_i2i.catalogue import histories_by_user, item_indices
+from llm_i2i.llm.calibration import p_yes
+from llm_i2i.llm.engine.batches import Sequence
+from llm_i2i.llm.engine.device import peak_memory_mb, resolve_runtime
+from llm_i2i.llm.engine.models import MANIFEST, TargetLogits, context_length, load_for_inference
+from llm_i2i.llm.engine.shards import Shards, fingerprint
+from llm_i2i.llm.histories import sample_keys
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import MANIFEST, TargetLogits, context_length, load_for_inference
 from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
-from llm_i2i.llm.shards import Shards, fingerprint
 from llm_i2i.llm.task import adapter_sha256, read_task
 from llm_i2i.params import RuntimeParams, ScoreParams
 from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
@@ -70,7 +72,7 @@ def score(
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
     prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
     catalogue = vocabulary.catalogue
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
     written = {SOURCE_SYNTHETIC: synthetic, **(controls or {})}
     asked = pd.DataFrame(
@@ -157,7 +159,7 @@ _Asked = tuple[str, str, IntArray, IntArray, IntArray]
 def _synthetic_questions(
     synthetic: pd.DataFrame, source: str, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
 ) -> Iterable[_Asked]:
-    indices = item_indices(items, synthetic["item_id"])
+    indices = item_indices(synthetic["item_id"], items, where="synthetic.parquet")
     ranks = synthetic["rank"].to_numpy(dtype=np.int64)
     for user, rows in synthetic.groupby("user_id", sort=True).indices.items():
         yield str(user), source, by_user[str(user)][-max_history:], indices[rows], ranks[rows]

@@ -12,17 +12,18 @@ import pandas as pd
 import torch
 from tqdm import tqdm
 
+from llm_i2i.arrays import IntArray
+from llm_i2i.catalogue import histories_by_user
 from llm_i2i.errors import GenerationError
-from llm_i2i.llm.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.histories import next_item_prompt, sample_keys, user_sequences
+from llm_i2i.llm.engine.device import peak_memory_mb, resolve_runtime
+from llm_i2i.llm.engine.models import MANIFEST, TargetLogits, context_length, load_for_inference
+from llm_i2i.llm.engine.next_items import NextItems
+from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise, nucleus
+from llm_i2i.llm.engine.shards import Arrays, Shards, fingerprint
+from llm_i2i.llm.histories import next_item_prompt, sample_keys
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.lm import MANIFEST, TargetLogits, context_length, load_for_inference
-from llm_i2i.llm.next_items import NextItems
 from llm_i2i.llm.prompts import generator_prompt, load_template
-from llm_i2i.llm.sampling import Sampling, gumbel_noise, nucleus
-from llm_i2i.llm.shards import Arrays, Shards, fingerprint
 from llm_i2i.llm.task import adapter_sha256, read_task
-from llm_i2i.llm.trie import IntArray
 from llm_i2i.llm.validity import validity
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
@@ -68,7 +69,7 @@ def synthesize(
     vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
     prompt = generator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
     catalogue = vocabulary.catalogue
-    histories = user_sequences(train, items)
+    histories = histories_by_user(train, items)
     closed = np.empty(0, dtype=np.int64)
     if params.long_tail_only:
         closed = np.flatnonzero(~items["is_long_tail"].to_numpy())

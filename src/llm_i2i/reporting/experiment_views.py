@@ -8,7 +8,7 @@ import pandas as pd
 from matplotlib.figure import Figure
 
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.experiments import Experiment
+from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.reporting.experiments import EVERY_POINT, ExperimentResult, tidy
 from llm_i2i.reporting.plots import Plot, draw_plot, legend_above
 from llm_i2i.reporting.results import MIN_USERS

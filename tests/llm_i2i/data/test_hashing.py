@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_i2i.data.hashing import content_sha256, file_sha256, seeded_hash
+from llm_i2i.data.hashing import content_sha256, seeded_hash
+from llm_i2i.files import file_sha256
 
 
 def test_seeded_hash_is_blake2b_of_length_prefixed_cells() -> None:

@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 
 from llm_i2i.data import movielens
-from llm_i2i.data.hashing import file_sha256
 from llm_i2i.errors import DataError
+from llm_i2i.files import file_sha256
 
 INTER = "user_id:token\titem_id:token\trating:float\ttimestamp:float\n9\t2\t3\t881250949\n1\t1\t5\t5\n"
 ITEM = (

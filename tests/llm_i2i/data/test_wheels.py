@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from llm_i2i.data.hashing import file_sha256
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import DataError
+from llm_i2i.files import file_sha256
 
 NAME = "llm_i2i_stand_in"
 

@@ -3,11 +3,11 @@
 import pandas as pd
 import pytest
 
-from llm_i2i.data import fusion
+from llm_i2i.augmentation import fusion
+from llm_i2i.augmentation.controls import RECOMMENDERS, control_rows
 from llm_i2i.data.hashing import content_sha256
 from llm_i2i.errors import ArtifactError, DataError
 from llm_i2i.evaluation import compare, compare_runs, evaluate_index, paired_bootstrap, per_user_metric
-from llm_i2i.evaluation.controls import RECOMMENDERS, control_rows
 from llm_i2i.i2i import index_sha256, train_index
 from llm_i2i.params import load_params
 from llm_i2i.schema import SCORED

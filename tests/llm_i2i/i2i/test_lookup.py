@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from llm_i2i.catalogue import Histories
 from llm_i2i.errors import ArtifactError, ParamsError
-from llm_i2i.i2i import Histories, from_index, item_knn, lookup, recommend, swing, to_index
+from llm_i2i.i2i import from_index, item_knn, lookup, recommend, swing, to_index
 from llm_i2i.i2i.export import export_redis
 from llm_i2i.i2i.lookup import Lookup
 from llm_i2i.schema import INDEX, write_table

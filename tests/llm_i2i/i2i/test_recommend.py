@@ -4,8 +4,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import sparse
 
+from llm_i2i.catalogue import Histories
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.i2i import Histories, item_knn, recommend
+from llm_i2i.i2i import item_knn, recommend
 from tests.llm_i2i.i2i.matrices import matrices
 
 

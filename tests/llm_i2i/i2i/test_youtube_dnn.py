@@ -7,8 +7,8 @@ import torch
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i import youtube_dnn
 from llm_i2i.i2i._tower import sampled_softmax_loss
+from llm_i2i.i2i._tower_batches import Batches
 from llm_i2i.i2i.user_items import check_user_items
-from llm_i2i.i2i.youtube_dnn import Batches
 from tests.llm_i2i.i2i.matrices import assert_groups, matrix, two_groups
 
 SMALL = {"factors": 8, "hidden": (8,), "epochs": 15, "batch_size": 64, "negatives": 30, "learning_rate": 0.02}

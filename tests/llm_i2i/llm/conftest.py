@@ -9,9 +9,9 @@ import pytest
 import torch
 import yaml
 
-from llm_i2i.llm.base_model import prepare_base_model
-from llm_i2i.llm.device import Runtime
-from llm_i2i.llm.lm import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.engine.base_model import prepare_base_model
+from llm_i2i.llm.engine.device import Runtime
+from llm_i2i.llm.engine.models import TargetLogits, load_for_inference, load_tokenizer
 from llm_i2i.params import Params, RuntimeParams
 
 ROOT = Path(__file__).parents[3]

@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llm_i2i.catalogue import histories_by_user
 from llm_i2i.errors import DataError
 from llm_i2i.llm import scoring
 from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
-from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.negatives import negative_sampler
 from llm_i2i.llm.prompts import load_template
@@ -71,7 +71,7 @@ def scores(adapter, train, synthetic, items, base_model, cpu_fp32, tmp_path_fact
 
 
 def test_questions_never_ask_about_the_history(train, items, params):
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     settings = params.train_discriminator
     samplers = [negative_sampler(kind, by_user, len(items), settings) for kind in ("random", "item_knn")]
     asked = sampled_questions(by_user, list(by_user), settings, samplers=samplers, seed=0)
@@ -86,7 +86,7 @@ def test_questions_never_ask_about_the_history(train, items, params):
 
 @pytest.mark.parametrize("budget", [0, 3])
 def test_real_rows_are_never_asked_about_after_themselves(train, items, budget):
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     asked = list(
         _real_questions(by_user, 10, SCORE.model_copy(update={"real_rows_per_user": budget}), seed=0)
     )
@@ -100,7 +100,9 @@ def test_real_rows_are_never_asked_about_after_themselves(train, items, budget):
 
 def test_max_real_users_is_a_sample(train, items):
     asked = list(
-        _real_questions(user_sequences(train, items), 10, SCORE.model_copy(update={"max_real_users": 4}), 0)
+        _real_questions(
+            histories_by_user(train, items), 10, SCORE.model_copy(update={"max_real_users": 4}), 0
+        )
     )
     assert len({user for user, *_ in asked}) == 4
 

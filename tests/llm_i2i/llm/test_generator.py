@@ -11,16 +11,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.llm.batches import collate
-from llm_i2i.llm.beam import beam_search
+from llm_i2i.llm.engine.batches import collate
+from llm_i2i.llm.engine.beam import beam_search
+from llm_i2i.llm.engine.loss import over_children, weighted_nll
+from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, tokenize_catalogue
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
 from llm_i2i.llm.histories import next_item_prompt
 from llm_i2i.llm.identifiers import Identifiers
-from llm_i2i.llm.loss import over_children, weighted_nll
 from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.llm.task import read_task
-from llm_i2i.llm.trie import Catalogue, TrieOnDevice, build_trie, tokenize_catalogue
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 

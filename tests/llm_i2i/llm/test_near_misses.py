@@ -4,10 +4,10 @@ import numpy as np
 import pandas as pd
 import pytest
 
+from llm_i2i.catalogue import histories_by_user
 from llm_i2i.errors import DataError
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
-from llm_i2i.llm.histories import user_sequences
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.near_misses import mine_negatives
 from llm_i2i.params import MineNegativesParams
@@ -56,7 +56,7 @@ def test_near_misses_are_what_the_generator_names_and_the_user_never_took(mine, 
     assert {c: str(t) for c, t in rows.dtypes.items()} == NEAR_MISSES
     assert rows["item_id"].isin(items["item_id"]).all()
     assert not rows.duplicated(["user_id", "item_id"]).any()
-    by_user = user_sequences(train, items)
+    by_user = histories_by_user(train, items)
     taken = {u: set(items["item_id"].to_numpy()[own]) for u, own in by_user.items()}
     assert not any(item in taken[user] for user, item in zip(rows["user_id"], rows["item_id"], strict=True))
     assert len(rows[["user_id", "moment"]].drop_duplicates()) == rows["user_id"].nunique()

@@ -4,10 +4,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llm_i2i.errors import BaseModelError
+from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.llm.histories import recent_that_fit
 from llm_i2i.llm.prompts import DiscriminatorPrompt, discriminator_prompt, load_template
 from llm_i2i.llm.questions import questions
-from llm_i2i.llm.trie import Catalogue, tokenize_catalogue
 
 PROMPT = DiscriminatorPrompt(np.array([1, 2]), np.array([3]), np.array([4, 5]), yes_id=6, no_id=7)
 

@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.experiments import Experiment
+from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.reporting.experiment_views import (
     experiment_plots,
     experiment_table,

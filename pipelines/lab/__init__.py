@@ -1,0 +1,1 @@
+"""Tools to experiment with: sweeps, tuning, the benchmark, comparisons."""

@@ -1,0 +1,188 @@
+"""The benchmark on other data: a copy of this project a data set, declared experiments in it, docs/results.md.
+
+Everything goes on where it stopped: the copies stay in .bench/, DVC re-uses what they have trained, and sweeps
+what they have measured.
+"""
+
+import json
+import logging
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.files import content_md5, write_json
+from llm_i2i.reporting.benchmark import render
+from pipelines import profile
+from steps.dvc import git
+from steps.paths import EXPERIMENTS
+
+logger = logging.getLogger(__name__)
+
+COPIES = Path(".bench")
+RESULTS = Path("reports/benchmark")
+DOCUMENT = Path("docs/results.md")
+TABLES = ("interactions.csv", "items.csv")
+IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
+ALL = ("recipe", "backbones", "controls", "ablation", "threshold", "tail_weight", "volume", "negatives")
+COMMAND = "make bench-ard ARD=PATH"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to run.
+
+    Attributes:
+        tables: Folder with one folder a data set, each with interactions.csv and items.csv.
+        datasets: Names of those folders.
+        experiments: Files of experiments/.
+        seeds: Seeds of each experiment.
+        profile: File of profiles/ for every copy; `laptop` = params.yaml as committed.
+        tune: Models to tune on valid first.
+    """
+
+    tables: Path
+    datasets: tuple[str, ...]
+    experiments: tuple[str, ...]
+    seeds: tuple[int, ...]
+    profile: str
+    tune: tuple[str, ...]
+
+
+def run(plan: Plan) -> None:
+    """Run the plan data set by data set and render what there is after each experiment.
+
+    Raises:
+        DataError: A data set has no tables.
+        LlmI2iError: A command failed in a copy; what was measured before it stays.
+    """
+    for name in plan.datasets:
+        for table in TABLES:
+            if not (plan.tables / name / table).is_file():
+                raise DataError(str(plan.tables / name / table), "no such file", "one folder a data set")
+    for name in plan.datasets:
+        copy = _Copy(COPIES / f"{name}-{plan.profile}")
+        copy.prepare(plan, plan.tables / name)
+        for seed in plan.seeds:
+            copy.train(seed)
+        for experiment in plan.experiments:
+            logger.info("benchmark: %s, %s", name, experiment)
+            copy.pipelines("sweep", experiment, "--seeds", ",".join(map(str, plan.seeds)))
+            _keep(copy, name, experiment, plan)
+            write_document()
+
+
+def write_document() -> None:
+    """Render docs/results.md from reports/benchmark/."""
+    results: dict[str, dict[str, dict[str, object]]] = {}
+    for path in sorted(RESULTS.glob("*/*.json"), key=lambda p: (p.parent.name, _place(p.stem))):
+        results.setdefault(path.parent.name, {})[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
+    DOCUMENT.write_text(render(results, command=COMMAND), encoding="utf-8")
+    logger.info("benchmark: %s", DOCUMENT)
+
+
+def _place(experiment: str) -> tuple[int, str]:
+    return (ALL.index(experiment) if experiment in ALL else len(ALL), experiment)
+
+
+def _keep(copy: "_Copy", name: str, experiment: str, plan: Plan) -> None:
+    """Copy an experiment's results here, with what they were measured on."""
+    content = json.loads((copy.root / EXPERIMENTS / experiment / "results.json").read_text(encoding="utf-8"))
+    content.pop("plots", None)
+    about = {
+        "dataset": name,
+        "profile": plan.profile,
+        "data_md5": content_md5(copy.root / "data"),
+        "revision": copy.revision(),
+    }
+    write_json(content | {"benchmark": about}, RESULTS / name / f"{experiment}.json")
+
+
+class _Copy:
+    """A clone of this project's last commit, with other data and its own cache."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+
+    def prepare(self, plan: Plan, tables: Path) -> None:
+        """Bring the copy to this project's commit, with the profile, the data and tuned models; once a commit."""
+        if git("status", "--porcelain", "--untracked-files=no", "--", "src", "steps", "pipelines", "dvc.yaml",
+               "params.yaml", "experiments", "profiles"):  # fmt: skip
+            logger.warning("benchmark: uncommitted changes are left out: it runs the last commit")
+        head = (git("rev-parse", "HEAD") or "").strip()
+        wanted = "\n".join([head, plan.profile, *plan.tune, *(content_md5(tables / name) for name in TABLES)])
+        marker = self.root / ".git" / "prepared"
+        if marker.is_file() and marker.read_text(encoding="utf-8") == wanted:
+            return
+        if not (self.root / ".git").is_dir():
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._run("git", "init", "--quiet")
+        self._run("git", "fetch", "--quiet", str(Path.cwd()), "HEAD")
+        self._run("git", "checkout", "--quiet", "--force", "-B", "benchmark", "FETCH_HEAD")
+        self.pipelines("profile", plan.profile)
+        self._take(tables)
+        if plan.tune:
+            self.dvc("repro", "tag")
+            for model in plan.tune:
+                self.pipelines("tune", model)
+        self._commit("data, profile and tuned models of the benchmark")
+        marker.write_text(wanted, encoding="utf-8")
+
+    def _take(self, tables: Path) -> None:
+        """Put the tables into data/ and let DVC track them."""
+        data = self.root / "data"
+        data.mkdir(exist_ok=True)
+        for old in data.iterdir():
+            if old.name not in TABLES:
+                old.unlink()
+        for name in TABLES:
+            (data / name).unlink(missing_ok=True)  # never write through a link into the cache
+            shutil.copyfile(tables / name, data / name)
+        self.dvc("add", "--quiet", "data")
+
+    def train(self, seed: int) -> None:
+        """Run every stage up to evaluate for a seed; a training that was killed goes on from its checkpoint.
+
+        The sweeps then find all of it in DVC's run cache.
+        """
+        path = self.root / profile.PARAMS
+        text = path.read_text(encoding="utf-8")
+        if yaml.safe_load(text)["seed"] != seed:
+            path.write_text(profile.with_overlay(text, {"seed": seed}), encoding="utf-8")
+        self.dvc("repro", "evaluate")
+        self._commit(f"seed {seed}")
+
+    def revision(self) -> str:
+        """The commit of this project that the copy runs."""
+        return (self.root / ".git" / "prepared").read_text(encoding="utf-8").partition("\n")[0]
+
+    def dvc(self, *arguments: str) -> None:
+        self._run(sys.executable, "-m", "dvc", *arguments)
+
+    def pipelines(self, *arguments: str) -> None:
+        self._run(sys.executable, "-m", "pipelines", *arguments)
+
+    def _commit(self, message: str) -> None:
+        self._run("git", "add", "--all")
+        if (git("status", "--porcelain", root=self.root) or "").strip():
+            self._run("git", *IDENTITY, "commit", "--quiet", "--no-verify", "-m", message)
+
+    def _run(self, *command: str) -> None:
+        """Run a command in the copy with the copy's own sources; its output is shown as it comes."""
+        environment = {
+            **os.environ,
+            "LLM_I2I_ZENML": "off",
+            "PYTHONPATH": str((self.root / "src").resolve()),
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
+        }
+        done = subprocess.run(command, cwd=self.root, env=environment, check=False)  # noqa: S603 - no shell
+        if done.returncode:
+            raise LlmI2iError(
+                f"{' '.join(command)} in {self.root}", f"exit status {done.returncode}", fix="see above"
+            )

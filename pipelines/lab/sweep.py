@@ -1,0 +1,289 @@
+"""Run a declared experiment: every point a `dvc exp run --temp` of its own, then the table, plots and text.
+
+DVC decides what a point re-runs: a threshold sweep trains nothing. A point that is done is written to
+reports/experiments/NAME/points/ and never run again while parameters, code and data stay; a sweep that was
+killed goes on from there, and DVC's run cache gives back the stages that the killed point had finished.
+"""
+
+import fcntl
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import yaml
+from tqdm import tqdm
+
+from llm_i2i import schema
+from llm_i2i.errors import LlmI2iError
+from llm_i2i.evaluation.experiments import (
+    Experiment,
+    Point,
+    Value,
+    check_points,
+    digest,
+    load_experiment,
+    resolve,
+)
+from llm_i2i.files import content_md5, write_json
+from llm_i2i.params import Params
+from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
+from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
+from llm_i2i.reporting.markdown import escape_markdown, markdown_table
+from pipelines import profile
+from steps.dvc import Revision, experiment_ref
+from steps.paths import EXPERIMENTS, LOCKS
+
+logger = logging.getLogger(__name__)
+
+DECLARED = Path("experiments")
+TARGETS = ("evaluate",)  # a point needs no report
+AFTER = {"report", "gate"}  # sections of params.yaml that no stage up to evaluate reads
+# What decides a result besides parameters; DVC looks closer at whatever differs here.
+CODE = ("dvc.yaml", "data.dvc", "steps", "src/llm_i2i")
+NOT_CODE = ("src/llm_i2i/reporting/", "src/llm_i2i/evaluation/experiments.py")
+TRAININGS = ("train_generator", "train_discriminator")
+
+
+def sweep(name: str, *, seeds: list[int] | None = None) -> None:
+    """Run what is not yet run of an experiment, then write its results.
+
+    Args:
+        name: File of experiments/, without suffix.
+        seeds: Instead of the experiment's own.
+
+    Raises:
+        ParamsError: The experiment or one of its points breaks a rule; nothing has run then.
+        LlmI2iError: No point could be run.
+    """
+    experiment = load_experiment(DECLARED / f"{name}.yaml")
+    base = _base_params(experiment)
+    points = experiment.points(seeds=seeds or experiment.seeds or [base["seed"]])
+    check_points(name, points, base)
+    folder = EXPERIMENTS / name
+    code = code_digest()
+    with _only_one(), tqdm(points, desc=f"sweep {name}", unit="point", disable=None) as bar:
+        results, paths = [], []
+        for point in bar:
+            params = resolve(base, point.overrides)
+            identity = digest({"params": {k: v for k, v in params.items() if k not in AFTER}, "code": code})
+            path = folder / "points" / f"{identity}.json"
+            if not _is_done(path):
+                _run_point(experiment, point, params, path, bar)
+            results.append(_read_point(path, point))
+            paths.append(path)
+    if all(result.error for result in results):
+        raise LlmI2iError(f"experiment {name}", f"no point could be run: {results[0].error}")
+    checked = Params.model_validate(base)
+    _write(experiment, results, folder, resamples=checked.report.bootstrap_resamples, seed=checked.seed)
+    _say_what_ran(name, folder, paths)
+
+
+def code_digest() -> str:
+    """Digest of the code and data description that results depend on."""
+    files = [
+        file
+        for name in CODE
+        for file in ([Path(name)] if Path(name).is_file() else sorted(Path(name).rglob("*")))
+        if file.suffix in {".py", ".yaml", ".dvc"} and not file.as_posix().startswith(NOT_CODE)
+    ]
+    return digest({file.as_posix(): content_md5(file) for file in files})
+
+
+def _base_params(experiment: Experiment) -> dict[str, Any]:
+    """params.yaml as it stands, with the values of the experiment's profile."""
+    text = profile.PARAMS.read_text(encoding="utf-8")
+    if experiment.profile:
+        text = profile.with_overlay(text, profile.values_of(experiment.profile))
+    params: dict[str, Any] = yaml.safe_load(text)
+    return params
+
+
+@contextmanager
+def _only_one() -> Iterator[None]:
+    """Wait until no other sweep runs here, nor a point that a killed sweep left at work.
+
+    dvc inherits the lock: it is held until both have ended, however they end.
+    """
+    LOCKS.mkdir(parents=True, exist_ok=True)
+    with (LOCKS / "sweep.lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            logger.warning("sweep: another one is at work here; waiting for it to end")
+            fcntl.flock(file, fcntl.LOCK_EX)
+        os.set_inheritable(file.fileno(), True)
+        yield
+
+
+def _is_done(path: Path) -> bool:
+    """Whether a point was measured; one that failed is tried again."""
+    if not path.is_file() or not path.with_suffix(".parquet").is_file():
+        return False
+    return not json.loads(path.read_text(encoding="utf-8"))["error"]
+
+
+def _run_point(experiment: Experiment, point: Point, params: dict[str, Any], path: Path, bar: Any) -> None:
+    """Run one point unless DVC holds it already, and write what it measured."""
+    name = f"{experiment.name}-{path.stem}"
+    record: dict[str, Any] = {
+        "label": point.label,
+        "overrides": dict(point.overrides),
+        "changed": dict(point.changed),
+        "seed": point.seed,
+        "experiment": name,
+        "stages_run": [],
+        "error": "",
+    }
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if experiment_ref(name) is None:
+        targets = (*TARGETS, "evaluate_generator") if experiment.generator_alone else TARGETS
+        words = [*_settings(experiment, point), *targets]
+        record["stages_run"], record["error"] = _dvc_exp_run(name, words, path, bar)
+    ref = experiment_ref(name)
+    if ref is not None:
+        record["error"] = ""
+        per_user = _collect(Revision(ref), params, record, generator_alone=experiment.generator_alone)
+        schema.write_table(per_user, path.with_suffix(".parquet"), PER_USER_COLUMNS)
+        path.with_suffix(".log").unlink(missing_ok=True)
+    else:
+        record["error"] = record["error"] or "dvc exp run left no experiment"
+        logger.warning("sweep: point %s failed: %s", point.label, record["error"])
+    write_json(record, path)
+
+
+def _settings(experiment: Experiment, point: Point) -> list[str]:
+    """The point as `-S` options of dvc, the profile's values first."""
+    values: dict[str, Value] = {}
+    if experiment.profile:
+        values |= {".".join(key): v for key, v in profile.leaves(profile.values_of(experiment.profile))}
+    values |= point.overrides
+    return [option for key, value in values.items() for option in ("-S", f"{key}={_hydra(value)}")]
+
+
+def _hydra(value: Value) -> str:
+    """A value in Hydra's override grammar, which dvc reads."""
+    if isinstance(value, list):
+        return "[" + ",".join(_hydra(entry) for entry in value) + "]"
+    if isinstance(value, str):
+        quoted = value.replace("\\", "\\\\").replace("'", "\\'")
+        return f"'{quoted}'"
+    return json.dumps(value)
+
+
+def _dvc_exp_run(name: str, words: list[str], path: Path, bar: Any) -> tuple[list[str], str]:
+    """Run settings and targets in a folder of their own; return the stages run and, if it failed, why.
+
+    ZenML stays off: a point is a measurement of stages whose runs it would only repeat in the store.
+    """
+    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *words]
+    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "LLM_I2I_ZENML": "off", "PATH": search}
+    stages: list[str] = []
+    log = path.with_suffix(".log")
+    with log.open("w", encoding="utf-8") as errors:
+        process = subprocess.Popen(  # noqa: S603 - fixed words and checked values, no shell
+            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, close_fds=False
+        )
+        try:
+            for line in process.stdout or ():
+                if line.startswith("Running stage '"):
+                    stages.append(line.split("'")[1])
+                    bar.set_postfix_str(stages[-1])
+        finally:
+            if sys.exc_info()[0] is not None:
+                process.terminate()
+            status = process.wait()
+    logger.info("sweep: %s ran %d stage(s): %s", name, len(stages), ", ".join(stages) or "none")
+    return stages, _reason(log) if status else ""
+
+
+def _reason(log: Path) -> str:
+    """The stage's own error, else the last thing that was said."""
+    lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
+    lines = [line for line in lines if line]
+    ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
+    return (ours or [line for line in lines if line.startswith("ERROR")] or lines or ["no message"])[-1]
+
+
+def _collect(
+    revision: Revision, params: dict[str, Any], record: dict[str, Any], *, generator_alone: bool
+) -> pd.DataFrame:
+    """Put metrics and kept counts into the record; return the per-user ranks of all runs."""
+    items = schema.read_table(revision.output("artifacts/items/items.parquet"), schema.ITEMS)
+    long_tail = set(items.loc[items["is_long_tail"], schema.ITEM_ID])
+    arms, models = params["fuse"]["arms"], params["train_i2i"]["models"]
+    record["fused"] = {
+        arm: json.loads(revision.output(f"artifacts/fused/{arm}.json").read_text(encoding="utf-8"))
+        for arm in arms
+    }
+    record["metrics"], tables = {}, []
+    runs = [(model, arm) for model in models for arm in arms]
+    alone = [(schema.GENERATOR, arm) for arm in params["evaluate_generator"]["arms"] if generator_alone]
+    for model, arm in runs + alone:
+        run = f"{model}-{arm}"
+        record["metrics"][run] = revision.json(f"reports/metrics/{run}.json")
+        table = schema.read_table(revision.output(f"artifacts/evaluation/{run}.parquet"), schema.PER_USER)
+        is_long_tail = table[schema.ITEM_ID].isin(long_tail)
+        tables.append(table.assign(model=model, arm=arm, is_long_tail=is_long_tail))
+    return pd.concat(tables, ignore_index=True)
+
+
+def _read_point(path: Path, point: Point) -> PointResult:
+    record = json.loads(path.read_text(encoding="utf-8"))
+    if record["error"]:
+        return PointResult(point.label, point.changed, point.seed, {}, {}, error=record["error"])
+    return PointResult(
+        label=point.label,
+        changed=point.changed,
+        seed=point.seed,
+        metrics={(m["model"], m["arm"]): m for m in record["metrics"].values()},
+        fused=record["fused"],
+        per_user=schema.read_table(path.with_suffix(".parquet"), PER_USER_COLUMNS),
+    )
+
+
+def _write(
+    experiment: Experiment, results: list[PointResult], folder: Path, *, resamples: int, seed: int
+) -> None:
+    """Write table.csv, README.md, results.json and the plots; the same points give the same bytes."""
+    result = evaluate_experiment(experiment, results, resamples=resamples, seed=seed)
+    rows = tidy(result)
+    rows.to_csv(folder / "table.csv", index=False, lineterminator="\n")
+    table = experiment_table(rows, name=experiment.name, question=experiment.question)
+    plots = experiment_plots(result)
+    for old in folder.glob("*.svg"):
+        old.unlink()
+    for plot in plots:
+        (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
+    pictures = "\n".join(f"![{escape_markdown(plot.title)}]({plot.name}.svg)\n" for plot in plots)
+    hashes = dict.fromkeys(value for by_model in result.protocols.values() for value in by_model.values())
+    protocols = ", ".join(value[:12] for value in hashes)
+    text = (
+        f"# {experiment.name}\n\n{escape_markdown(paragraph(result))}\n\n{markdown_table(table)}\n{pictures}\n"
+        f"Protocol {protocols}. Made by `python -m pipelines sweep {experiment.name}`.\n"
+    )
+    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_json(
+        results_json(result) | {"plots": [f"{plot.name}.svg" for plot in plots]}, folder / "results.json"
+    )
+    logger.info(
+        "sweep: %d points, %s (into the report: `python -m pipelines report`)",
+        len(results),
+        folder / "README.md",
+    )
+
+
+def _say_what_ran(name: str, folder: Path, paths: list[Path]) -> None:
+    """Write stages.json: which stages each point ran; all others came from DVC's cache."""
+    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    ran = {record["experiment"]: record["stages_run"] for record in records}
+    trained = [stage for stages in ran.values() for stage in stages if stage in TRAININGS]
+    write_json({"stages_run": ran, "llm_trainings": len(trained)}, folder / "stages.json")
+    logger.info("sweep: %s trained an LLM %d time(s)", name, len(trained))

@@ -1,0 +1,53 @@
+"""`python -m pipelines tune MODEL`: search on valid, write the values into params.yaml and all trials beside it."""
+
+from pathlib import Path
+from typing import Any
+
+from llm_i2i.evaluation import tuning
+from llm_i2i.files import staged
+from llm_i2i.params import load_params
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
+from pipelines import profile
+from steps import paths
+
+TRIALS = 100
+OBJECTIVE = "ndcg@10"
+
+
+def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict[str, Any]:
+    """Tune a model on the split that is there; `train_i2i.MODEL_tuned` then holds what was found.
+
+    Options of that section that are not searched (`tuning.GRIDS`) keep their values.
+
+    Args:
+        model: One of `tuning.GRIDS`.
+        trials: Settings to measure.
+        objective: One of `tuning.OBJECTIVES`.
+
+    Returns:
+        The values written.
+    """
+    params = load_params()
+    section = getattr(params.train_i2i, f"{model}_tuned", None)
+    fixed = section.model_dump(exclude=set(tuning.GRIDS[model])) if section and model in tuning.GRIDS else {}
+    found = tuning.tune(
+        model,
+        train=read_table(paths.TRAIN, INTERACTIONS),
+        valid=read_table(paths.VALID, INTERACTIONS),
+        items=read_table(paths.ITEMS, ITEMS),
+        trials=trials,
+        objective=objective,
+        seed=params.seed,
+        fixed=fixed,
+    )
+    kinds = type(section).model_fields
+    # In the file a whole number stays 1.0 where the option is no count, and a switch is true or false.
+    values = {name: (kinds[name].annotation or float)(value) for name, value in found.options.items()}
+    text = Path(profile.PARAMS).read_text(encoding="utf-8")
+    changed = profile.with_overlay(text, {"train_i2i": {f"{model}_tuned": values}})
+    table = paths.TUNING / f"{model}.csv"
+    with staged(table) as table_out, staged(Path(profile.PARAMS)) as params_out:
+        params_out.write_text(changed, encoding="utf-8")
+        load_params(params_out)
+        found.trials.assign(objective=objective).to_csv(table_out, index=False, lineterminator="\n")
+    return values

@@ -1,0 +1,123 @@
+"""`python -m pipelines gate`: may the workspace's model replace the one that serves? Exit status 0 = yes."""
+
+import json
+import logging
+from dataclasses import asdict
+from typing import Any
+
+import pandas as pd
+
+from llm_i2i.errors import LlmI2iError
+from llm_i2i.evaluation.gate import Case, Verdict, decide
+from llm_i2i.evaluation.parity import lookup_differs
+from llm_i2i.files import content_md5, write_json
+from llm_i2i.params import Params, load_params
+from llm_i2i.reporting.markdown import escape_markdown
+from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table
+from pipelines.release import registry
+from pipelines.release.replicate import candidate_side, champion_side, locked_md5, run_name
+from steps import paths
+
+logger = logging.getLogger(__name__)
+
+
+def gate() -> bool:
+    """Compare, write reports/gate.json and reports/gate.md, and say whether the candidate passes."""
+    params = load_params()
+    serving = next(iter(registry.models()))
+    champion = registry.champion(serving)
+    candidate = candidate_side(params)
+    case = Case(
+        candidate=candidate,
+        champion=None if champion is None else champion_side(champion.commit, params),
+        params=params.gate,
+        resamples_seed=params.seed,
+        index_problem=index_problem(params),
+        validated=is_validated(),
+    )
+    verdict = decide(case)
+    first = next(iter(candidate.metrics.values()), {})
+    facts = {
+        "model": run_name(params),
+        "commit": registry.head(),
+        "uncommitted": registry.uncommitted(),
+        "champion": None if champion is None else champion._asdict(),
+        "protocol_hash": first.get("protocol_hash"),
+        "index_md5": index_md5(params),
+    }
+    write(verdict, facts)
+    logger.info("gate: %s (%s)", verdict.word, "passed" if verdict.passed else "not passed")
+    for check in verdict.checks:
+        logger.info("  %s %s: %s", "ok" if check.passed else "NO", check.name, check.reason)
+    return verdict.passed
+
+
+def index_md5(params: Params) -> str | None:
+    """Hash of the workspace's index folder; None if it is not there."""
+    folder = paths.I2I / run_name(params)
+    return content_md5(folder) if folder.is_dir() else None
+
+
+def index_problem(params: Params) -> str:
+    """What keeps the workspace's index from being served; empty if nothing."""
+    folder = paths.I2I / run_name(params)
+    found = index_md5(params)
+    if found is None or found != locked_md5(folder):
+        return f"{folder} is not what dvc.lock records; run `dvc repro`"
+    metrics = json.loads((paths.METRICS / f"{run_name(params)}.json").read_text(encoding="utf-8"))
+    histories = [read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID)]
+    try:
+        return lookup_differs(
+            index=read_table(folder / "index.parquet", INDEX),
+            interactions=pd.concat(histories, ignore_index=True),
+            items=read_table(paths.ITEMS, ITEMS),
+            last_m=metrics["protocol"]["last_m"],
+            decay=metrics["protocol"]["decay"],
+            n_users=params.gate.parity_users,
+            seed=params.seed,
+        )
+    except LlmI2iError as error:
+        return str(error)
+
+
+def is_validated() -> bool:
+    """Whether stage validate passed on the data that dvc.lock records."""
+    path = paths.VALIDATION / "validation.json"
+    if not path.is_file() or content_md5(paths.VALIDATION) != locked_md5(paths.VALIDATION):
+        return False
+    return json.loads(path.read_text(encoding="utf-8")).get("success") is True
+
+
+def write(verdict: Verdict, facts: dict[str, Any]) -> None:
+    """Write the verdict as JSON and Markdown."""
+    checks = [
+        {**asdict(check), "interval": None if check.interval is None else check.interval._asdict()}
+        for check in verdict.checks
+    ]
+    reasons = [f"{check.name}: {check.reason}" for check in verdict.checks]
+    content = {
+        **facts,
+        "verdict": verdict.word,
+        "passed": verdict.passed,
+        "reasons": reasons,
+        "checks": checks,
+    }
+    write_json(content, paths.GATE)
+    champion = facts["champion"]
+    against = "no champion yet" if champion is None else f"{champion['name']} ({champion['commit'][:12]})"
+    lines = [
+        f"## Gate: {verdict.word} ({'passed' if verdict.passed else 'not passed'})",
+        "",
+        (
+            f"Candidate {escape_markdown(facts['model'])} at {facts['commit'][:12]}"
+            f"{' with uncommitted changes' if facts['uncommitted'] else ''}, against {against}."
+        ),
+        "",
+        "| | check | found |",
+        "| --- | --- | --- |",
+        *(
+            f"| {'✓' if c.passed else '✗'} | {escape_markdown(c.name)} | {escape_markdown(c.reason)} |"
+            for c in verdict.checks
+        ),
+    ]
+    paths.GATE_MARKDOWN.write_text("\n".join(lines) + "\n", encoding="utf-8")

@@ -1,0 +1,137 @@
+"""`python -m pipelines promote`: register this commit's models and give them stage prod, if the gate has passed.
+
+Roll back with `gto assign i2i-index --version VERSION --stage prod --force`, for each model.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.params import load_params
+from pipelines.release import model_cards, registry
+from pipelines.release.gate import index_md5
+from steps.paths import GATE
+from steps.stage import zenml_is_on
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class State:
+    """What a promotion looks at.
+
+    Attributes:
+        gate: Content of reports/gate.json.
+        head: Commit checked out.
+        uncommitted: Files that differ from it.
+        champion: Version that serves.
+        index_md5: Hash of the workspace's index.
+    """
+
+    gate: Mapping[str, Any]
+    head: str
+    uncommitted: list[str]
+    champion: registry.Version | None
+    index_md5: str | None
+
+
+def promote() -> None:
+    """Register and assign; a second call does nothing.
+
+    Raises:
+        ArtifactError: No verdict of the gate.
+        LlmI2iError: A check of `CHECKS` fails, or GTO does.
+    """
+    names = list(registry.models())
+    head = registry.head()
+    champion = registry.champion(names[0])
+    gate = _gate()
+    if champion is None or champion.commit != head:
+        state = State(gate, head, registry.uncommitted(), champion, index_md5(load_params()))
+        found = problems(state)
+        if found:
+            raise LlmI2iError("promote", "refused: " + "; ".join(found))
+    version = _registered(names, head)
+    for name in names:
+        current = registry.champion(name)
+        if current is None or current.commit != head:
+            registry.assign(name, version)
+            logger.info("promote: %s %s has stage %s", name, version, registry.STAGE)
+        else:
+            logger.info("promote: %s %s has stage %s already", name, version, registry.STAGE)
+    model_cards.write(version)
+    if zenml_is_on():
+        from pipelines.release.zenml_models import publish  # noqa: PLC0415 - a second and a half, only where it is used
+
+        for name in names:
+            publish(name, version, gate)
+
+
+def problems(state: State) -> list[str]:
+    """What forbids a promotion; empty if nothing does."""
+    return [problem for check in CHECKS.values() if (problem := check(state))]
+
+
+def _registered(names: list[str], head: str) -> str:
+    """Register each model at HEAD under one version, unless it is; return the version."""
+    found = registry.registered_at(names[0], head)
+    if found is None:
+        registry.register(names[0])
+        found = registry.registered_at(names[0], head)
+        if found is None:
+            raise LlmI2iError(f"gto register {names[0]}", "left no version at HEAD")
+    for name in names[1:]:
+        if registry.registered_at(name, head) is None:
+            registry.register(name, found.name)
+    return found.name
+
+
+def _gate() -> dict[str, Any]:
+    try:
+        content: dict[str, Any] = json.loads(GATE.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise ArtifactError(str(GATE), "no such file", fix="run `python -m pipelines gate`") from error
+    return content
+
+
+def _gate_passed(state: State) -> str:
+    return "" if state.gate["passed"] is True else f"the gate says: {state.gate['verdict']}"
+
+
+def _same_commit(state: State) -> str:
+    gated = str(state.gate["commit"])
+    return "" if gated == state.head else f"the gate looked at {gated[:12]}, this is {state.head[:12]}"
+
+
+def _clean(state: State) -> str:
+    return f"uncommitted changes: {', '.join(state.uncommitted[:5])}" if state.uncommitted else ""
+
+
+def _was_clean(state: State) -> str:
+    changed = state.gate["uncommitted"]
+    return f"the gate looked at uncommitted changes: {', '.join(changed[:5])}" if changed else ""
+
+
+def _same_champion(state: State) -> str:
+    now = None if state.champion is None else state.champion._asdict()
+    return "" if state.gate["champion"] == now else "another model serves than the gate compared with"
+
+
+def _same_index(state: State) -> str:
+    return "" if state.gate["index_md5"] == state.index_md5 else "the index is not the one the gate looked at"
+
+
+CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
+    {
+        "gate_passed": _gate_passed,
+        "same_commit": _same_commit,
+        "clean": _clean,
+        "was_clean": _was_clean,
+        "same_champion": _same_champion,
+        "same_index": _same_index,
+    }
+)

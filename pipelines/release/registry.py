@@ -1,0 +1,108 @@
+"""The model registry: GTO's git tags, met through its command line."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+
+from llm_i2i.errors import ArtifactError, LlmI2iError
+from steps.dvc import git
+
+STAGE = "prod"
+
+
+class Version(NamedTuple):
+    """A registered version of a model.
+
+    Attributes:
+        name: Such as v0.0.1.
+        commit: Full id of the commit it is registered at.
+    """
+
+    name: str
+    commit: str
+
+
+def models() -> dict[str, dict[str, str]]:
+    """Models of dvc.yaml's `artifacts`, the one of type index, which serves, first.
+
+    Raises:
+        ArtifactError: dvc.yaml names no index, or more than one.
+    """
+    found = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")).get("artifacts")
+    serving = [name for name, model in (found or {}).items() if model.get("type") == "index"]
+    if len(serving) != 1:
+        raise ArtifactError(
+            "dvc.yaml", f"names {len(serving)} artifacts of type index", "the one that serves"
+        )
+    return {serving[0]: found[serving[0]], **found}
+
+
+def champion(model: str) -> Version | None:
+    """The version that holds stage prod; None if no version ever did."""
+    return _version(f"{model}#{STAGE}")
+
+
+def registered_at(model: str, commit: str) -> Version | None:
+    """The version registered at a commit; None if there is none."""
+    for entry in _show(model):
+        if entry["commit_hexsha"] == commit:
+            return Version(entry["version"], commit)
+    return None
+
+
+def register(model: str, version: str | None = None) -> None:
+    """Register HEAD as a version; without a name the next one."""
+    _gto("register", model, "HEAD", *(["--version", version] if version else []))
+
+
+def assign(model: str, version: str) -> None:
+    """Give a version stage prod, also if it held the stage before."""
+    # --force: a version that comes back after another one makes a new tag, which is what a roll-back is.
+    _gto("assign", model, "--version", version, "--stage", STAGE, "--force")
+
+
+def head() -> str:
+    """Full id of the commit checked out.
+
+    Raises:
+        LlmI2iError: There is no commit.
+    """
+    commit = git("rev-parse", "--verify", "HEAD")
+    if commit is None:
+        raise LlmI2iError("git", "no commit here", fix="commit the results of a run")
+    return commit.strip()
+
+
+def uncommitted() -> list[str]:
+    """Tracked files that differ from HEAD and new files that git does not ignore."""
+    return [line[3:] for line in (git("status", "--porcelain") or "").splitlines()]
+
+
+def _version(selector: str) -> Version | None:
+    found = _show(selector)
+    return Version(found[0]["version"], found[0]["commit_hexsha"]) if found else None
+
+
+def _show(selector: str) -> list[dict[str, Any]]:
+    done = _run("show", selector, "--json")
+    if done.returncode:
+        if "Cannot find artifact" in done.stderr:
+            return []
+        raise LlmI2iError(f"gto show {selector}", f"failed: {done.stdout}{done.stderr}")
+    entries: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    return entries
+
+
+def _gto(*arguments: str) -> None:
+    done = _run(*arguments)
+    if done.returncode:
+        raise LlmI2iError(f"gto {' '.join(arguments)}", f"failed: {done.stdout}{done.stderr}")
+
+
+def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(sys.executable).with_name("gto")), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell

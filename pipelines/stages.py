@@ -1,0 +1,31 @@
+"""The ZenML pipeline of every stage: it calls the stage's step once. What runs before what is dvc.yaml's to say."""
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from llm_i2i.stages import STAGES
+from pipelines.zenml_store import zenml_pipeline
+
+
+def stage_pipeline(stage: str) -> Callable[..., Any]:
+    """The pipeline of one stage; only that stage's code is imported.
+
+    Args:
+        stage: A name of `llm_i2i.stages.STAGES`.
+
+    Returns:
+        A callable that takes the keys of the stage's matrix.
+    """
+    step = getattr(importlib.import_module(f"steps.{stage}"), stage)
+
+    @functools.wraps(step, assigned=("__doc__",), updated=())
+    def run(**matrix: str) -> None:
+        step(**matrix)
+
+    keys = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=str) for key in STAGES[stage]]
+    run.__name__ = run.__qualname__ = stage
+    run.__signature__ = inspect.Signature(keys, return_annotation=None)  # type: ignore[attr-defined]
+    return zenml_pipeline(run)

@@ -1,0 +1,1 @@
+"""The method: which pairs are added, and which are kept."""

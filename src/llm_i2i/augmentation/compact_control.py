@@ -1,0 +1,59 @@
+"""The control `compact`: the same pairs by a small model of one token an item, trained on the interactions alone.
+
+What the LLM's pairs are worth more than these is what its pretraining adds.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from llm_i2i.data.identifiers import identify_items
+from llm_i2i.llm.engine.base_model import prepare_base_model
+from llm_i2i.llm.generator import train_generator
+from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.synthesis import synthesize
+from llm_i2i.params import Params
+
+TEMPLATE = "generator_compact_v1"
+
+
+def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, work: Path) -> pd.DataFrame:
+    """Train the compact backbone and let it write pairs, for the users and of the number that section synthesize says.
+
+    Args:
+        train: schema.INTERACTIONS.
+        items: schema.ITEMS.
+        params: Sizes from base_model.compact, training from controls.compact.
+        work: Folder of models and resumable states; the caller removes it once the rows are in place.
+
+    Returns:
+        schema.SYNTHETIC, sorted by (user_id, rank).
+
+    Raises:
+        DataError: No user has two training interactions.
+        GenerationError: No item can be generated for any user.
+    """
+    compact = params.controls.compact.model_dump()
+    early_stopping = params.train_generator.early_stopping.model_copy(update={"patience": 0})
+    # What is not replaced here (LoRA, when to checkpoint) has no effect on a model that trains whole.
+    fixed = {"early_stopping": early_stopping, "gradient_checkpointing": False, "optimizer": "adamw"}
+    settings = params.train_generator.model_copy(update={"template": TEMPLATE, **fixed, **compact})
+    token = params.identify.model_copy(update={"identifier": "token"})
+    names, new_tokens = identify_items(items, train, params=token, seed=params.seed)
+    base_model, generator = work / "base_model", work / "generator"
+    source = params.base_model.model_copy(update={"source": "compact"})
+    prepare_base_model(source, seed=params.seed, out=base_model, downloads=work)
+    shared: dict[str, Any] = {
+        "train": train,
+        "items": items,
+        "identifiers": Identifiers(tuple(names), tuple(new_tokens)),
+        "base_model": base_model,
+        "runtime": params.runtime,
+        "seed": params.seed,
+    }
+    train_generator(**shared, params=settings, out=generator, checkpoints=work / "checkpoints")
+    rows, _, _ = synthesize(
+        **shared, adapter=generator, params=params.synthesize, checkpoints=work / "shards"
+    )
+    return rows

@@ -1,0 +1,89 @@
+"""The catalogue's numbering: an item's index is its row in items.parquet; and users' histories in these indices."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.arrays import Array, IntArray
+from llm_i2i.errors import ArtifactError
+from llm_i2i.schema import ITEM_ID, POSITION, USER_ID
+
+
+@dataclass(frozen=True)
+class Histories:
+    """Item histories of users, oldest first: user n took `items[bounds[n]:bounds[n + 1]]`.
+
+    Attributes:
+        bounds: int64 (n_users + 1,).
+        items: int32 (n,) item indices.
+    """
+
+    bounds: Array
+    items: Array
+
+
+def item_indices(ids: pd.Series, items: pd.DataFrame, *, where: str) -> IntArray:
+    """The item index of each id.
+
+    Args:
+        ids: Item ids, shape (n,).
+        items: schema.ITEMS: the row number is the item index.
+        where: What holds the ids, for the message.
+
+    Returns:
+        int64 (n,).
+
+    Raises:
+        ArtifactError: An id is null or not in the catalogue, or the catalogue holds an id twice.
+    """
+    index = pd.Index(items[ITEM_ID])
+    if not index.is_unique:
+        first = index[index.duplicated()][0]
+        raise ArtifactError("items", f"item {first} is there twice", "unique item_id", "run `dvc repro tag`")
+    indices: IntArray = np.asarray(index.get_indexer(pd.Index(ids)), dtype=np.int64)
+    unknown = indices < 0
+    if unknown.any():
+        first = ids.to_numpy()[unknown][0]
+        found = f"{int(unknown.sum()):,} rows name items that are not in the catalogue (first: {first})"
+        raise ArtifactError(where, found, "item_id of items.parquet", "run `dvc repro tag`")
+    return indices
+
+
+def histories_of(users: pd.Series, interactions: pd.DataFrame, items: pd.DataFrame) -> Histories:
+    """Each user's items, oldest first; a user without interactions has an empty history.
+
+    Args:
+        users: Unique user ids, in the order wanted.
+        interactions: schema.INTERACTIONS; other users' rows are ignored.
+        items: schema.ITEMS.
+
+    Raises:
+        ArtifactError: An item is not in the catalogue.
+    """
+    rows = pd.Index(users).get_indexer(pd.Index(interactions[USER_ID]))
+    wanted = rows >= 0
+    rows, kept = rows[wanted], interactions.loc[wanted]
+    taken = item_indices(kept[ITEM_ID], items, where="interactions")
+    order = np.lexsort((kept[POSITION].to_numpy(), rows))
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(users)))])
+    return Histories(bounds.astype(np.int64), taken[order].astype(np.int32))
+
+
+def histories_by_user(interactions: pd.DataFrame, items: pd.DataFrame) -> dict[str, IntArray]:
+    """Each user's items by user id, oldest first, users sorted by id.
+
+    Args:
+        interactions: schema.INTERACTIONS.
+        items: schema.ITEMS.
+
+    Returns:
+        User id to int64 item indices.
+
+    Raises:
+        ArtifactError: An item is not in the catalogue.
+    """
+    users = pd.Series(sorted(interactions[USER_ID].unique()), dtype="str")
+    histories = histories_of(users, interactions, items)
+    parts = np.split(histories.items.astype(np.int64), histories.bounds[1:-1])
+    return dict(zip(users, parts, strict=True))

@@ -1,0 +1,1 @@
+"""What the LLM roles run on: models, trie, search, batches, training."""

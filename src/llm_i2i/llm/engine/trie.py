@@ -1,0 +1,280 @@
+"""The catalogue as token sequences, and the trie over them, as arrays."""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from llm_i2i.arrays import IntArray
+from llm_i2i.errors import BaseModelError
+
+_NEW_TOKEN: Final = re.compile(r"<[^<>]+>")
+
+
+@dataclass(frozen=True)
+class Catalogue:
+    """Token ids of every item, in item order.
+
+    Attributes:
+        tokens: int64 (n_items, max_tokens): an item's ids, `end_id` where `terminated`, then -1.
+        lengths: int64 (n_items,): tokens of an item, `end_id` included where `terminated`.
+        end_id: The line feed; also the id of padding.
+        terminated: Whether `end_id` ends every item. It makes words prefix-free: an item whose text begins
+            another's still ends differently. Identifiers of new tokens are of one length and need no end.
+    """
+
+    tokens: IntArray
+    lengths: IntArray
+    end_id: int
+    terminated: bool = True
+
+    @property
+    def single_token(self) -> bool:
+        """Whether every item is one token of its own, without `end_id`."""
+        return bool(self.tokens.shape[1] == 1)
+
+    def item(self, index: int) -> IntArray:
+        """Token ids of one item, `end_id` included where `terminated`."""
+        return self.tokens[index, : self.lengths[index]]
+
+    def words(self, index: int) -> IntArray:
+        """Token ids of one item, `end_id` left out."""
+        return self.tokens[index, : self.lengths[index] - self.terminated]
+
+    def concat(self, indices: IntArray) -> IntArray:
+        """Token ids of several items, one after the other."""
+        rows = self.tokens[indices]
+        return rows[rows >= 0]
+
+
+def tokenize_catalogue(texts: Sequence[str], tokenizer: Any, new_tokens: Sequence[str] = ()) -> Catalogue:
+    """Tokenize item identifiers, each alone.
+
+    Args:
+        texts: One line an item, unique. Without `new_tokens` they are words: special tokens in them are read as
+            plain text. With `new_tokens` each is a run of those and nothing else, all runs of one length.
+        tokenizer: A Hugging Face tokenizer, `new_tokens` added.
+        new_tokens: From stage identify.
+
+    Raises:
+        BaseModelError: The tokenizer has no single line-feed token, maps two texts to the same ids, or one item's
+            ids begin another's.
+    """
+    newline = tokenizer("\n", add_special_tokens=False).input_ids
+    # SentencePiece tokenizers put a blank before; the line feed itself is the last id either way.
+    end_id = int(newline[-1])
+    if new_tokens:
+        encoded = _runs_of(texts, new_tokens, tokenizer)
+    else:
+        words = tokenizer(list(texts), add_special_tokens=False, split_special_tokens=True).input_ids
+        encoded = [[*ids, end_id] for ids in words]
+    lengths = np.array([len(ids) for ids in encoded], dtype=np.int64)
+    tokens = np.full((len(texts), int(lengths.max())), -1, dtype=np.int64)
+    for row, ids in enumerate(encoded):
+        tokens[row, : len(ids)] = ids
+    if not new_tokens and (lengths == 1).any():
+        raise BaseModelError("tokenizer", f"no tokens for item text {texts[int(lengths.argmin())]!r}")
+    catalogue = Catalogue(tokens, lengths, end_id, terminated=not new_tokens)
+    _check_prefix_free(catalogue, texts)
+    return catalogue
+
+
+def _runs_of(texts: Sequence[str], new_tokens: Sequence[str], tokenizer: Any) -> list[list[int]]:
+    """Ids of identifiers made of new tokens, read by their names: no tokenizer's merges or splits come in."""
+    ids = dict(zip(new_tokens, tokenizer.convert_tokens_to_ids(list(new_tokens)), strict=True))
+    runs = [_NEW_TOKEN.findall(text) for text in texts]
+    for text, run in zip(texts, runs, strict=True):
+        if not run or "".join(run) != text or any(token not in ids for token in run):
+            raise BaseModelError(
+                "identifiers",
+                f"{text!r} is no run of new tokens",
+                "the tokens of tokens.json",
+                "run `dvc repro identify`",
+            )
+    return [[int(ids[token]) for token in run] for run in runs]
+
+
+def _check_prefix_free(catalogue: Catalogue, texts: Sequence[str]) -> None:
+    """Sorted lexicographically, an item's ids that begin another's stand right before one of those."""
+    # -1 after an item's end sorts before every token.
+    order = np.lexsort(catalogue.tokens.T[::-1])
+    first, second = catalogue.tokens[order[:-1]], catalogue.tokens[order[1:]]
+    begins = ((first == second) | (first < 0)).all(axis=1)
+    if begins.any():
+        at = int(begins.argmax())
+        one, other = texts[order[at]], texts[order[at + 1]]
+        same = bool((first[at] == second[at]).all())
+        raise BaseModelError(
+            "tokenizer",
+            f"maps two items to the same ids ({one!r}, {other!r})"
+            if same
+            else f"the ids of item {one!r} begin those of {other!r}",
+            "one item an id sequence, none the beginning of another",
+        )
+
+
+@dataclass(frozen=True)
+class Trie:
+    """A prefix tree in compressed form; node 0 is the root, children of a node are contiguous.
+
+    Attributes:
+        child_start: int64 (n_nodes + 1,): children of node v are entries child_start[v]..child_start[v + 1].
+        child_token: int64 (n_nodes - 1,): the token that leads to the child.
+        child_node: int64 (n_nodes - 1,): the child.
+        n_leaves: int64 (n_nodes,): items at or below a node.
+        leaf_item: int64 (n_nodes,): the item that ends at a node, else -1.
+        fork: int64 (n_nodes,): where the only children that follow a node lead: to a fork or a leaf; itself if it
+            is one.
+        path: int64 (n_items, max_tokens): nodes an item passes through, -1 after its end.
+    """
+
+    child_start: IntArray
+    child_token: IntArray
+    child_node: IntArray
+    n_leaves: IntArray
+    leaf_item: IntArray
+    fork: IntArray
+    path: IntArray
+
+    def choices(self, item: int, length: int) -> tuple[IntArray, IntArray, IntArray]:
+        """Where the way to an item forks.
+
+        Args:
+            item: Item index.
+            length: Its tokens.
+
+        Returns:
+            Each int64, of the tokens that have an alternative: the token's place in the item, the node it is chosen
+            at, and its number among that node's children.
+        """
+        to = self.path[item, :length]
+        at = np.concatenate(([0], to[:-1]))
+        places = np.flatnonzero(self.child_start[at + 1] - self.child_start[at] > 1)
+        # Entry e of the children leads to node e + 1.
+        return places, at[places], to[places] - 1 - self.child_start[at[places]]
+
+
+def build_trie(catalogue: Catalogue) -> Trie:
+    """Build the trie level by level, vectorised over items.
+
+    Nodes are numbered in breadth-first order and, within a level, by (parent, token), so the children of a node
+    are contiguous and sorted by token.
+    """
+    n_items, depth = catalogue.tokens.shape
+    path = np.full((n_items, depth), -1, dtype=np.int64)
+    parents, tokens = [], []
+    current = np.zeros(n_items, dtype=np.int64)
+    n_nodes = 1
+    for level in range(depth):
+        alive = np.flatnonzero(catalogue.tokens[:, level] >= 0)
+        pairs = np.stack([current[alive], catalogue.tokens[alive, level]], axis=1)
+        unique, inverse = np.unique(pairs, axis=0, return_inverse=True)
+        current[alive] = n_nodes + inverse.ravel()
+        path[alive, level] = current[alive]
+        parents.append(unique[:, 0])
+        tokens.append(unique[:, 1])
+        n_nodes += len(unique)
+    parent = np.concatenate(parents)
+    n_leaves = np.bincount(path[path >= 0], minlength=n_nodes).astype(np.int64)
+    n_leaves[0] = n_items
+    leaf_item = np.full(n_nodes, -1, dtype=np.int64)
+    leaf_item[path[np.arange(n_items), catalogue.lengths - 1]] = np.arange(n_items)
+    child_start = np.zeros(n_nodes + 1, dtype=np.int64)
+    np.cumsum(np.bincount(parent, minlength=n_nodes), out=child_start[1:])
+    return Trie(
+        child_start,
+        np.concatenate(tokens),
+        np.arange(1, n_nodes),
+        n_leaves,
+        leaf_item,
+        _forks(child_start),
+        path,
+    )
+
+
+def _forks(child_start: IntArray) -> IntArray:
+    """`Trie.fork`: pointers to only children, followed twice as far in each round until all have arrived."""
+    nodes = np.arange(len(child_start) - 1)
+    fork = np.where(np.diff(child_start) == 1, child_start[:-1] + 1, nodes)
+    while True:
+        further = fork[fork]
+        if (further == fork).all():
+            return fork
+        fork = further
+
+
+def blocked_leaves(trie: Trie, excluded: list[IntArray]) -> npt.NDArray[np.int32]:
+    """Excluded items at or below every node.
+
+    Args:
+        trie: The trie.
+        excluded: Item indices a row may not produce, one array a row, without repeats.
+
+    Returns:
+        int32 (n_rows, n_nodes). A node is closed for a row where this equals `trie.n_leaves`.
+    """
+    blocked = np.zeros((len(excluded), len(trie.n_leaves)), dtype=np.int32)
+    for row, items in enumerate(excluded):
+        nodes = trie.path[items]
+        blocked[row] = np.bincount(nodes[nodes >= 0], minlength=len(trie.n_leaves))
+        blocked[row, 0] = len(items)
+    return blocked
+
+
+@dataclass(frozen=True)
+class TrieOnDevice:
+    """A trie's arrays as tensors on the model's device."""
+
+    child_start: torch.Tensor
+    child_token: torch.Tensor
+    child_node: torch.Tensor
+    n_leaves: torch.Tensor
+    leaf_item: torch.Tensor
+    fork: torch.Tensor
+
+    @classmethod
+    def of(cls, trie: Trie, device: torch.device) -> "TrieOnDevice":
+        """Copy `trie` to `device`."""
+        names = ("child_start", "child_token", "child_node", "n_leaves", "leaf_item", "fork")
+        return cls(*(torch.from_numpy(getattr(trie, name)).to(device) for name in names))
+
+    def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Children of nodes, in as many columns as the node of most children has.
+
+        Args:
+            nodes: int64, any shape.
+
+        Returns:
+            Tokens (int64), nodes (int64) and whether there is a child at all (bool), each with one dimension more
+            than `nodes`; what stands where there is none means nothing.
+        """
+        start = self.child_start[nodes]
+        count = self.child_start[nodes + 1] - start
+        offsets = torch.arange(max(1, int(count.max())), device=start.device)
+        entries = (start[..., None] + offsets).clamp(max=len(self.child_token) - 1)
+        return self.child_token[entries], self.child_node[entries], offsets < count[..., None]
+
+    def runs(self, nodes: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Tokens that lead from nodes' parents to their `ends`, one after the other.
+
+        Args:
+            nodes: int64, any shape; not the root.
+            ends: int64, the same shape: the nodes themselves, or where a run of only children from them leads.
+
+        Returns:
+            Tokens (int64) and whether there is one (bool), each with one dimension more than `nodes`, as long as the
+            longest run; what stands after a run's end means nothing.
+        """
+        tokens, there = [], [torch.ones_like(nodes, dtype=torch.bool)]
+        while True:
+            # The entry before node v is the one that leads to it.
+            tokens.append(self.child_token[nodes - 1])
+            going_on = there[-1] & (nodes != ends)
+            if not bool(going_on.any()):
+                return torch.stack(tokens, dim=-1), torch.stack(there, dim=-1)
+            nodes = torch.where(going_on, self.child_start[nodes] + 1, nodes)
+            there.append(going_on)

@@ -1,0 +1,114 @@
+"""The one door to DVC: its command line, its files, and what it and git recorded of another revision."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.files import read_json
+from llm_i2i.git import git
+
+
+def dvc(*arguments: str) -> str:
+    """Run dvc with this very Python and return what it printed.
+
+    A stage that runs under this pipeline must not start a ZenML run of its own.
+
+    Raises:
+        LlmI2iError: dvc failed; its output is in the message.
+    """
+    command = [sys.executable, "-m", "dvc", *arguments]
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    environment = {**os.environ, "LLM_I2I_ZENML": "off", "PATH": path}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise LlmI2iError(f"dvc {' '.join(arguments)}", f"failed:\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+class Revision:
+    """The project as a git revision and the DVC cache hold it.
+
+    Args:
+        name: Anything git understands: a commit, tag, branch or experiment ref.
+
+    Raises:
+        ArtifactError: git does not know it, or it has no dvc.lock.
+    """
+
+    def __init__(self, name: str) -> None:
+        commit = git("rev-parse", "--verify", "--quiet", f"{name}^{{commit}}")
+        if commit is None:
+            raise ArtifactError(f"revision {name}", "git does not know it", "a commit, tag or branch")
+        self.name, self.commit = name, commit.strip()
+        lock = yaml.safe_load(self.text("dvc.lock"))
+        self._md5: dict[str, str] = {
+            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])
+        }
+
+    def text(self, path: str) -> str:
+        """Content of a tracked file.
+
+        Raises:
+            ArtifactError: The revision does not have it.
+        """
+        content = git("show", f"{self.commit}:./{path}")
+        if content is None:
+            raise ArtifactError(f"{path} of {self.name}", "no such file", fix="commit the results of a run")
+        return content
+
+    def json(self, path: str) -> dict[str, Any]:
+        """Content of a tracked JSON file."""
+        content: dict[str, Any] = json.loads(self.text(path))
+        return content
+
+    def files(self, folder: str) -> list[str]:
+        """Paths of the tracked files of a folder."""
+        listed = git("ls-tree", "--name-only", self.commit, f"./{folder}/") or ""
+        return listed.split("\n")[:-1]
+
+    def output(self, path: str) -> Path:
+        """Where the DVC cache holds an output, or a file of an output that is a folder.
+
+        Raises:
+            ArtifactError: No stage wrote it, or it is no longer in the cache.
+        """
+        where = f"{path} of {self.name}"
+        md5 = self._md5.get(path)
+        if md5 is None:
+            folder, _, name = path.rpartition("/")
+            md5 = self._in_folder(folder, name)
+        found = cached(md5) if md5 else None
+        if found is None or not found.is_file():
+            raise ArtifactError(where, "not in the DVC cache", fix="run `dvc pull`, or the stage again")
+        return found
+
+    def _in_folder(self, folder: str, name: str) -> str | None:
+        listing = cached(self._md5.get(folder, ""))
+        if listing is None or not listing.is_file():
+            return None
+        entries: list[dict[str, str]] = read_json(listing)
+        return next((entry["md5"] for entry in entries if entry["relpath"] == name), None)
+
+
+_cache: list[Path] = []
+
+
+def cached(md5: str) -> Path | None:
+    """Place of a file in DVC's cache (layout of DVC 3); None without a hash."""
+    if not md5:
+        return None
+    if not _cache:
+        _cache.append(Path(dvc("cache", "dir").strip()))
+    return _cache[0] / "files" / "md5" / md5[:2] / md5[2:]
+
+
+def experiment_ref(name: str) -> str | None:
+    """The git ref under which DVC keeps a finished experiment; None if there is none."""
+    listed = git("for-each-ref", "--format=%(refname)", "refs/exps") or ""
+    return next((ref for ref in listed.splitlines() if ref.rpartition("/")[2] == name), None)
