@@ -283,6 +283,11 @@ class FuseParams(Section):
     tail_quota: NonNegativeInt
     control_volume: Literal["llm_i2i", "no_discriminator"]
 
+    @property
+    def rule(self) -> "FuseParams":
+        """How synthetic pairs are chosen."""
+        return self
+
 
 class SwingParams(Section):
     """Swing: see `llm_i2i.i2i.swing`."""

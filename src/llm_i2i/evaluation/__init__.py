@@ -6,9 +6,10 @@ from typing import Final
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
 from llm_i2i.evaluation.compare import compare_runs
 from llm_i2i.evaluation.evaluate import evaluate_index
-from llm_i2i.evaluation.metrics import ndcg_at_k, per_user_metric, recall_at_k
+from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.protocol import Protocol, require_same_protocol
 from llm_i2i.evaluation.seeds import SeedSummary, seed_summary, seeds_difference
+from llm_i2i.measures import ndcg_at_k, recall_at_k
 
 # Folders that `evaluate.load` takes: METRIC_MODULES / "recall_at_k", METRIC_MODULES / "ndcg_at_k".
 METRIC_MODULES: Final = Path(__file__).parent / "metric_modules"

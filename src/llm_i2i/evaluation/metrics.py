@@ -11,36 +11,7 @@ from typing import Final, cast
 import numpy as np
 
 from llm_i2i.arrays import Array
-
-
-def recall_at_k(ranks: Array, k: int) -> Array:
-    """Return per user 1.0 if the target is among the first k, else 0.0.
-
-    Args:
-        ranks: int (n_users,), 1-based, 0 = not ranked.
-        k: Cut-off, >= 1.
-
-    Returns:
-        float64 (n_users,).
-    """
-    return _within(ranks, k).astype(np.float64)
-
-
-def ndcg_at_k(ranks: Array, k: int) -> Array:
-    """Return per user 1 / log2(rank + 1) within k, else 0.0; the ideal gain of one target is 1.
-
-    Args and returns: as of `recall_at_k`.
-    """
-    return np.where(_within(ranks, k), 1.0 / np.log2(np.maximum(ranks, 1) + 1.0), 0.0)
-
-
-def mrr_at_k(ranks: Array, k: int) -> Array:
-    """Return per user 1 / rank within k, else 0.0; with one target this is average precision too.
-
-    Args and returns: as of `recall_at_k`.
-    """
-    return np.where(_within(ranks, k), 1.0 / np.maximum(ranks, 1), 0.0)
-
+from llm_i2i.measures import gini, mrr_at_k, ndcg_at_k, recall_at_k
 
 ACCURACY: Final = MappingProxyType(
     {
@@ -117,21 +88,3 @@ def list_metrics(lists: Array, *, n_train: Array, tail: Array, long_tail: Array)
         values[f"long_tail_exposure@{k}"] = float(long_tail[shown].mean())
         values[f"novelty@{k}"] = float(-np.log2(share)[shown].mean())
     return values
-
-
-def gini(counts: Array) -> float:
-    """Return the Gini coefficient of non-negative counts, in [0, 1); 0 if all are 0.
-
-    Args:
-        counts: int (n,), at least one.
-    """
-    ordered = np.sort(counts).astype(np.float64)
-    n, total = len(ordered), float(ordered.sum())
-    if total == 0.0:
-        return 0.0
-    return float(2.0 * (np.arange(1, n + 1) @ ordered) / (n * total) - (n + 1.0) / n)
-
-
-def _within(ranks: Array, k: int) -> Array:
-    """Return whether ranks lie in 1..k."""
-    return (ranks >= 1) & (ranks <= k)

@@ -11,8 +11,9 @@ from scipy import sparse
 
 from llm_i2i.catalogue import Histories
 from llm_i2i.evaluation import METRIC_MODULES, ndcg_at_k, per_user_metric, recall_at_k
-from llm_i2i.evaluation.metrics import accuracy, gini, list_metrics, mrr_at_k, ranks_in_lists
+from llm_i2i.evaluation.metrics import accuracy, list_metrics, ranks_in_lists
 from llm_i2i.i2i import recommend
+from llm_i2i.measures import gini, mrr_at_k
 
 RANKS = np.array([1, 2, 5, 6, 0])
 

@@ -9,7 +9,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from llm_i2i.evaluation.metrics import ndcg_at_k, ranks_in_lists
+from llm_i2i.evaluation.metrics import ranks_in_lists
+from llm_i2i.measures import ndcg_at_k
 
 DESCRIPTION = "Mean NDCG@k over users with one relevant item each."
 CITATION = ""

@@ -9,7 +9,8 @@ from typing import Any
 import datasets
 import evaluate
 
-from llm_i2i.evaluation.metrics import ranks_in_lists, recall_at_k
+from llm_i2i.evaluation.metrics import ranks_in_lists
+from llm_i2i.measures import recall_at_k
 
 DESCRIPTION = "Mean Recall@k over users with one relevant item each."
 CITATION = ""
