@@ -10,7 +10,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def identify() -> Outcome:
-    """Write one identifier an item and the tokens that are new to the LLM."""
+    """Write one identifier per item and the tokens that are new to the LLM."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     train = read_table(paths.TRAIN, INTERACTIONS)
@@ -18,5 +18,4 @@ def identify() -> Outcome:
     with staged(paths.IDENTIFIERS) as out:
         write_table(items[[ITEM_ID]].assign(identifier=names), out / "identifiers.parquet", IDENTIFIERS)
         write_json(new_tokens, out / "tokens.json")
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER)
-    return Outcome(inputs=inputs, outputs=(paths.IDENTIFIERS,), rows=len(items))
+    return Outcome((paths.IDENTIFIERS,), rows=len(items))

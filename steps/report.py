@@ -21,4 +21,4 @@ def report() -> Outcome:
         html.write_text(result.html, encoding="utf-8")
         markdown.write_text(result.markdown, encoding="utf-8")
         write_json(result.summary, summary)
-    return Outcome(inputs=(paths.EVALUATION, paths.METRICS, paths.FUSED), outputs=(paths.SUMMARY,))
+    return Outcome((paths.SUMMARY,))
