@@ -25,7 +25,7 @@ UNUSED_INTEGRATIONS = ("numpy", "pandas", "pillow", "pytorch", "scipy", "sklearn
 
 
 def prepare(root: Path) -> None:
-    """Set ZenML's environment and, once a project folder, create its store.
+    """Set ZenML's environment and, once per project folder, create its store.
 
     Args:
         root: The project folder.
@@ -81,7 +81,7 @@ def _start_faster() -> None:
 
     for name in UNUSED_INTEGRATIONS:
         integration_registry.integrations.pop(name, None)
-    # ZenML records the installed packages by running `pip freeze` twice a run, most of a second each.
+    # ZenML records the installed packages by running `pip freeze` twice per run: most of a second each.
     Environment.get_python_packages = staticmethod(installed_packages)  # type: ignore[method-assign]
 
 

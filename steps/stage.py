@@ -167,7 +167,7 @@ def _log_to_zenml(stage: str, matrix: Mapping[str, str], outcome: Outcome, descr
     log_metadata(
         {
             "params": {"seed": load_params().seed, stage: section},
-            "inputs": {str(path): content_md5(path) for path in _inputs(stage, matrix)},
+            "inputs": {str(path): content_md5(path) for path in _inputs(stage, matrix) if path.exists()},
             "outputs": dict(description.outputs),
             "git_revision": git_revision(),
             "metrics": dict(outcome.metrics),

@@ -89,15 +89,13 @@ def run(plan: Plan) -> None:
 def write_document() -> None:
     """Render docs/results.md from reports/benchmark/."""
     results: dict[str, dict[str, dict[str, object]]] = {}
-    for path in sorted(RESULTS.glob("*/*.json"), key=lambda p: (p.parent.name, _place(p.stem))):
+    place = {name: number for number, name in enumerate(EXPERIMENTS)}
+    files = RESULTS.glob("*/*.json")
+    for path in sorted(files, key=lambda p: (p.parent.name, place.get(p.stem, len(place)), p.stem)):
         results.setdefault(path.parent.name, {})[path.stem] = read_json(path)
     DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
     DOCUMENT.write_text(render(results, command=COMMAND), encoding="utf-8")
     logger.info("benchmark: %s", DOCUMENT)
-
-
-def _place(experiment: str) -> tuple[int, str]:
-    return (EXPERIMENTS.index(experiment) if experiment in EXPERIMENTS else len(EXPERIMENTS), experiment)
 
 
 def _keep(copy: "_Copy", name: str, experiment: str, plan: Plan) -> None:

@@ -89,41 +89,35 @@ def _registered(names: list[str], head: str) -> str:
     return found.name
 
 
-def _gate_passed(state: State) -> str:
-    return "" if state.gate["passed"] is True else f"the gate says: {state.gate['verdict']}"
+def _first(files: list[str]) -> str:
+    return ", ".join(files[:5])
 
 
-def _same_commit(state: State) -> str:
-    gated = str(state.gate["commit"])
-    return "" if gated == state.head else f"the gate looked at {gated[:12]}, this is {state.head[:12]}"
-
-
-def _clean(state: State) -> str:
-    return f"uncommitted changes: {', '.join(state.uncommitted[:5])}" if state.uncommitted else ""
-
-
-def _was_clean(state: State) -> str:
-    changed = state.gate["uncommitted"]
-    return f"the gate looked at uncommitted changes: {', '.join(changed[:5])}" if changed else ""
-
-
-def _same_champion(state: State) -> str:
-    now = None if state.champion is None else state.champion._asdict()
-    return "" if state.gate["champion"] == now else "another model serves than the gate compared with"
-
-
-def _same_index(state: State) -> str:
-    return "" if state.gate["index_md5"] == state.index_md5 else "the index is not the one the gate looked at"
-
-
+# A check returns what is wrong, or nothing. One that is missing here refuses every promotion.
 REQUIRED: Final = ("gate_passed", "same_commit", "clean", "was_clean", "same_champion", "same_index")
 CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
     {
-        "gate_passed": _gate_passed,
-        "same_commit": _same_commit,
-        "clean": _clean,
-        "was_clean": _was_clean,
-        "same_champion": _same_champion,
-        "same_index": _same_index,
+        "gate_passed": lambda now: (
+            "" if now.gate["passed"] is True else f"the gate says: {now.gate['verdict']}"
+        ),
+        "same_commit": lambda now: (
+            ""
+            if now.gate["commit"] == now.head
+            else f"the gate looked at {now.gate['commit'][:12]}, this is {now.head[:12]}"
+        ),
+        "clean": lambda now: f"uncommitted changes: {_first(now.uncommitted)}" if now.uncommitted else "",
+        "was_clean": lambda now: (
+            f"the gate looked at uncommitted changes: {_first(now.gate['uncommitted'])}"
+            if now.gate["uncommitted"]
+            else ""
+        ),
+        "same_champion": lambda now: (
+            ""
+            if now.gate["champion"] == (now.champion and now.champion._asdict())
+            else "another model serves than the gate compared with"
+        ),
+        "same_index": lambda now: (
+            "" if now.gate["index_md5"] == now.index_md5 else "the index is not the one the gate looked at"
+        ),
     }
 )

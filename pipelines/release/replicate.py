@@ -30,7 +30,7 @@ from steps.paths import EVALUATION, METRICS, SEEDS
 logger = logging.getLogger(__name__)
 
 # Sections that decide nothing about a model's evaluation; the seed is told beside.
-NOT_PART = {"gate", "model_card", "report", "seed"}
+NOT_PART = ("gate", "report", "seed")
 
 
 def replicate() -> None:
@@ -63,7 +63,8 @@ def run_name(params: Params) -> str:
 
 def identity_of(seed: int) -> str:
     """Digest of all that decides an evaluation under a seed."""
-    deciding = load_params().model_dump(mode="json", by_alias=True, exclude=NOT_PART)
+    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
+    deciding = {key: value for key, value in params.items() if key not in NOT_PART}
     return digest({"params": deciding, "code": code_digest(), "seed": seed})
 
 
