@@ -195,3 +195,10 @@ def test_a_changed_key_reruns_its_stage_and_later_ones_only(key, rerun, written,
     section = key.split(".")[0]
     direct = {name for name, stage in written.items() if {key, section} & set(stage["params"])}
     assert set().union(*(downstream(edges, name) for name in direct)) == rerun
+
+
+def test_one_more_control_makes_no_scoring_stale(edges) -> None:
+    """Minutes of an LLM: what the discriminator is asked about is one source's file."""
+    before_scoring = {before for before, after in edges if after.split("@")[0] == "score"}
+    assert "synthesize" in before_scoring
+    assert not {name for name in before_scoring if name.startswith("controls@")}

@@ -27,6 +27,12 @@ def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
     assert list(finished.root.rglob("*.partial")) == []
 
 
+def test_a_run_changes_results_only_in_git(finished: Project) -> None:
+    changed = finished.run("git", "show", "--name-only", "--format=", "HEAD").stdout.split()
+    others = {path for path in changed if not path.startswith("reports/metrics/")}
+    assert others == {"dvc.lock", "params.yaml", "reports/summary.json"}, "params.yaml: the ci profile"
+
+
 def test_second_repro_runs_no_stage(finished: Project) -> None:
     assert finished.repro() == []
     assert "up to date" in finished.dvc("status").stdout
