@@ -1,4 +1,4 @@
-"""The ZenML pipeline of every stage: it calls the stage's step once. What runs before what is dvc.yaml's to say."""
+"""The ZenML pipeline of every stage: it calls the stage's step once. dvc.yaml decides the order."""
 
 import importlib
 import inspect

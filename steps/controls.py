@@ -11,7 +11,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def controls(name: str) -> Outcome:
-    """Write the pairs of a cheap recommender; a killed training of `compact` goes on where it stopped.
+    """Write the pairs of a cheap recommender; a killed training of `compact` resumes where it stopped.
 
     Args:
         name: One of controls.names.

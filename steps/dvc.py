@@ -17,7 +17,7 @@ DVC = (sys.executable, "-m", "dvc")
 
 
 def environment() -> dict[str, str]:
-    """What commands that run stages see: the programs of this very Python first, and no ZenML run of their own."""
+    """Environment of commands that run stages: this Python's own programs first on PATH, no ZenML run of their own."""
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
     return {**os.environ, "LLM_I2I_ZENML": "off", "PATH": path}
 

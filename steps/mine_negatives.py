@@ -1,4 +1,4 @@
-"""Stage mine_negatives: what the generator nearly gets right, for the discriminator to tell apart."""
+"""Stage mine_negatives: the generator's plausible but wrong guesses, for the discriminator to learn from."""
 
 import pandas as pd
 

@@ -1,4 +1,4 @@
-"""Where every table, model and report lies, relative to the project folder; dvc.yaml names the same places."""
+"""Where every table, model and report lies, relative to the project folder, as in dvc.yaml."""
 
 from pathlib import Path
 from typing import Final
@@ -47,5 +47,5 @@ REPORT_MARKDOWN: Final = Path("reports/report.md")
 
 
 def checkpoints(stage: str, **matrix: str) -> Path:
-    """Where a stage keeps what a killed run goes on from; `stage_step` deletes it once the outputs are in place."""
+    """Where a stage keeps what a killed run resumes from; `stage_step` deletes it once the outputs are in place."""
     return CHECKPOINTS / instance_name(stage, matrix)

@@ -11,7 +11,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def report() -> Outcome:
-    """Write report.html, report.md and, of both the part that depends on results only, summary.json."""
+    """Write report.html, report.md and summary.json, which holds only what depends on results."""
     result = build_report(collect(Path()))
     with (
         staged(paths.REPORT_HTML) as html,

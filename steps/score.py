@@ -1,4 +1,4 @@
-"""Stage score: ask the discriminator about the pairs of one source, and beside the generator's about real ones."""
+"""Stage score: ask the discriminator about one source's pairs, and with the generator's also about real ones."""
 
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import scoring as core
@@ -20,7 +20,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def score(source: str) -> Outcome:
-    """Compute the calibrated probability of Yes of each row; a killed run goes on after its last shard.
+    """Compute the calibrated probability of Yes of each row; a killed run resumes after its last shard.
 
     Args:
         source: One of score.sources.

@@ -100,7 +100,7 @@ def plain_step(run: Callable[..., Description]) -> Callable[..., Any]:
 
 @contextmanager
 def _collecting_garbage() -> Iterator[None]:
-    """Collect garbage while a step works, also if the program around it does without."""
+    """Collect garbage while a step works, even if the program around it has turned that off."""
     was_on = gc.isenabled()
     if not was_on:
         gc.freeze()  # what is there by now stays
@@ -114,7 +114,7 @@ def _collecting_garbage() -> Iterator[None]:
 
 @contextmanager
 def _only_one(name: str) -> Iterator[None]:
-    """Wait until no other process runs this stage: dvc, when killed, leaves its child at work."""
+    """Wait until no other process runs this stage: when dvc is killed, the stage it started keeps running."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCKS / f"{name}.lock")
     try:

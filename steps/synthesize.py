@@ -11,7 +11,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def synthesize() -> Outcome:
-    """Generate catalogue items outside each user's history; a killed run goes on after its last batch."""
+    """Generate catalogue items outside each user's history; a killed run resumes after its last batch."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     rows, stats, facts = core.synthesize(

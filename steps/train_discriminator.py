@@ -11,7 +11,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def train_discriminator() -> Outcome:
-    """Train the discriminator's adapter; a killed training goes on from its last checkpoint."""
+    """Train the discriminator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     with staged(paths.DISCRIMINATOR) as out:

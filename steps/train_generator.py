@@ -11,7 +11,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def train_generator() -> Outcome:
-    """Train the generator's adapter; a killed training goes on from its last checkpoint."""
+    """Train the generator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     with staged(paths.GENERATOR) as out:

@@ -1,6 +1,6 @@
 """The benchmark on other data: a copy of this project per data set, declared experiments in it, docs/results.md.
 
-Everything goes on where it stopped: the copies stay in .bench/, DVC re-uses what they have trained, and sweeps
+A killed benchmark resumes where it stopped: the copies stay in .bench/, DVC re-uses what they have trained, and sweeps
 what they have measured.
 """
 
@@ -154,7 +154,7 @@ class _Copy:
         self.dvc("add", "--quiet", "data")
 
     def train(self, seed: int) -> None:
-        """Run every stage up to evaluate for a seed; a training that was killed goes on from its checkpoint.
+        """Run every stage up to evaluate for a seed; a killed training resumes from its checkpoint.
 
         The sweeps then find all of it in DVC's run cache.
         """

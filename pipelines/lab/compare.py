@@ -69,7 +69,7 @@ def _by_run(contents: Any) -> dict[Run, dict[str, Any]]:
 
 
 def _per_user(revision: Revision, run: Run) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Per-user ranks of both sides; None where one is not at hand."""
+    """Per-user ranks of both sides; None where either is missing."""
     path = EVALUATION / f"{run[0]}-{run[1]}.parquet"
     try:
         there = schema.read_table(revision.output(path.as_posix()), schema.PER_USER)

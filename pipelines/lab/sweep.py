@@ -2,7 +2,7 @@
 
 DVC decides what a point re-runs: a threshold sweep trains nothing. A point that is done is written to
 reports/experiments/NAME/points/ and never run again while parameters, code and data stay; a sweep that was
-killed goes on from there, and DVC's run cache gives back the stages that the killed point had finished.
+killed resumes there, and DVC's run cache restores the stages that the killed point had finished.
 """
 
 import fcntl
@@ -116,7 +116,7 @@ def _only_one() -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("sweep: another one is at work here; waiting for it to end")
+            logger.warning("sweep: another sweep is running here; waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         os.set_inheritable(file.fileno(), True)
         yield
@@ -203,7 +203,7 @@ def _dvc_exp_run(name: str, words: list[str], path: Path, bar: Any) -> tuple[lis
 
 
 def _reason(log: Path) -> str:
-    """The stage's own error, else the last thing that was said."""
+    """The stage's own error, else the last line of the log."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     lines = [line for line in lines if line]
     ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]

@@ -59,7 +59,7 @@ def index_md5(params: Params) -> str | None:
 
 
 def index_problem(params: Params) -> str:
-    """What keeps the workspace's index from being served; empty if nothing."""
+    """Why the workspace's index cannot be served; empty if it can."""
     folder = paths.I2I / run_name(params)
     found = index_md5(params)
     if found is None or found != locked_md5(folder):

@@ -1,4 +1,4 @@
-"""The model registry: GTO's git tags, met through its command line."""
+"""The model registry: GTO's git tags, through GTO's command line."""
 
 import json
 import subprocess
@@ -60,7 +60,7 @@ def register(model: str, version: str | None = None) -> None:
 
 
 def assign(model: str, version: str) -> None:
-    """Give a version stage prod, also if it held the stage before."""
+    """Give a version stage prod, even if it held that stage before."""
     # --force: a version that comes back after another one makes a new tag, which is what a roll-back is.
     _gto("assign", model, "--version", version, "--stage", STAGE, "--force")
 

@@ -1,4 +1,4 @@
-"""Measure the model of section gate under every seed of the gate; results go to reports/seeds/, for git to keep.
+"""Measure the model of section gate under every seed of the gate; git keeps the results, in reports/seeds/.
 
 Each seed is a `dvc exp run --temp` of everything that leads to the model's evaluation, the LLM's trainings
 included: the generator's seed is what varies most. The workspace's own seed costs nothing. A seed measured under
@@ -29,7 +29,7 @@ from steps.paths import EVALUATION, METRICS, SEEDS
 
 logger = logging.getLogger(__name__)
 
-# Sections that decide nothing about a model's evaluation; the seed is told beside.
+# Sections that decide nothing about a model's evaluation; the seed is recorded separately.
 NOT_PART = ("gate", "report", "seed")
 
 
@@ -76,7 +76,7 @@ def candidate_side(params: Params) -> Side:
 
 
 def champion_side(commit: str, params: Params) -> Side:
-    """What another commit holds of the same seeds, out of git alone: whichever model served then."""
+    """What another commit holds of the same seeds, read from git alone, for whichever model that commit names."""
     gate = (yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}).get("gate", {})
     run = f"{gate.get('model')}-{gate.get('arm')}"
     return _side(run, params, lambda path: git_bytes("show", f"{commit}:./{path.as_posix()}"))
@@ -94,7 +94,7 @@ def _side(run: str, params: Params, read: Callable[[Path], bytes | None]) -> Sid
 
 
 def _is_current(run: str, seed: int, params: Params) -> bool:
-    """Whether a seed was measured as everything is now; the workspace's own seed as dvc.lock has it."""
+    """Whether a seed's results are those of the present code and parameters, and the own seed's those of dvc.lock."""
     record, path = (SEEDS / run / f"{seed}.{kind}" for kind in ("json", "parquet"))
     if not record.is_file() or not path.is_file() or read_json(record)["identity"] != identity_of(seed):
         return False
@@ -111,7 +111,7 @@ def _own(run: str) -> tuple[Path, dict[str, Any]]:
 
 
 def _measured(run: str, seed: int, identity: str) -> tuple[Path, dict[str, Any]]:
-    """Run one seed as a DVC experiment, unless there is one from before."""
+    """Run one seed as a DVC experiment, unless that experiment exists already."""
     name = f"seed-{seed}-{identity}"
     if experiment_ref(name) is None:
         dvc("exp", "run", "--temp", "--name", name, "--set-param", f"seed={seed}", "evaluate")
