@@ -39,5 +39,4 @@ def evaluate_generator(arm: str) -> Outcome:
     with staged(table) as table_out, staged(numbers) as numbers_out:
         write_table(per_user, table_out, PER_USER)
         write_json({**metrics, "model": GENERATOR, "arm": arm}, numbers_out)
-    inputs = (paths.SPLIT, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
-    return Outcome(inputs, (table, numbers), rows=len(per_user), metrics=metrics["overall"])
+    return Outcome((table, numbers), rows=len(per_user), metrics=metrics["overall"])

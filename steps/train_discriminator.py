@@ -1,6 +1,6 @@
 """Stage train_discriminator: QLoRA-tune the judge of pairs of user and item."""
 
-from llm_i2i.files import is_first_process, remove, staged
+from llm_i2i.files import staged
 from llm_i2i.llm import discriminator as core
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
@@ -11,10 +11,9 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def train_discriminator() -> Outcome:
-    """Train the discriminator's adapter; a killed training goes on from its last checkpoint."""
+    """Train the discriminator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
-    checkpoints = paths.CHECKPOINTS / "train_discriminator"
     with staged(paths.DISCRIMINATOR) as out:
         facts = core.train_discriminator(
             train=read_table(paths.TRAIN, INTERACTIONS),
@@ -25,16 +24,7 @@ def train_discriminator() -> Outcome:
             runtime=params.runtime,
             seed=params.seed,
             out=out,
-            checkpoints=checkpoints,
+            checkpoints=paths.checkpoints("train_discriminator"),
             near_misses=read_table(paths.NEAR_MISSES, NEAR_MISSES),
         )
-    if is_first_process():
-        remove(checkpoints)
-    inputs = (
-        paths.TRAIN,
-        paths.ITEMS_FOLDER,
-        paths.IDENTIFIERS,
-        paths.BASE_MODEL,
-        paths.NEAR_MISSES_FOLDER,
-    )
-    return Outcome(inputs=inputs, outputs=(paths.DISCRIMINATOR,), runtime=facts)
+    return Outcome((paths.DISCRIMINATOR,), runtime=facts)

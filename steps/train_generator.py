@@ -1,6 +1,6 @@
 """Stage train_generator: QLoRA-tune the writer of synthetic interactions."""
 
-from llm_i2i.files import is_first_process, remove, staged
+from llm_i2i.files import staged
 from llm_i2i.llm import generator as core
 from llm_i2i.llm.identifiers import read_identifiers
 from llm_i2i.params import load_params
@@ -11,10 +11,9 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def train_generator() -> Outcome:
-    """Train the generator's adapter; a killed training goes on from its last checkpoint."""
+    """Train the generator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
-    checkpoints = paths.CHECKPOINTS / "train_generator"
     with staged(paths.GENERATOR) as out:
         facts = core.train_generator(
             train=read_table(paths.TRAIN, INTERACTIONS),
@@ -25,9 +24,6 @@ def train_generator() -> Outcome:
             runtime=params.runtime,
             seed=params.seed,
             out=out,
-            checkpoints=checkpoints,
+            checkpoints=paths.checkpoints("train_generator"),
         )
-    if is_first_process():
-        remove(checkpoints)
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL)
-    return Outcome(inputs=inputs, outputs=(paths.GENERATOR,), runtime=facts)
+    return Outcome((paths.GENERATOR,), runtime=facts)

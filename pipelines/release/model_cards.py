@@ -1,6 +1,5 @@
 """Write the model card of each model of dvc.yaml into reports/model_cards/."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -9,6 +8,7 @@ import numpy as np
 
 from llm_i2i.evaluation.bootstrap import paired_bootstrap
 from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.files import read_json
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.model_card import METRICS, adapter_card, index_card
 from llm_i2i.reporting.provenance import read_provenance
@@ -65,7 +65,5 @@ def _metrics(run: str, params: Params) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """A JSON file; empty if it is not there."""
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+    content: dict[str, Any] = read_json(path) if path.is_file() else {}
     return content

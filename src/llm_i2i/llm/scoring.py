@@ -3,7 +3,7 @@
 import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +41,9 @@ def score(
     runtime: RuntimeParams,
     seed: int,
     checkpoints: Path,
-    controls: Mapping[str, pd.DataFrame] | None = None,
+    source: str = SOURCE_SYNTHETIC,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
-    """p_yes of every synthetic row and of real training rows.
+    """p_yes of every proposed row and, beside the generator's, of real training rows.
 
     A synthetic item is asked about after the user's last training items. Real items are asked about in runs of
     neighbours, after the items before the run (and, where those are too few, those after it): never after
@@ -61,7 +61,8 @@ def score(
         seed: Samples the real rows.
         checkpoints: Folder of finished shards: a killed run goes on after them. The caller deletes it once the
             outputs are in place.
-        controls: schema.SYNTHETIC of cheap recommenders by their name, which becomes the source of their rows.
+        source: Who proposed the rows: `synthetic` (the generator) or the name of a control. Real rows are asked about
+            with the generator's only, once for all sources.
 
     Returns:
         Rows (schema.SCORED, and `rank`: the synthetic rank, 0 for real rows); calibration facts; runtime facts.
@@ -74,15 +75,11 @@ def score(
     catalogue = vocabulary.catalogue
     by_user = histories_by_user(train, items)
     held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
-    written = {SOURCE_SYNTHETIC: synthetic, **(controls or {})}
+    with_real = source == SOURCE_SYNTHETIC
     asked = pd.DataFrame(
         [
-            *(
-                question
-                for source, table in written.items()
-                for question in _synthetic_questions(table, source, items, by_user, task["max_history"])
-            ),
-            *_real_questions(by_user, task["max_history"], params, seed),
+            *_synthetic_questions(synthetic, source, items, by_user, task["max_history"]),
+            *(_real_questions(by_user, task["max_history"], params, seed) if with_real else ()),
         ],
         columns=["user_id", "source", "history", "candidates", "ranks"],
     )
@@ -127,7 +124,7 @@ def score(
     calibration = {k: v for k, v in held_out.items() if k not in ("reliability", "auc_by_negatives")}
     calibration["template"], calibration["template_sha256"] = task["template"], task["template_sha256"]
     calibration["n_real"] = int((table["source"] == SOURCE_REAL).sum())
-    calibration["n_synthetic"] = int((table["source"] == SOURCE_SYNTHETIC).sum())
+    calibration["n_synthetic"] = int((table["source"] == source).sum())
     facts: dict[str, Any] = {"resumed_shards": shards.found, **device.facts, **peak_memory_mb(device)}
     if not shards.found:
         facts["pairs_per_s"] = round(len(table) / seconds, 1)

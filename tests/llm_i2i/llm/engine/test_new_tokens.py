@@ -216,7 +216,7 @@ def test_the_whole_llm_part_runs_on_every_identifier(
             adapter=tmp_path / "generator", params=chosen, checkpoints=shards, **common
         )
         assert stats["rows"] == stats["valid_rows"] == 24 * 3
-    asked = ScoreParams(controls=(), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
+    asked = ScoreParams(sources=("generator",), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
     scored, _, _ = score(
         synthetic=rows,
         adapter=tmp_path / "discriminator",
