@@ -2,7 +2,7 @@
 
 from llm_i2i.files import remove, staged
 from llm_i2i.llm import near_misses as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table, write_table
 from steps import paths
@@ -17,14 +17,10 @@ def mine_negatives() -> Outcome:
     checkpoints = paths.CHECKPOINTS / "mine_negatives"
     rows, facts = core.mine_negatives(
         train=read_table(paths.TRAIN, INTERACTIONS),
-        items=items,
-        identifiers=read_identifiers(paths.IDENTIFIERS, items),
-        base_model=paths.BASE_MODEL,
+        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
         adapter=paths.GENERATOR,
         params=params.mine_negatives,
         discriminator=params.train_discriminator,
-        runtime=params.runtime,
-        seed=params.seed,
         checkpoints=checkpoints,
     )
     with staged(paths.NEAR_MISSES_FOLDER) as out:

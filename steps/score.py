@@ -2,7 +2,7 @@
 
 from llm_i2i.files import remove, staged, write_json
 from llm_i2i.llm import scoring as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
@@ -18,13 +18,9 @@ def score() -> Outcome:
     rows, calibration, facts = core.score(
         train=read_table(paths.TRAIN, INTERACTIONS),
         synthetic=read_table(paths.SYNTHETIC, SYNTHETIC),
-        items=items,
-        identifiers=read_identifiers(paths.IDENTIFIERS, items),
-        base_model=paths.BASE_MODEL,
+        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
         adapter=paths.DISCRIMINATOR,
         params=params.score,
-        runtime=params.runtime,
-        seed=params.seed,
         checkpoints=checkpoints,
         controls={
             name: read_table(paths.CONTROLS / f"{name}.parquet", SYNTHETIC) for name in params.score.controls

