@@ -4,10 +4,10 @@
 
 Each row compares like with like and first checks that both give the same answer:
 
-* training: one pass with a loss at every item, against one prompt a target;
+* training: one pass with a loss at every item, against one prompt per target;
 * synthesis: tensor trie with shared prompts, against `generate` with a Python `prefix_allowed_tokens_fn`, all users
-  in one call; five items a user at width 8 and twenty at width 20, where items are titles and where they are tokens;
-* scoring: ten questions on one encoded history, against one forward pass a pair, one call a pair and in batches.
+  in one call; five items per user at width 8 and twenty at width 20, where items are titles and where they are tokens;
+* scoring: ten questions on one encoded history, against one forward pass per pair, one call per pair and in batches.
 """
 
 import argparse
@@ -127,7 +127,7 @@ def synthesis(
         )
         plain = {"renormalize_logits": softmax == "catalogue", **search}
         theirs, theirs_s = timed(
-            lambda plain=plain, out=excluded: _generate(module, catalogue, prompts, out, **plain)
+            lambda plain=plain, out=excluded: library_search(module, catalogue, prompts, out, **plain)
         )
         items, logprobs = theirs
         same = np.mean([a.tolist() == b for a, b in zip(ours.items, items, strict=True)])
@@ -146,7 +146,7 @@ def synthesis(
 
 
 @torch.no_grad()
-def _generate(
+def library_search(
     module: TargetLogits,
     catalogue: Catalogue,
     prompts: list[np.ndarray],
@@ -156,7 +156,7 @@ def _generate(
     num_beams: int,
     renormalize_logits: bool,
 ) -> tuple[list[list[int]], np.ndarray]:
-    """The same search by the library: a dictionary trie a user, asked by a callback a beam and step.
+    """The same search by the library: one dictionary trie per user, read by one callback per beam and step.
 
     Returns the items and their log-probabilities, (users, n).
     """
@@ -223,7 +223,7 @@ def scoring(
     answers = prompt.answers
     ours, ours_s = timed(lambda: np.concatenate(read_margins(module, together, answers, **reading)))
     plain = {
-        "a call a pair": lambda: np.array([_forward(module, s, answers) for s in separate]),
+        "one call per pair": lambda: np.array([_forward(module, s, answers) for s in separate]),
         "in batches": lambda: np.concatenate(read_margins(module, separate, answers, **reading)),
     }
     rows = []

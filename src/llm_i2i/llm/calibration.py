@@ -79,12 +79,7 @@ def reliability(probability: FloatArray, label: IntArray, n_bins: int = 10) -> R
 
 
 def auc_interval(
-    margin: FloatArray,
-    label: IntArray,
-    group: IntArray,
-    *,
-    seed: int,
-    resamples: int = 1000,
+    margin: FloatArray, label: IntArray, group: IntArray, *, seed: int, resamples: int = 1000
 ) -> dict[str, float]:
     """AUC and its 95 % percentile bootstrap interval, whole users resampled (rows of a user are not independent).
 
@@ -171,12 +166,7 @@ def held_out_report(margin: FloatArray, label: IntArray, group: IntArray, *, see
 
 
 def auc_by_bucket(
-    margin: FloatArray,
-    label: IntArray,
-    group: IntArray,
-    bucket: npt.NDArray[np.str_],
-    *,
-    seed: int,
+    margin: FloatArray, label: IntArray, group: IntArray, bucket: npt.NDArray[np.str_], *, seed: int
 ) -> dict[str, dict[str, float]]:
     """AUC overall and by the bucket of the real item, always against all negatives.
 

@@ -156,11 +156,7 @@ class _Training:
         )
         setup = self._setup()
         training_log = train_model(
-            module,
-            sequences,
-            setup,
-            checkpoints=self.checkpoints / "search",
-            early_stopping=early_stopping,
+            module, sequences, setup, checkpoints=self.checkpoints / "search", early_stopping=early_stopping
         )
         evaluations = [(s, round(s / per_epoch, 3), round(v, 6)) for s, v in training_log.evaluations]
         write_csv(out / "early_stopping.csv", ("step", "epoch", "ndcg@10"), evaluations)

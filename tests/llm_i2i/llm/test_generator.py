@@ -11,15 +11,13 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.engine.batches import collate
 from llm_i2i.llm.engine.beam import ItemModel, beam_search
 from llm_i2i.llm.engine.loss import logits_over_children, weighted_nll
-from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
+from llm_i2i.llm.engine.trie import tokenize_catalogue
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
-from llm_i2i.llm.identifiers import Identifiers, Vocabulary
-from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, generator_template
-from llm_i2i.llm.role import Role, Task, next_item_prompt, read_task
+from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.prompts import generator_prompt, generator_template
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
@@ -248,30 +246,3 @@ def test_hostile_titles_change_only_their_own_text(run, items):
     before = run()[0].drop_duplicates("user_id").set_index("user_id")["prompt_sha256"]
     after = table.drop_duplicates("user_id").set_index("user_id")["prompt_sha256"]
     assert 0 < (before == after).sum() < len(before)
-
-
-def test_a_template_changed_after_training_is_an_error(adapter, tmp_path):
-    (tmp_path / "task.json").write_text(
-        (adapter / "task.json").read_text().replace('sha256": "', 'sha256": "0')
-    )
-    with pytest.raises(ArtifactError, match="changed since training"):
-        read_task(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("max_history", "context", "left"),
-    [(10, 100, [0, 1, 2, 3]), (2, 100, [2, 3]), (10, 13, [1, 2, 3]), (10, 12, [2, 3]), (10, 6, [])],
-)
-def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(
-    max_history, context, left, setup, runtime, monkeypatch
-):
-    # The instruction has 2 tokens, the longest answer 4.
-    lengths = np.array([4, 3, 2, 2])
-    tokens = np.array([[10, 11, 12, 13], [20, 21, 22, -1], [30, 31, -1, -1], [40, 41, -1, -1]])
-    catalogue = Catalogue(tokens, lengths, end_id=0, terminated=False)
-    prompt = GeneratorPrompt(np.array([1, 2]))
-    task, vocabulary = Task("generator_v1", "", max_history, "catalogue"), Vocabulary(None, catalogue, None)
-    role = Role(setup, task, prompt, vocabulary, runtime)
-    monkeypatch.setattr(Role, "context", context)
-    ids = next_item_prompt(role, np.arange(4))
-    assert ids.tolist() == [1, 2, *[t for i in left for t in tokens[i] if t >= 0]]

@@ -98,9 +98,5 @@ def test_near_misses_that_are_missing_are_one_error(common, params, no_misses, t
     settings = discriminator_params(params, "hard")
     with pytest.raises(DataError, match=r"no near misses of the generator.*dvc repro mine_negatives"):
         train_discriminator(
-            **common,
-            params=settings,
-            out=tmp_path,
-            checkpoints=tmp_path / "c",
-            near_misses=no_misses,
+            **common, params=settings, out=tmp_path, checkpoints=tmp_path / "c", near_misses=no_misses
         )

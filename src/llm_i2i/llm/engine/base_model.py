@@ -98,10 +98,7 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
     bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bytes_only.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_only,
-        pad_token=specials[0],
-        bos_token=specials[1],
-        eos_token=specials[2],
+        tokenizer_object=bytes_only, pad_token=specials[0], bos_token=specials[1], eos_token=specials[2]
     )
     config = LlamaConfig(
         vocab_size=len(vocabulary),
@@ -149,9 +146,7 @@ def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any
         "id": folder.name,
         "path": str(folder.resolve()),
         "revision": "local",
-        "licence": _licence(folder),
-        **_count(folder),
-        "sha256": _sha256(weights),
+        **_describe_folder(folder, weights),
     }
 
 
@@ -177,13 +172,7 @@ def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise BaseModelError(where, "no safetensors weights", fix="choose a revision that has them")
-    return {
-        "id": params.id,
-        "revision": commit,
-        "licence": _licence(folder),
-        **_count(folder),
-        "sha256": _sha256(weights),
-    }
+    return {"id": params.id, "revision": commit, **_describe_folder(folder, weights)}
 
 
 def _describe(model: Any, folder: Path) -> dict[str, Any]:
@@ -197,15 +186,15 @@ def _size(model: Any) -> dict[str, Any]:
     }
 
 
-def _count(folder: Path) -> dict[str, Any]:
-    """Model type and parameter count of a folder, without loading weights."""
+def _describe_folder(folder: Path, weights: list[Path]) -> dict[str, Any]:
+    """Licence, hash, model type and parameter count of a folder, without loading its weights."""
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise BaseModelError(str(folder), f"no causal LM that transformers knows ({error})") from error
-    return _size(model)
+    return {"licence": _licence(folder), "sha256": _sha256(weights), **_size(model)}
 
 
 def _licence(folder: Path) -> str:

@@ -9,7 +9,7 @@ shares its beginning, and the tokens that lead to the next fork are fed together
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -71,8 +71,7 @@ class ItemModel:
         return cls(module, trie, TrieOnDevice.of(trie, device), catalogue.end_id, softmax)
 
 
-@dataclass
-class _Nodes:
+class _Nodes(NamedTuple):
     """Trie nodes of all rows, best first; all shapes (n_rows, n_nodes).
 
     Attributes:
@@ -99,25 +98,15 @@ class _Nodes:
     def best(self, score: torch.Tensor, size: int) -> "_Nodes":
         """The `size` nodes of highest `score`, which replaces their own."""
         score, order = score.topk(min(size, score.shape[1]), dim=1)
-        return _Nodes(
-            self.parent.gather(1, order),
-            self.node.gather(1, order),
-            score,
-            self.logprob.gather(1, order),
-            self.log_q.gather(1, order),
-        )
+        return _Nodes(*(values.gather(1, order) for values in self))._replace(score=score)
 
     def first(self, n: int) -> "_Nodes":
         """The first `n` nodes of each row."""
-        return _Nodes(*(values[:, :n] for values in _values(self)))
+        return _Nodes(*(values[:, :n] for values in self))
 
     def joined(self, other: "_Nodes") -> "_Nodes":
         """These nodes and `other`'s."""
-        return _Nodes(*(torch.cat([a, b], dim=1) for a, b in zip(_values(self), _values(other), strict=True)))
-
-
-def _values(nodes: _Nodes) -> tuple[torch.Tensor, ...]:
-    return nodes.parent, nodes.node, nodes.score, nodes.logprob, nodes.log_q
+        return _Nodes(*(torch.cat(both, dim=1) for both in zip(self, other, strict=True)))
 
 
 @torch.no_grad()
@@ -169,7 +158,8 @@ def beam_search(
         beams = children.best(children.score.masked_fill(is_item, _NEVER), num_beams)
         if finished.score.shape[1] == n:
             # Scores only fall: a beam below the n-th finished item cannot enter the best n any more.
-            beams.score = beams.score.masked_fill(beams.score <= finished.score[:, -1:], _NEVER)
+            beaten = beams.score <= finished.score[:, -1:]
+            beams = beams._replace(score=beams.score.masked_fill(beaten, _NEVER))
         # Best first, so a row's dead beams are its last: keep as many columns as the row with most live beams has.
         live = int((beams.score > _NEVER).sum(dim=1).max())
         if live == 0:
@@ -179,9 +169,8 @@ def beam_search(
         seen = seen.gather(1, beams.parent[:, :, None].expand(-1, -1, seen.shape[2]))
         logits, seen = _feed(model.module, cache, tokens, there & (beams.score > _NEVER)[:, :, None], seen)
         log_probs = logits.log_softmax(dim=-1)
-        beams.node = ends[beams.node]
-    finished.node = ends[finished.node]
-    return _generated(finished, on_device, n)
+        beams = beams._replace(node=ends[beams.node])
+    return _generated(finished._replace(node=ends[finished.node]), on_device, n)
 
 
 def _feed(

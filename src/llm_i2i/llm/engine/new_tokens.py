@@ -32,12 +32,7 @@ class NewTokens:
 
 
 def describe_tokens(
-    tokenizer: Any,
-    names: Sequence[str],
-    item_tokens: IntArray,
-    texts: Sequence[str],
-    *,
-    seed: int,
+    tokenizer: Any, names: Sequence[str], item_tokens: IntArray, texts: Sequence[str], *, seed: int
 ) -> NewTokens:
     """Give each new token the mean of the words of the items that carry it.
 
