@@ -202,13 +202,8 @@ def _feed(
     own = (beam[:, None, :] == torch.arange(width, device=tokens.device)[:, None]) & real[:, None, :]
     among = (beam[:, :, None] == beam[:, None, :]) & (at[:, None, :] <= at[:, :, None]) & real[:, None, :]
     of_beam = seen.gather(1, beam[:, :, None].expand(-1, -1, seen.shape[2]))
-    logits = module.extend(
-        cache,
-        keep=width,
-        input_ids=ids,
-        attention_mask=torch.cat([of_beam, among], dim=2)[:, None],
-        position_ids=seen.sum(dim=2).gather(1, beam) + at,
-    )
+    mask, places = torch.cat([of_beam, among], dim=2)[:, None], seen.sum(dim=2).gather(1, beam) + at
+    logits = module.extend(cache, keep=width, input_ids=ids, attention_mask=mask, position_ids=places)
     return logits, torch.cat([seen, own], dim=2)
 
 
