@@ -17,19 +17,15 @@ def mine_negatives() -> Outcome:
     if params.train_discriminator.negatives in OF_THE_GENERATOR:
         # torch and transformers, which an empty table does without
         from llm_i2i.llm import near_misses as core  # noqa: PLC0415
-        from llm_i2i.llm.identifiers import read_identifiers  # noqa: PLC0415
+        from llm_i2i.llm.role import llm_setup  # noqa: PLC0415
 
         items = read_table(paths.ITEMS, ITEMS)
         rows, facts = core.mine_negatives(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=items,
-            identifiers=read_identifiers(paths.IDENTIFIERS, items),
-            base_model=paths.BASE_MODEL,
+            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
             adapter=paths.GENERATOR,
             params=params.mine_negatives,
             discriminator=params.train_discriminator,
-            runtime=params.runtime,
-            seed=params.seed,
             checkpoints=paths.checkpoints("mine_negatives"),
         )
     with staged(paths.NEAR_MISSES_FOLDER) as out:

@@ -2,7 +2,7 @@
 
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import scoring as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import (
     GENERATOR,
@@ -30,13 +30,9 @@ def score(source: str) -> Outcome:
     rows, calibration, facts = core.score(
         train=read_table(paths.TRAIN, INTERACTIONS),
         synthetic=read_table(paths.PROPOSED / f"{source}.parquet", SYNTHETIC),
-        items=items,
-        identifiers=read_identifiers(paths.IDENTIFIERS, items),
-        base_model=paths.BASE_MODEL,
+        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
         adapter=paths.DISCRIMINATOR,
         params=params.score,
-        runtime=params.runtime,
-        seed=params.seed,
         checkpoints=paths.checkpoints("score", source=source),
         source=SOURCE_SYNTHETIC if source == GENERATOR else source,
     )

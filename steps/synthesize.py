@@ -2,7 +2,7 @@
 
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import synthesis as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
 from steps import paths
@@ -16,13 +16,9 @@ def synthesize() -> Outcome:
     items = read_table(paths.ITEMS, ITEMS)
     rows, stats, facts = core.synthesize(
         train=read_table(paths.TRAIN, INTERACTIONS),
-        items=items,
-        identifiers=read_identifiers(paths.IDENTIFIERS, items),
-        base_model=paths.BASE_MODEL,
+        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
         adapter=paths.GENERATOR,
         params=params.synthesize,
-        runtime=params.runtime,
-        seed=params.seed,
         checkpoints=paths.checkpoints("synthesize"),
     )
     with staged(paths.SYNTHETIC) as table_out, staged(paths.SYNTHESIS) as stats_out:

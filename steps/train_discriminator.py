@@ -2,7 +2,7 @@
 
 from llm_i2i.files import staged
 from llm_i2i.llm import discriminator as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table
 from steps import paths
@@ -17,12 +17,8 @@ def train_discriminator() -> Outcome:
     with staged(paths.DISCRIMINATOR) as out:
         facts = core.train_discriminator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=items,
-            identifiers=read_identifiers(paths.IDENTIFIERS, items),
-            base_model=paths.BASE_MODEL,
+            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
             params=params.train_discriminator,
-            runtime=params.runtime,
-            seed=params.seed,
             out=out,
             checkpoints=paths.checkpoints("train_discriminator"),
             near_misses=read_table(paths.NEAR_MISSES, NEAR_MISSES),

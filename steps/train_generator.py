@@ -2,7 +2,7 @@
 
 from llm_i2i.files import staged
 from llm_i2i.llm import generator as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from steps import paths
@@ -17,12 +17,8 @@ def train_generator() -> Outcome:
     with staged(paths.GENERATOR) as out:
         facts = core.train_generator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=items,
-            identifiers=read_identifiers(paths.IDENTIFIERS, items),
-            base_model=paths.BASE_MODEL,
+            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
             params=params.train_generator,
-            runtime=params.runtime,
-            seed=params.seed,
             out=out,
             checkpoints=paths.checkpoints("train_generator"),
         )
