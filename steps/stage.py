@@ -17,12 +17,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import yaml
 from filelock import FileLock, Timeout
 
 from llm_i2i.files import content_md5, is_first_process, write_json
 from llm_i2i.git import git_revision
-from llm_i2i.params import load_params
+from llm_i2i.params import load_params, read_params
 from llm_i2i.stages import instance_name
 from steps.description import Description
 from steps.paths import LOCKS, RUNTIME
@@ -153,7 +152,7 @@ def _log_to_zenml(stage: str, outcome: Outcome, description: Description) -> Non
     """Log params section, content hashes, git revision and metrics to the ZenML run."""
     from zenml import log_metadata  # noqa: PLC0415
 
-    section = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")).get(stage, {})
+    section = read_params().get(stage, {})
     log_metadata(
         {
             "params": {"seed": load_params().seed, stage: section},
