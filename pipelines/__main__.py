@@ -15,7 +15,7 @@ from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
-from pipelines import profile, zenml_store
+from pipelines import check, profile, zenml_store
 from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 
@@ -61,10 +61,10 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser("full", help="run the whole graph in ZenML")
     for name, text in COMMANDS.items():
         commands.add_parser(name, help=text)
-    commands.add_parser("check", help="check params.yaml")
+    commands.add_parser("check", help="check params.yaml and name combinations that make no sense")
     commands.add_parser("show", help="print the main table and where the report is")
-    command = commands.add_parser("profile", help="write a profile's values into params.yaml")
-    command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
+    command = commands.add_parser("profile", help="write params.yaml anew from a profile")
+    command.add_argument("name", help="a file of profiles/, such as laptop")
     command = commands.add_parser(
         "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
     )
@@ -92,7 +92,7 @@ def _run(options: argparse.Namespace) -> bool | None:
         done: bool | None = getattr(importlib.import_module(f"pipelines.release.{command}"), command)()
         return done
     if command == "check":
-        load_params()
+        check.check()
     elif command == "profile":
         profile.apply(options.name)
     elif command == "tune":
