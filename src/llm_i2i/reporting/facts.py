@@ -60,15 +60,15 @@ def accepted_table(inputs: ReportInputs) -> Table | None:
 
     Before the cap a user: what the discriminator alone decides. Real pairs have a threshold of their own.
     """
-    fuse = inputs.params.fuse
-    if fuse.mode != "threshold":
+    fuse, rule = inputs.params.fuse, inputs.params.fuse.rule
+    if rule.mode != "threshold":
         return None
     bucket = inputs.scored[schema.ITEM_ID].map(inputs.items.set_index(schema.ITEM_ID)["bucket"])
     p_yes = inputs.scored["p_yes"].to_numpy()
     rows = []
     for source in dict.fromkeys((schema.SOURCE_REAL, schema.SOURCE_SYNTHETIC, *inputs.scored["source"])):
         of_source = (inputs.scored["source"] == source).to_numpy()
-        for threshold in dict.fromkeys((fuse.threshold, *((fuse.real_threshold,) * (source == "real")))):
+        for threshold in dict.fromkeys((rule.threshold, *((fuse.real_threshold,) * (source == "real")))):
             accepted = p_yes >= np.float32(threshold)
             cells = [Cell(_percent((accepted & of_source).sum(), of_source.sum()), (f"{of_source.sum():,}",))]
             for name in schema.BUCKETS:
@@ -196,7 +196,7 @@ def sample_table(inputs: ReportInputs) -> Table:
     return Table(
         f"{len(cells)} of {len(rows):,} synthetic interactions, drawn with seed {inputs.params.seed}, not chosen by "
         "hand. Dropped: not confident enough, or beyond the "
-        f"{inputs.params.fuse.max_synthetic_per_user} rows that a user may add.",
+        f"{inputs.params.fuse.rule.max_synthetic_per_user} rows that a user may add.",
         (f"Last {HISTORY} titles of the user", "Generated title", "Bucket", "p_yes", "Filter"),
         (Group("", tuple(cells)),),
         wide=True,

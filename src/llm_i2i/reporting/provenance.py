@@ -14,7 +14,16 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 # Files whose change alters results. dvc.lock and reports/ change in every run and would always look dirty.
-CODE_PATHS = ("src", "steps", "pipelines", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
+CODE_PATHS = (
+    "src",
+    "steps",
+    "pipelines",
+    "params.yaml",
+    "profiles",
+    "dvc.yaml",
+    "data.dvc",
+    "pyproject.toml",
+)
 PACKAGES = (
     "torch",
     "transformers",

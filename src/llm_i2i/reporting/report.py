@@ -77,7 +77,7 @@ def _loss_plot(inputs: ReportInputs, name: str) -> plots.Plot | None:
 
 def _plots(inputs: ReportInputs, results: Results) -> dict[str, plots.Plot | None]:
     """Every plot that has data; None = not measured here."""
-    fuse = inputs.params.fuse
+    fuse = inputs.params.fuse.rule
     shares = facts.bucket_shares(facts.bucket_counts(inputs))
     bins = (inputs.held_out or {}).get("reliability")
     return {

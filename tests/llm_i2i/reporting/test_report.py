@@ -222,7 +222,7 @@ def test_the_discriminators_tables(inputs: ReportInputs) -> None:
     rows = {(row[0].text, row[1].text): row[2] for row in accepted.rows}
     keep_rate = 100 * (of_real >= np.float32(fuse.threshold)).mean()
     assert rows["real", f"{fuse.threshold:g}"].text == f"{keep_rate:.1f} %"
-    quantile = inputs.params.model_copy(update={"fuse": fuse.model_copy(update={"mode": "quantile"})})
+    quantile = inputs.params.model_copy(update={"fuse": fuse.model_copy(update={"selection": "recipe"})})
     assert accepted_table(dataclasses.replace(inputs, params=quantile)) is None
     assert auc_table(dataclasses.replace(inputs, held_out=None)) is None
 
