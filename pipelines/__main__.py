@@ -129,7 +129,7 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
 
 def _compare(against: str | None) -> None:
     """Put a comparison with another revision into the report about to be made, or take the last one out."""
-    from pipelines import compare  # noqa: PLC0415 - pandas and matplotlib, which the small stages do without
+    from pipelines.lab import compare  # noqa: PLC0415 - pandas and matplotlib, which the small stages do without
 
     if against is None:
         compare.clear()
@@ -148,7 +148,7 @@ def _sweep(name: str, seeds: str | None) -> None:
 
 def _bench(options: argparse.Namespace) -> None:
     """Run the benchmark, or without tables render what it has measured."""
-    from pipelines import benchmark  # noqa: PLC0415 - as above
+    from pipelines.lab import benchmark  # noqa: PLC0415 - as above
 
     if options.tables is None:
         benchmark.write_document()
