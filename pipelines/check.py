@@ -15,7 +15,14 @@ from pipelines import profile
 logger = logging.getLogger(__name__)
 
 PAGED = "paged_adamw_8bit"
-COMPACT = "_compact_"  # part of the names of the compact backbone's templates
+# Templates by what reads them: the compact backbone knows no words but those of its own.
+FITTING = {
+    True: {"train_generator": ("generator_bare_",), "train_discriminator": ("discriminator_compact_",)},
+    False: {
+        "train_generator": ("generator_",),
+        "train_discriminator": ("discriminator_v", "discriminator_bare_"),
+    },
+}
 
 
 @dataclass(frozen=True)
@@ -81,9 +88,13 @@ def _about_models(params: Params) -> Iterator[Finding]:
     is_compact = params.base_model.source == "compact"
     for name in ("train_generator", "train_discriminator"):
         training: LlmTraining = getattr(params, name)
-        if (COMPACT in training.template) != is_compact:
-            role = name.removeprefix("train_")
-            fitting = f"{role}_compact_v1" if is_compact else f"{role}_v1"
+        if not training.template.startswith(FITTING[is_compact][name]):
+            fitting = {
+                "train_generator": "generator_bare_v1",
+                "train_discriminator": "discriminator_compact_v1",
+            }[name]
+            if not is_compact:
+                fitting = f"{name.removeprefix('train_')}_v1"
             found = f"{training.template} does not fit base_model.source {params.base_model.source}"
             yield Finding(f"{name}.template", found, f"set it to {fitting}", stops=True)
         if training.optimizer == PAGED and (params.runtime.device == "cpu" or not _has_cuda()):

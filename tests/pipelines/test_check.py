@@ -53,7 +53,7 @@ COMPACT = {
     [
         (
             COMPACT,
-            "train_generator.template: generator_v1 does not fit .*compact; set it to generator_compact_v1",
+            "train_generator.template: generator_v1 does not fit .*compact; set it to generator_bare_v1",
         ),
         (
             {"train_discriminator.template": "discriminator_compact_v1"},

@@ -15,7 +15,7 @@ from llm_i2i.llm.role import LlmSetup
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import Params
 
-TEMPLATE = "generator_compact_v1"
+TEMPLATE = "generator_bare_v1"
 
 
 def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, work: Path) -> pd.DataFrame:

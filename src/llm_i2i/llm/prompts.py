@@ -24,25 +24,28 @@ TEMPLATES = Path(__file__).parent / "templates"
 _HISTORY, _CANDIDATE, _USER = "\ue000", "\ue001", "\ue002"
 
 
-class GeneratorTemplate(Section):
-    """Words around a list of items that the model continues."""
+class _Words(Section):
+    """A prompt's words; `chat`: they go through the model's chat template, where it has one."""
 
-    task: Literal["generator"]
     version: int
+    chat: bool = True
     system: str
     user: str
 
 
-class DiscriminatorTemplate(Section):
+class GeneratorTemplate(_Words):
+    """Words around a list of items that the model continues."""
+
+    task: Literal["generator"]
+
+
+class DiscriminatorTemplate(_Words):
     """Words around a history and one candidate; `user` holds {history} and then {candidate}, each once.
 
     Every history item ends with a line feed of its own.
     """
 
     task: Literal["discriminator"]
-    version: int
-    system: str
-    user: str
     answer_yes: str
     answer_no: str
 
@@ -152,7 +155,8 @@ class DiscriminatorPrompt:
 
 def generator_prompt(tokenizer: Any, template: GeneratorTemplate) -> GeneratorPrompt:
     """Token ids of the generator's instruction; the list of items is the model's answer."""
-    return GeneratorPrompt(_encode(tokenizer, _render(tokenizer, template.system, template.user), first=True))
+    text = _render(tokenizer, template, template.user)
+    return GeneratorPrompt(_encode(tokenizer, text, starts=not _in_chat(tokenizer, template)))
 
 
 def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> DiscriminatorPrompt:
@@ -162,11 +166,12 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
         BaseModelError: Yes and No begin with the same token, so their logits cannot be told apart.
     """
     user = template.user.replace("{history}", _HISTORY).replace("{candidate}", _CANDIDATE)
-    text = _render(tokenizer, template.system, user)
+    in_chat = _in_chat(tokenizer, template)
+    text = _render(tokenizer, template, user)
     before, rest = text.split(_HISTORY)
     between, after = rest.split(_CANDIDATE)
-    # Without a chat template the answer follows a blank, as in running text.
-    blank = "" if tokenizer.chat_template else " "
+    # Outside a chat the answer follows a blank, as in running text.
+    blank = "" if in_chat else " "
     yes, no = (_encode(tokenizer, blank + word) for word in (template.answer_yes, template.answer_no))
     shorter = min(len(yes), len(no))
     differ = np.flatnonzero(yes[:shorter] != no[:shorter])
@@ -178,7 +183,7 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
     first = int(differ[0])
     suffix = np.concatenate([_encode(tokenizer, after), yes[:first]])
     return DiscriminatorPrompt(
-        _encode(tokenizer, before, first=True),
+        _encode(tokenizer, before, starts=not in_chat),
         _encode(tokenizer, between),
         suffix,
         yes_id=int(yes[first]),
@@ -186,9 +191,14 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
     )
 
 
-def _render(tokenizer: Any, system: str, user: str) -> str:
-    if not tokenizer.chat_template:
-        return (f"{system}\n\n" if system else "") + (f"{user}\n" if user else "")
+def _in_chat(tokenizer: Any, template: _Words) -> bool:
+    return template.chat and bool(tokenizer.chat_template)
+
+
+def _render(tokenizer: Any, template: _Words, user: str) -> str:
+    system = template.system
+    if not _in_chat(tokenizer, template):
+        return (f"{system}\n\n" if system else "") + (f"{user}\n" if user and template.chat else user)
     # The user text is inserted after rendering: some chat templates strip or reformat it.
     messages = [{"role": "system", "content": system}, {"role": "user", "content": _USER}]
     try:
@@ -201,9 +211,9 @@ def _render(tokenizer: Any, system: str, user: str) -> str:
     return str(text).replace(_USER, user)
 
 
-def _encode(tokenizer: Any, text: str, *, first: bool = False) -> IntArray:
+def _encode(tokenizer: Any, text: str, *, starts: bool = False) -> IntArray:
+    """Token ids of a text; one that starts a sequence gets the start token that a chat template writes itself."""
     ids = tokenizer(text, add_special_tokens=False).input_ids
-    # A chat template writes its own start token; running text needs the tokenizer's.
-    if first and not tokenizer.chat_template and tokenizer.bos_token_id is not None:
+    if starts and tokenizer.bos_token_id is not None:
         ids = [tokenizer.bos_token_id, *ids]
     return np.asarray(ids, dtype=np.int64)

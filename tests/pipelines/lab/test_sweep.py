@@ -50,7 +50,7 @@ def test_a_point_under_a_profile_is_that_profile_but_for_its_own_values(project:
     assert Params.model_validate(resolve(base, point.overrides)).fuse.rule.mode == "threshold"
     words = sweep._settings(trial, point)
     assert "++profile='compact'" in words
-    assert "++train_generator.template='generator_compact_v1'" in words
+    assert "++train_generator.template='generator_bare_v1'" in words
     # A key that the point sets is said once: the point's value, not the profile's.
     assert [word for word in words if "fuse.selection" in word] == ["++fuse.selection='paper'"]
     assert "++seed=7" in words

@@ -1,7 +1,7 @@
 """The compact backbone: a small Llama of seeded weights with one token per item, trained whole.
 
 For catalogues without text, for CPUs, and as a control that shows what pretraining adds. Its own vocabulary holds the
-few words of its templates (`generator_compact_v1`, `discriminator_compact_v1`); the items are new tokens, added as for
+few words of its templates (`generator_bare_v1`, `discriminator_compact_v1`); the items are new tokens, added as for
 any other LLM.
 """
 

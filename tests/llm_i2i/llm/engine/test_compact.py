@@ -74,7 +74,7 @@ def settings(params):
     )
     return params.train_generator.model_copy(
         update={
-            "template": "generator_compact_v1",
+            "template": "generator_bare_v1",
             "learning_rate": 1e-2,
             "epochs": 40,
             "max_windows": 0,
@@ -363,7 +363,7 @@ def test_the_whole_chain(common, generator, items, params, no_misses, tmp_path):
 
 def test_the_templates_are_in_its_vocabulary(compact, items, identifiers):
     tokenizer = load_vocabulary(compact, identifiers, items, seed=1).tokenizer
-    prompt = generator_prompt(tokenizer, generator_template("generator_compact_v1"))
+    prompt = generator_prompt(tokenizer, generator_template("generator_bare_v1"))
     assert prompt.prefix.tolist() == [tokenizer.bos_token_id]
     asked = discriminator_prompt(tokenizer, discriminator_template("discriminator_compact_v1"))
     ids = np.concatenate([asked.prefix, asked.between, asked.suffix, [asked.yes_id, asked.no_id]])
