@@ -17,7 +17,8 @@ import pytrec_eval
 from ard import SEED, read
 
 from llm_i2i.catalogue import histories_of
-from llm_i2i.evaluation import Protocol, evaluate_index, paired_bootstrap, seeds_difference
+from llm_i2i.evaluation import Protocol, evaluate_index, paired_bootstrap
+from llm_i2i.evaluation.bootstrap import pooled_difference
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.i2i import recommend, swing, to_index, user_items_from_frame
 from llm_i2i.params import load_params
@@ -90,10 +91,8 @@ def main() -> None:
         f"| {options.resamples:,} paired resamples | {wall:.2f} | {cpu:.2f} | "
         f"a loop over resamples: {10 * loop_wall / wall:.0f}x as long |"
     )
-    seeds = [np.random.default_rng(n).permutation(a) for n in range(3)]
-    _, wall, cpu = timed(
-        lambda: seeds_difference(seeds, [a, b, a[::-1]], resamples=options.resamples, seed=SEED)
-    )
+    seeds = [np.random.default_rng(n).permutation(a) - b for n in range(3)]
+    _, wall, cpu = timed(lambda: pooled_difference(seeds, resamples=options.resamples, seed=SEED))
     print(f"| the same over 3 against 3 trainings, users and seeds | {wall:.2f} | {cpu:.2f} | – |")
     print(f"\nrecall@10 {metrics['overall']['recall@10']:.4f}")
 

@@ -16,8 +16,16 @@ TIMESTAMP: Final = "timestamp"
 RATING: Final = "rating"
 POSITION: Final = "position"
 
-# Buckets of items by the number of training interactions, most frequent first.
-BUCKETS: Final = ("head", "mid", "tail", "cold")
+# Two ways to say which items are rare, both on training counts alone and never mixed:
+# the bucket "tail" (column `bucket`), items with 1 to tag.tail_max_count interactions;
+# the "long tail" (column `is_long_tail`), the least frequent tag.long_tail_share of the trained items, as in the paper.
+BUCKETS: Final = ("head", "mid", "tail", "cold")  # most frequent first; cold: no training interaction
+TAIL: Final = "tail"
+IS_LONG_TAIL: Final = "is_long_tail"
+# Slices of the test users, by their target: everyone, each bucket, the long tail.
+OVERALL: Final = "overall"
+LONG_TAIL: Final = "long_tail"
+SLICES: Final = (OVERALL, *BUCKETS, LONG_TAIL)
 SOURCE_REAL: Final = "real"
 SOURCE_SYNTHETIC: Final = "synthetic"
 # Cheap recommenders whose pairs stand in for the generator's: what an LLM must beat at equal volume.
@@ -37,7 +45,7 @@ ITEMS: Final = {
     "text": "str",
     "n_train": "int64",
     "bucket": "str",
-    "is_long_tail": "bool",
+    IS_LONG_TAIL: "bool",
 }
 
 # identifiers/identifiers.parquet: how the LLM names an item; unique, one line, same rows as items.parquet.
@@ -59,7 +67,7 @@ SYNTHETIC: Final = {
 # took at no time in training; empty unless the discriminator learns from it. rank: the generator's, 1 = most probable.
 NEAR_MISSES: Final = {USER_ID: "str", "moment": "int32", ITEM_ID: "str", "rank": "int32"}
 
-# controls/NAME.parquet: schema.SYNTHETIC too; logprob 0.0 and empty hashes, since no LLM wrote them.
+# controls/NAME.parquet: SYNTHETIC too; logprob NaN and empty hashes, since no LLM wrote them.
 
 # scored/scored.parquet: every synthetic row, the scored real training rows, and the rows of the controls
 # that were asked about (source = the control's name).
@@ -72,7 +80,7 @@ FUSED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "weight": "floa
 # i2i/MODEL-ARM/index.parquet: rank 1..top_k per item, score descending, ties by item index.
 INDEX: Final = {ITEM_ID: "str", "neighbour_id": "str", "score": "float32", "rank": "int32"}
 
-# evaluation/MODEL-ARM.parquet: one row a test user; rank 1-based among all unseen items,
+# evaluation/MODEL-ARM.parquet: one row per test user; rank 1-based among all unseen items,
 # 0 = the target got no score at all (not reachable). bucket: of the target.
 PER_USER: Final = {USER_ID: "str", ITEM_ID: "str", "bucket": "str", "rank": "int32"}
 

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import Final
 
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
-from llm_i2i.evaluation.compare import compare_runs
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.evaluation.protocol import Protocol, require_same_protocol
-from llm_i2i.evaluation.seeds import SeedSummary, seed_summary, seeds_difference
 from llm_i2i.measures import ndcg_at_k, recall_at_k
 
 # Folders that `evaluate.load` takes: METRIC_MODULES / "recall_at_k", METRIC_MODULES / "ndcg_at_k".
@@ -17,15 +16,13 @@ METRIC_MODULES: Final = Path(__file__).parent / "metric_modules"
 __all__ = [
     "METRIC_MODULES",
     "Interval",
+    "Measured",
+    "PairedDifference",
     "Protocol",
-    "SeedSummary",
-    "compare_runs",
     "evaluate_index",
     "ndcg_at_k",
     "paired_bootstrap",
     "per_user_metric",
     "recall_at_k",
     "require_same_protocol",
-    "seed_summary",
-    "seeds_difference",
 ]

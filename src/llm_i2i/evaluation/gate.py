@@ -1,42 +1,33 @@
 """The gate: may this candidate replace the model that serves?
 
 Candidate and champion are compared seed by seed: under one seed both were trained and evaluated on one split, so
-that their users pair up. Users and seeds are resampled together (`pooled_difference`), and the candidate must be
+that their users pair up. Users and seeds are resampled together (`PairedDifference`), and the candidate must be
 ahead under every seed: a lucky training alone does not pass. Each check is a function of the two sides in
-`CHECKS`; the verdict is made of what they find.
+`CHECKS`; the verdict is made of what they find. Where a check is missing, nothing passes.
 """
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import pandas as pd
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.evaluation.metrics import per_user_metric
-from llm_i2i.evaluation.protocol import require_same_protocol
-from llm_i2i.evaluation.seeds import pooled_difference
+from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.params import GateParams
-from llm_i2i.schema import ITEM_ID, USER_ID
-
-BUCKET = "tail"
+from llm_i2i.schema import OVERALL, TAIL
 
 
 @dataclass(frozen=True)
-class Side:
-    """One of the two models, measured once a seed.
+class Side(Measured):
+    """One of the two models, measured once per seed.
 
     Attributes:
-        metrics: Metrics as of `evaluate_index`, by seed.
-        per_user: `schema.PER_USER`, by seed.
         stale: Seeds measured under other code or parameters than the model's.
     """
 
-    metrics: Mapping[int, Mapping[str, Any]]
-    per_user: Mapping[int, pd.DataFrame]
     stale: tuple[int, ...] = ()
 
 
@@ -99,7 +90,8 @@ class Verdict:
 def decide(case: Case) -> Verdict:
     """Make every check that applies.
 
-    A check that needs comparable results is left out once the results turn out not to compare.
+    A check that needs comparable results is left out once the results turn out not to compare. A gate that
+    lacks a check refuses without making the others.
 
     Args:
         case: Both sides and the rules.
@@ -107,14 +99,18 @@ def decide(case: Case) -> Verdict:
     Returns:
         The verdict with all reasons.
     """
-    first = [CHECKS[name](case) for name in ALWAYS if name in CHECKS]
+    missing = [name for name in (*ALWAYS, *COMPARABLE, *DIFFERENCES) if name not in CHECKS]
+    if missing:
+        reason = "this check is missing from the gate, so that nobody made it"
+        return Verdict("refused", tuple(Check(name, passed=False, reason=reason) for name in missing))
+    first = [CHECKS[name](case) for name in ALWAYS]
     if case.champion is None:
         word = "first champion" if all(check.passed for check in first) else "refused"
         return Verdict(word, tuple(first))
-    comparable = [CHECKS[name](case) for name in COMPARABLE if name in CHECKS]
+    comparable = [CHECKS[name](case) for name in COMPARABLE]
     checks = [*first, *comparable]
     if all(check.passed for check in comparable):
-        checks += [CHECKS[name](case) for name in DIFFERENCES if name in CHECKS]
+        checks += [CHECKS[name](case) for name in DIFFERENCES]
     return Verdict(_word(checks), tuple(checks))
 
 
@@ -128,65 +124,15 @@ def _word(checks: list[Check]) -> str:
     return "worse" if overall.high < 0 else "no difference"
 
 
-def paired_difference_over_seeds(
-    candidate: Mapping[int, pd.DataFrame],
-    champion: Mapping[int, pd.DataFrame],
-    *,
-    metric: str,
-    resamples: int,
-    seed: int,
-    bucket: str | None = None,
-) -> tuple[Interval, list[float]]:
-    """Difference of a metric, candidate - champion, with users and seeds resampled.
-
-    Args:
-        candidate: `schema.PER_USER` by seed.
-        champion: The same seeds.
-        metric: Such as `ndcg@10`.
-        resamples: Of the bootstrap.
-        seed: Of the bootstrap.
-        bucket: Only users whose target is of this bucket. Whose it is may differ between seeds (ties in time
-            are broken by seed): a user counts with the mean over users of that seed where it has no such target.
-
-    Returns:
-        The interval, and the mean difference under each seed in ascending order.
-
-    Raises:
-        ArtifactError: The two sides of a seed do not hold the same users and targets.
-    """
-    vectors = []
-    for number in sorted(candidate):
-        joined = candidate[number].merge(
-            champion[number], on=[USER_ID, ITEM_ID], suffixes=("", "_champion"), validate="one_to_one"
-        )
-        if not len(joined) == len(candidate[number]) == len(champion[number]):
-            raise ArtifactError(
-                f"seed {number}", "the two sides hold other users or targets", "one test split"
-            )
-        difference = per_user_metric(metric, joined["rank"].to_numpy()) - per_user_metric(
-            metric, joined["rank_champion"].to_numpy()
-        )
-        chosen = joined["bucket"].to_numpy() == bucket if bucket else np.ones(len(joined), dtype=np.bool_)
-        vectors.append(pd.Series(difference[chosen], index=joined[USER_ID].to_numpy()[chosen]))
-    means = [float(vector.mean()) if len(vector) else 0.0 for vector in vectors]
-    table = pd.concat(vectors, axis=1, keys=range(len(vectors))).fillna(dict(enumerate(means)))
-    if table.empty:
-        return Interval(0.0, 0.0, 0.0), means
-    columns = [table[name].to_numpy(dtype=np.float64) for name in table]
-    return pooled_difference(columns, resamples=resamples, seed=seed), means
-
-
 def _protocol(case: Case) -> Check:
     """Same protocol, same test users and targets, under every seed."""
-    assert case.champion is not None  # noqa: S101 - `decide` asks only then
     try:
-        for seed in case.params.seeds:
-            require_same_protocol(case.candidate.metrics[seed], case.champion.metrics[seed])
+        PairedDifference(*_sides(case))
     except KeyError as error:
         return Check("protocol", passed=False, reason=f"no results of seed {error} to compare")
     except ArtifactError as error:
         return Check("protocol", passed=False, reason=str(error))
-    return Check("protocol", passed=True, reason="one protocol, one test split a seed")
+    return Check("protocol", passed=True, reason="one protocol and one test split per seed")
 
 
 def _seeds(case: Case) -> Check:
@@ -210,22 +156,40 @@ def _champion_seeds(case: Case) -> Check:
     return Check("champion_seeds", passed=not missing, reason=reason)
 
 
-def _interval(case: Case, metric: str, bucket: str | None = None) -> tuple[Interval, list[float]]:
-    assert case.champion is not None  # noqa: S101
-    wanted = case.params.seeds
-    return paired_difference_over_seeds(
-        {seed: case.candidate.per_user[seed] for seed in wanted},
-        {seed: case.champion.per_user[seed] for seed in wanted},
-        metric=metric,
-        resamples=case.params.resamples,
-        seed=case.resamples_seed,
-        bucket=bucket,
+def _sides(case: Case) -> tuple[Measured, Measured]:
+    """Candidate and champion under the gate's seeds.
+
+    Raises:
+        KeyError: A side was not measured under one of them.
+    """
+    assert case.champion is not None  # noqa: S101 - `decide` asks only then
+    one, other = (
+        Measured(
+            *({seed: found[seed] for seed in case.params.seeds} for found in (side.metrics, side.per_user))
+        )
+        for side in (case.candidate, case.champion)
     )
+    return one, other
+
+
+def _paired(case: Case) -> PairedDifference:
+    """The sides user by user, once check `protocol` has found that they compare."""
+    one, other = (Measured({}, side.per_user) for side in _sides(case))
+    return PairedDifference(one, other)
+
+
+def _interval(case: Case, metric: str, slice_name: str = OVERALL) -> Interval:
+    """The paired difference; without a user in the slice nothing is lost or won."""
+    paired = _paired(case)
+    if not paired.n_users(slice_name):
+        return Interval(0.0, 0.0, 0.0)
+    resamples, seed = case.params.resamples, case.resamples_seed
+    return paired.interval(metric, slice_name, resamples=resamples, seed=seed)
 
 
 def _overall(case: Case) -> Check:
     """NDCG@10 rises beyond doubt."""
-    found, _ = _interval(case, "ndcg@10")
+    found = _interval(case, "ndcg@10")
     limit = case.params.min_overall_gain
     return Check(
         "overall",
@@ -237,19 +201,19 @@ def _overall(case: Case) -> Check:
 
 def _every_seed(case: Case) -> Check:
     """NDCG@10 rises under each seed."""
-    _, means = _interval(case, "ndcg@10")
+    means = _paired(case).by_seed("ndcg@10")
     shown = ", ".join(f"{mean:+.4f}" for mean in means)
     return Check("every_seed", min(means) > 0, f"overall NDCG@10 by seed: {shown}; each must be above 0")
 
 
 def _tail(case: Case) -> Check:
-    """Recall@10 on the tail does not fall by more than what is allowed."""
-    found, _ = _interval(case, "recall@10", BUCKET)
+    """Recall@10 on targets of bucket tail does not fall by more than what is allowed."""
+    found = _interval(case, "recall@10", TAIL)
     limit = -case.params.max_tail_loss
     return Check(
         "tail",
         found.low >= limit,
-        f"tail Recall@10 {_signed(found)}; lower bound must be at least {limit:+g}",
+        f"Recall@10 on bucket tail {_signed(found)}; lower bound must be at least {limit:+g}",
         found,
     )
 

@@ -10,10 +10,9 @@ import pandas as pd
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
-from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
+from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap, pooled_difference
 from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.evaluation.metrics import per_user_metric
-from llm_i2i.evaluation.seeds import pooled_difference
 from llm_i2i.reporting.collect import Json, Run
 from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of
 

@@ -7,7 +7,7 @@ import pytest
 
 from llm_i2i.evaluation import gate
 from llm_i2i.evaluation.bootstrap import paired_bootstrap
-from llm_i2i.evaluation.gate import Case, Side, decide, paired_difference_over_seeds
+from llm_i2i.evaluation.gate import Case, Check, Side, decide
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.params import load_params
@@ -123,13 +123,24 @@ VIOLATIONS = {
 
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_each_check_alone_stops_a_candidate(name, monkeypatch):
-    """With the check it does not pass; without it, it does: no other check stands in."""
+    """With the check it does not pass; with one that says yes in its place, it does: no other check stands in."""
     verdict = decide(case(**VIOLATIONS[name]))
     assert not verdict.passed
     assert [check.name for check in verdict.checks if not check.passed] == [name]
+    lenient = {**gate.CHECKS, name: lambda _: Check(name, passed=True, reason="never looked")}
+    monkeypatch.setattr(gate, "CHECKS", MappingProxyType(lenient))
+    assert decide(case(**VIOLATIONS[name])).passed
+
+
+@pytest.mark.parametrize("name", gate.CHECKS)
+@pytest.mark.parametrize("champion", [side(middling), None])
+def test_a_gate_that_lacks_a_check_refuses_and_says_which(name, champion, monkeypatch):
     left = {key: check for key, check in gate.CHECKS.items() if key != name}
     monkeypatch.setattr(gate, "CHECKS", MappingProxyType(left))
-    assert decide(case(**VIOLATIONS[name])).passed
+    verdict = decide(case(champion=champion))
+    assert verdict.word == "refused"
+    assert [check.name for check in verdict.checks] == [name]
+    assert "missing" in verdict.checks[0].reason
 
 
 def test_a_seed_that_falls_behind_stops_a_candidate():
@@ -140,7 +151,7 @@ def test_a_seed_that_falls_behind_stops_a_candidate():
 
 def test_a_seed_that_one_side_lacks():
     verdict = decide(case(champion=without(side(middling), 44)))
-    assert [check.name for check in verdict.checks if not check.passed] == ["champion_seeds"]
+    assert [check.name for check in verdict.checks if not check.passed] == ["champion_seeds", "protocol"]
     verdict = decide(case(candidate=Side({}, {})))
     assert [check.name for check in verdict.checks if not check.passed] == ["seeds", "protocol"]
 
@@ -175,16 +186,18 @@ def test_a_change_of_training_seed_alone_rarely_passes():
     assert passed <= 0.1 * trials
 
 
-def test_difference_by_hand():
-    one = {0: per_user(np.array([1, 11])), 1: per_user(np.array([1, 1]))}
-    other = {0: per_user(np.array([11, 11])), 1: per_user(np.array([1, 11]))}
-    options = {"metric": "recall@10", "resamples": 200, "seed": 0}
-    found, means = paired_difference_over_seeds(one, other, **options)
-    assert found.mean == 0.5
-    assert means == [0.5, 0.5]
-    tail, means = paired_difference_over_seeds(one, other, bucket="tail", **options)
-    assert tail.mean == 0.5
-    assert means == [1.0, 0.0]
-    nobody, means = paired_difference_over_seeds(one, other, bucket="cold", **options)
-    assert nobody == (0.0, 0.0, 0.0)
-    assert means == [0.0, 0.0]
+def test_without_a_target_in_bucket_tail_nothing_is_lost_there():
+    def no_tail(original: Side) -> Side:
+        tables = {seed: table.assign(bucket="head") for seed, table in original.per_user.items()}
+        return replace(original, per_user=tables)
+
+    verdict = decide(case(candidate=no_tail(side(ahead)), champion=no_tail(side(middling))))
+    assert verdict.word == "better"
+    assert next(check.interval for check in verdict.checks if check.name == "tail") == (0.0, 0.0, 0.0)
+
+
+def test_other_users_behind_one_test_sha256_are_refused():
+    moved = {seed: table.assign(item_id="j") for seed, table in side(middling).per_user.items()}
+    verdict = decide(case(champion=replace(side(middling), per_user=moved)))
+    assert verdict.word == "refused"
+    assert "other users or targets" in next(c.reason for c in verdict.checks if c.name == "protocol")
