@@ -1,6 +1,6 @@
 """Read everything the report shows: the only place of this package that reads artifacts."""
 
-import json
+import base64
 import logging
 import math
 from dataclasses import dataclass
@@ -11,9 +11,10 @@ import pandas as pd
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
+from llm_i2i.evaluation.paired import with_long_tail
 from llm_i2i.evaluation.protocol import require_same_protocol
+from llm_i2i.files import read_json
 from llm_i2i.params import Params, load_params
-from llm_i2i.reporting.extras import Extras, read_extras
 from llm_i2i.reporting.provenance import Provenance, read_provenance
 
 logger = logging.getLogger(__name__)
@@ -27,6 +28,21 @@ TOKEN_COLUMNS = ("step", "tokens_per_s")
 
 
 @dataclass(frozen=True)
+class Extras:
+    """What the report shows besides this run, where it is there.
+
+    Attributes:
+        experiments: results.json of every finished experiment, and its plots as data URIs under "images".
+        gate: Content of reports/gate.json.
+        comparison: Content of reports/comparison.json.
+    """
+
+    experiments: tuple[Json, ...] = ()
+    gate: Json | None = None
+    comparison: Json | None = None
+
+
+@dataclass(frozen=True)
 class ReportInputs:
     """All that a report is made of; None or a missing key = not measured here.
 
@@ -34,7 +50,8 @@ class ReportInputs:
         params: The parameters of the run.
         metrics: Content of reports/metrics/MODEL-ARM.json of the models and arms of params.yaml; one protocol
             in all of them, but for the queries of tuned models.
-        per_user: Per-user ranks (schema.PER_USER), sorted by user_id; same users and targets in all.
+        per_user: Per-user ranks (schema.PER_USER and is_long_tail), sorted by user_id; same users and targets
+            in all.
         items: The catalogue (schema.ITEMS).
         train: Training interactions (schema.INTERACTIONS).
         split_rows: Interactions in train, valid and test.
@@ -50,11 +67,12 @@ class ReportInputs:
         calibration: What scoring wrote about calibration.
         synthesis: What synthesis wrote about itself (counts, validity).
         training: Training log of generator and discriminator (step, loss, ...).
-        tokens_per_s: Tokens a second by step of both trainings.
+        tokens_per_s: Tokens per second by step of both trainings.
         runtime: Runtime facts by stage, `stage@model-arm` for matrix stages.
         base_model: Manifest of the base LLM.
         provenance: Git revision, data hash, versions.
         extras: Experiments, gate and comparison, where they are there.
+        left_over: Names of metrics files of models and arms that params.yaml no longer names; they stay unread.
     """
 
     params: Params
@@ -79,6 +97,7 @@ class ReportInputs:
     base_model: Json | None
     provenance: Provenance
     extras: Extras
+    left_over: tuple[str, ...] = ()
 
     @property
     def protocol_hash(self) -> str:
@@ -108,12 +127,7 @@ def _read_json(path: Path, *, stage: str) -> Json:
         ArtifactError: The file is missing, unreadable or no JSON object.
     """
     fix = f"run `dvc repro {stage}`"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(str(path), "no such file", fix=fix) from error
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", "a JSON file", fix) from error
+    content = read_json(path, fix=fix)
     if not isinstance(content, dict):
         raise ArtifactError(str(path), f"holds a JSON {type(content).__name__}", "a JSON object", fix)
     return content
@@ -121,6 +135,15 @@ def _read_json(path: Path, *, stage: str) -> Json:
 
 def _optional_json(path: Path, *, stage: str) -> Json | None:
     return _read_json(path, stage=stage) if path.is_file() else None
+
+
+def _readable_json(path: Path) -> Json | None:
+    """As `_optional_json`, but a file that cannot be read is left out with a warning, since it holds no result."""
+    try:
+        return _optional_json(path, stage="report")
+    except ArtifactError as error:
+        logger.warning("report: %s is left out: %s", path, error)
+        return None
 
 
 def _optional_csv(path: Path, columns: tuple[str, ...], *, stage: str) -> pd.DataFrame | None:
@@ -136,11 +159,7 @@ def _optional_csv(path: Path, columns: tuple[str, ...], *, stage: str) -> pd.Dat
         table = pd.read_csv(path)
     except (OSError, ValueError) as error:
         raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
-    wrong = [
-        name
-        for name in columns
-        if name not in table.columns or not pd.api.types.is_numeric_dtype(table[name])
-    ]
+    wrong = [name for name in columns if name not in table.select_dtypes("number")]
     if wrong:
         raise ArtifactError(str(path), f"columns {list(table.columns)}", f"numeric columns {wrong}", fix)
     return table
@@ -225,14 +244,26 @@ def _read_generator_alone(
 
 
 def _read_runtime(folder: Path) -> dict[str, Json]:
-    """Runtime facts by stage; an unreadable file is skipped with a warning, since it holds no result."""
-    runtime: dict[str, Json] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            runtime[path.stem] = _read_json(path, stage=path.stem)
-        except ArtifactError as error:
-            logger.warning("report: runtime of %s not shown: %s", path.stem, error)
-    return runtime
+    """Runtime facts by stage."""
+    found = {path.stem: _readable_json(path) for path in sorted(folder.glob("*.json"))}
+    return {stage: facts for stage, facts in found.items() if facts is not None}
+
+
+def _read_extras(reports: Path) -> Extras:
+    """Experiments, gate and comparison; a plot becomes an image that can neither run nor load anything."""
+    experiments = []
+    for path in sorted(reports.glob("experiments/*/results.json")):
+        content = _readable_json(path)
+        if content is not None:
+            plots = [path.with_name(name) for name in content.get("plots", [])]
+            images = [
+                [plot.name, f"data:image/svg+xml;base64,{base64.b64encode(plot.read_bytes()).decode()}"]
+                for plot in plots
+                if plot.is_file()
+            ]
+            experiments.append(content | {"images": images})
+    gate, comparison = (_readable_json(reports / f"{name}.json") for name in ("gate", "comparison"))
+    return Extras(tuple(experiments), gate, comparison)
 
 
 def collect(root: Path) -> ReportInputs:
@@ -253,6 +284,11 @@ def collect(root: Path) -> ReportInputs:
     runs: list[Run] = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
     metrics = _read_metrics(reports / "metrics", runs)
     per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
+    alone: list[Run] = [(schema.GENERATOR, arm) for arm in params.evaluate_generator.arms]
+    left_over = {path.stem for path in (reports / "metrics").glob("*.json")} - set(
+        map("-".join, runs + alone)
+    )
+    items = schema.read_table(artifacts / "items" / "items.parquet", schema.ITEMS)
     arms = sorted({arm for _, arm in metrics})
     split = {
         part: schema.read_table(artifacts / "split" / f"{part}.parquet", schema.INTERACTIONS)
@@ -270,8 +306,8 @@ def collect(root: Path) -> ReportInputs:
     inputs = ReportInputs(
         params=params,
         metrics=metrics,
-        per_user=per_user,
-        items=schema.read_table(artifacts / "items" / "items.parquet", schema.ITEMS),
+        per_user={run: with_long_tail(table, items) for run, table in per_user.items()},
+        items=items,
         train=split["train"],
         split_rows={part: len(table) for part, table in split.items()},
         split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
@@ -293,7 +329,8 @@ def collect(root: Path) -> ReportInputs:
         runtime=_read_runtime(reports / "runtime"),
         base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
         provenance=read_provenance(root),
-        extras=read_extras(reports),
+        extras=_read_extras(reports),
+        left_over=tuple(sorted(left_over)),
     )
     logger.info(
         "report: %d models x %d arms, %s test users",

@@ -2,33 +2,21 @@
 
 import logging
 import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 
+from llm_i2i.git import git
+
 logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 # Files whose change alters results. dvc.lock and reports/ change in every run and would always look dirty.
 CODE_PATHS = ("src", "steps", "pipelines", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "numba",
-    "scikit-learn",
-    "great-expectations",
-    "dvc",
-    "zenml",
-)
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "pandas", "pyarrow", "numba",
+            "scikit-learn", "great-expectations", "dvc", "zenml")  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -55,20 +43,6 @@ class Provenance:
         return bool(self.changed)
 
 
-def _git(root: Path, *arguments: str) -> str | None:
-    """Output of a git command in `root`, or None without git, repository or commit."""
-    program = shutil.which("git")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603  fixed program and arguments, no shell
-            [program, "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
-
-
 def _data_hash(path: Path) -> dict[str, object]:
     """First out of a .dvc file, without its path; empty if there is none."""
     try:
@@ -77,15 +51,7 @@ def _data_hash(path: Path) -> dict[str, object]:
         return {str(key): value for key, value in first.items() if key not in ("path", "hash")}
     except FileNotFoundError:
         return {}
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         logger.warning("report: %s is no .dvc file (%s); the data hash is left out", path, error)
         return {}
 
@@ -110,9 +76,9 @@ def read_provenance(root: Path) -> Provenance:
     Returns:
         The provenance, with "unknown" where git is absent.
     """
-    revision = _git(root, "rev-parse", "--verify", "HEAD")
-    status = _git(root, "status", "--porcelain", "--", *CODE_PATHS)
-    date = _git(root, "log", "-1", "--format=%cI")
+    revision = git("rev-parse", "--verify", "HEAD", root=root)
+    status = git("status", "--porcelain", "--", *CODE_PATHS, root=root)
+    date = git("log", "-1", "--format=%cI", root=root)
     return Provenance(
         revision=(revision or "").strip() or UNKNOWN,
         commit_date=(date or "").strip() or UNKNOWN,

@@ -1,0 +1,373 @@
+"""The tables of a run: what was added, samples, cost, data, gate and comparison."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+
+from llm_i2i import schema
+from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.reporting.collect import Json, ReportInputs
+from llm_i2i.reporting.results import main_arm
+from llm_i2i.reporting.tables import Cell, Table, difference_cell, table
+from llm_i2i.reporting.words import (
+    NOT_MEASURED,
+    metric_name,
+    order_words,
+    run_name,
+    selection_words,
+    signed,
+    slice_name,
+)
+from llm_i2i.schema import ITEM_ID, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
+from llm_i2i.stages import STAGES
+
+LLM_STAGES = (
+    "train_generator", "mine_negatives", "train_discriminator", "synthesize", "score", "evaluate_generator"
+)  # fmt: skip
+OWN_STAGE = "report"  # cannot know its own cost yet
+TITLE_LENGTH = 80  # characters of a title that are shown
+HISTORY = 3  # last items of a user that a sample shows
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def kept_table(inputs: ReportInputs) -> Table:
+    """Rows in and kept by arm and source."""
+    rows = []
+    for arm in inputs.arms:
+        for source in (SOURCE_REAL, SOURCE_SYNTHETIC):
+            into, kept = (int(inputs.kept[arm].get(f"{source}_{name}", 0)) for name in ("in", "kept"))
+            rows.append((arm, source, into, kept, _share(kept, into)))
+    return table(
+        "Rows by arm and source, before and after the selection.",
+        [("Arm", ""), ("Source", ""), ("In", ","), ("Kept", ","), ("Share kept", "%")],
+        rows,
+    )
+
+
+def accepted_table(inputs: ReportInputs) -> Table | None:
+    """Share of scored pairs at or above the threshold, by source and bucket; None in quantile mode.
+
+    Before the cap per user: what the discriminator alone decides. Real pairs have a threshold of their own.
+    """
+    fuse = inputs.params.fuse
+    if fuse.rule.mode != "threshold":
+        return None
+    scored = inputs.scored.assign(
+        bucket=inputs.scored[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"])
+    )
+    rows = []
+    for source in dict.fromkeys((SOURCE_REAL, SOURCE_SYNTHETIC, *scored["source"])):
+        own = (fuse.real_threshold,) if source == SOURCE_REAL else ()
+        for threshold in dict.fromkeys((fuse.rule.threshold, *own)):
+            pairs = scored[scored["source"] == source]
+            parts = [pairs, *(pairs[pairs["bucket"] == name] for name in schema.BUCKETS)]
+            accepted = [int((part["p_yes"] >= np.float32(threshold)).sum()) for part in parts]
+            cells = [
+                Cell(f"{100 * n / len(part):.1f} %" if len(part) else "–", (f"{len(part):,}",))
+                for n, part in zip(accepted, parts, strict=True)
+            ]
+            rows.append((source, f"{threshold:g}", *cells))
+    return table(
+        "Share of scored pairs at or above a threshold of p_yes, by bucket of the item; under it the number of "
+        "pairs. A filter that keeps many real pairs and few others tells them apart.",
+        [
+            ("Source", ""),
+            ("p_yes from", "g"),
+            ("All", "%"),
+            *((name.capitalize(), "%") for name in schema.BUCKETS),
+        ],
+        rows,
+    )
+
+
+def auc_table(inputs: ReportInputs) -> Table | None:
+    """Held-out AUC by kind of negatives and bucket of the real item; None where it was not measured."""
+    held_out = inputs.held_out or {}
+    if not held_out.get("auc_by_negatives"):
+        return None
+
+    def cell(found: Json | None) -> Cell | None:
+        if found is None:
+            return None
+        interval = f"{found['auc_low']:.3f} to {found['auc_high']:.3f}"
+        return Cell(f"{found['auc']:.3f}", (interval, f"{found['n_yes']:,} real"))
+
+    return table(
+        f"Held-out AUC by kind of negatives (trained against: {held_out.get('negatives', 'random')}) and bucket of "
+        "the real item, with 95 % bootstrap interval over users. Random negatives can be told apart by popularity "
+        "alone; popular ones less so.",
+        [("Negatives", ""), ("All", ".3f"), *((name.capitalize(), ".3f") for name in schema.BUCKETS)],
+        [
+            (kind, *(cell(found.get(name)) for name in ("overall", *schema.BUCKETS)))
+            for kind, found in held_out["auc_by_negatives"].items()
+        ],
+    )
+
+
+def generated_arm(inputs: ReportInputs) -> str:
+    """The arm of the generator's data that samples and plots are about, of those that hold synthetic rows."""
+    return main_arm(tuple(inputs.fused))
+
+
+def bucket_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
+    """Rows by bucket of their item: real and synthetic rows kept in the generator's arm, and those proposed."""
+    buckets = inputs.items.set_index(ITEM_ID)["bucket"]
+    by_bucket = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket", {})
+    proposed = inputs.synthetic[ITEM_ID].map(buckets).value_counts()
+
+    def kept(source: str) -> dict[str, int]:
+        return {name: int(by_bucket.get(name, {}).get(source, 0)) for name in schema.BUCKETS}
+
+    return {
+        "real": kept(SOURCE_REAL),
+        "proposed": {name: int(proposed.get(name, 0)) for name in schema.BUCKETS},
+        "kept": kept(SOURCE_SYNTHETIC),
+    }
+
+
+def bucket_shares(inputs: ReportInputs) -> dict[str, dict[str, float]]:
+    """Counts by bucket as shares; sources without rows are left out."""
+    labels = {"real": "real", "proposed": "synthetic, proposed", "kept": "synthetic, kept"}
+    return {
+        labels[source]: {name: count / sum(by_bucket.values()) for name, count in by_bucket.items()}
+        for source, by_bucket in bucket_counts(inputs).items()
+        if sum(by_bucket.values())
+    }
+
+
+def bucket_kept_table(inputs: ReportInputs) -> Table:
+    """Where the synthetic rows go, by bucket."""
+    counts = bucket_counts(inputs)
+    rows = [
+        (
+            name,
+            int((inputs.items["bucket"] == name).sum()),
+            *(counts[source][name] for source in counts),
+            _share(counts["kept"][name], counts["proposed"][name]),
+        )
+        for name in schema.BUCKETS
+    ]
+    names = ("Items", "Real rows", "Proposed", "Kept")
+    return table(
+        f"Arm {generated_arm(inputs) or 'without synthetic rows'}, by bucket of the item.",
+        [("Bucket", ""), *((name, ",") for name in names), ("Share kept", "%")],
+        rows,
+    )
+
+
+def _clip(text: str) -> str:
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def sample_table(inputs: ReportInputs) -> Table:
+    """A seeded sample of synthetic rows: last titles of the user, generated title, confidence, kept or not."""
+    rule, keys = inputs.params.fuse.rule, [USER_ID, ITEM_ID]
+    rows = inputs.synthetic.sort_values([USER_ID, "rank"], ignore_index=True)
+    rng = np.random.default_rng(inputs.params.seed)
+    chosen = np.sort(rng.permutation(len(rows))[: inputs.params.report.samples])
+    scored = inputs.scored[inputs.scored["source"] == SOURCE_SYNTHETIC]
+    sample = rows.iloc[chosen].merge(scored[[*keys, "p_yes"]].drop_duplicates(keys), on=keys, how="left")
+    items = inputs.items.set_index(ITEM_ID)
+    titles = items["title"].astype(str).to_dict()
+    sample = sample.join(items[["bucket", "n_train"]], on=ITEM_ID)
+    # What `fuse` orders by; shown where that is not p_yes itself.
+    own = (
+        sample["logprob"] if rule.confidence == "logprob" else np.log(sample["p_yes"] / (1 - sample["p_yes"]))
+    )
+    sample["confidence"] = own - rule.popularity_discount * np.log(sample["n_train"].clip(lower=1))
+    other_order = rule.confidence == "logprob" or rule.popularity_discount > 0
+    fused = inputs.fused.get(generated_arm(inputs), inputs.scored.head(0))
+    kept = set(fused.loc[fused["source"] == SOURCE_SYNTHETIC, keys].itertuples(index=False, name=None))
+    history = inputs.train.sort_values([USER_ID, schema.POSITION])
+    history = history[history[USER_ID].isin(sample[USER_ID])]
+    last = history.groupby(USER_ID)[ITEM_ID].agg(lambda ids: list(ids)[-HISTORY:]).to_dict()
+    cells = []
+    for row in sample.to_dict(orient="records"):
+        was_kept = (row[USER_ID], row[ITEM_ID]) in kept
+        seen = [_clip(titles.get(item, item)) for item in last.get(row[USER_ID], [])]
+        cells.append(
+            (
+                " → ".join(seen) or "–",
+                _clip(titles.get(row[ITEM_ID], row[ITEM_ID])),
+                str(row["bucket"]),
+                *([signed(row["confidence"], 2)] if other_order else []),
+                row["p_yes"],
+                Cell("kept" if was_kept else "dropped", tone="better" if was_kept else "muted", number=False),
+            )
+        )
+    order = f" Confidence: {order_words(rule)}; it orders the pairs." if other_order else ""
+    return table(
+        f"{len(cells)} of {len(rows):,} synthetic interactions, drawn with seed {inputs.params.seed}, not chosen by "
+        f"hand. Kept: {selection_words(rule)}.{order}",
+        [
+            (f"Last {HISTORY} titles of the user", ""),
+            ("Generated title", ""),
+            ("Bucket", ""),
+            *([("Confidence", ".2f")] if other_order else []),
+            ("p_yes", ".3f"),
+            ("Selection", ""),
+        ],
+        cells,
+        wide=True,
+    )
+
+
+def stage_facts(inputs: ReportInputs) -> dict[str, list[Json]]:
+    """Runtime facts by stage; of a matrix stage the combinations that were run for this report."""
+    runs = {"-".join(run) for run in inputs.metrics}
+    ran: dict[str, set[str]] = {
+        "controls": set(inputs.params.controls.names),
+        "fuse": set(inputs.arms),
+        "train_i2i": runs,
+        "evaluate": runs,
+        "evaluate_generator": set(inputs.params.evaluate_generator.arms),
+    }
+    facts: dict[str, list[Json]] = defaultdict(list)
+    for name, entry in inputs.runtime.items():
+        stage, _, combination = name.partition("@")
+        if stage != OWN_STAGE and combination in ran.get(stage, {combination}):
+            facts[stage].append(entry)
+    return dict(facts)
+
+
+def _number(entry: Json, key: str) -> float:
+    value = entry.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _rates(entries: list[Json]) -> str | None:
+    rates = [
+        f"{_number(entry, key):,.0f} {key.removesuffix('_per_s').replace('_', ' ')}/s"
+        for entry in entries
+        for key in entry
+        if key.endswith("_per_s") and _number(entry, key) > 0
+    ]
+    return ", ".join(rates) if len(entries) == 1 and rates else None
+
+
+def _words(entries: list[Json], key: str) -> str | None:
+    return ", ".join(sorted({str(entry[key]) for entry in entries if entry.get(key)})) or None
+
+
+def runtime_table(inputs: ReportInputs) -> Table:
+    """Minutes, peak memory, device and precision of each stage, as far as measured on this machine."""
+    facts = stage_facts(inputs)
+    rows: list[tuple[Any, ...]] = []
+    for stage in dict.fromkeys((*STAGES, *facts)):
+        entries = facts.get(stage, [])
+        if not entries:
+            missing = NOT_MEASURED if stage != OWN_STAGE else "this page"
+            rows.append((stage, Cell(missing, tone="muted"), None, None, None, None))
+            continue
+        minutes = sum(_number(entry, "seconds") for entry in entries) / 60
+        memory, device = (max(_number(e, key) for e in entries) / 1024
+                          for key in ("peak_memory_mb", "peak_device_memory_mb"))  # fmt: skip
+        rows.append((
+            stage,
+            Cell(f"{minutes:.1f}" if minutes >= 0.05 else "< 0.1", (f"{len(entries)} runs",) * (len(entries) > 1)),
+            Cell(f"{memory:.2f}", (f"device {device:.2f}",) * (device > 0)),
+            _words(entries, "device"),
+            _words(entries, "precision"),
+            _rates(entries),
+        ))  # fmt: skip
+    return table(
+        "Cost of each stage. A stage whose result came out of the cache was not measured here.",
+        [("Stage", ""), ("Minutes", ".1f"), ("Peak memory (GB)", ".2f"), ("Device", ""), ("Precision", ""),
+         ("Rate", ",")],
+        rows,
+    )  # fmt: skip
+
+
+def cost(inputs: ReportInputs) -> dict[str, Any]:
+    """Minutes and peak memory of all stages but the report itself, and how many of them that covers."""
+    facts = stage_facts(inputs)
+    entries = [entry for found in facts.values() for entry in found]
+    stages = STAGES.keys() - {OWN_STAGE}
+    return {
+        "minutes": sum(_number(entry, "seconds") for entry in entries) / 60,
+        "memory_gb": max((_number(entry, "peak_memory_mb") for entry in entries), default=0.0) / 1024,
+        "measured": len(facts.keys() & stages),
+        "stages": len(stages),
+        "device": _words([entry for name in LLM_STAGES for entry in facts.get(name, [])], "device"),
+    }
+
+
+def _first_sample(entry: Json) -> str | None:
+    """The first row that broke an expectation, or what was found instead."""
+    first = next(iter(entry.get("sample") or []), None)
+    if isinstance(first, dict):
+        first = ", ".join(f"{name} {value}" for name, value in first.items())
+    return None if first is None else _clip(str(first))
+
+
+def validation_table(inputs: ReportInputs) -> Table | None:
+    """Every expectation that the data broke; None if it broke none."""
+    failed = [entry for entry in inputs.validation.get("expectations", []) if not entry.get("success", True)]
+    rows = [
+        (
+            Cell(
+                str(entry.get("severity", "–")),
+                tone="worse" * (entry.get("severity") == "error"),
+                number=False,
+            ),
+            *(str(entry.get(key, "–")) for key in ("table", "name")),
+            entry.get("unexpected_count") or None,
+            f"{_number(entry, 'unexpected_percent'):.2f} %" if entry.get("unexpected_count") else None,
+            _first_sample(entry),
+        )
+        for entry in failed
+    ]
+    columns = [
+        ("Severity", ""),
+        ("Table", ""),
+        ("Expectation", ""),
+        ("Rows", ","),
+        ("Share", "%"),
+        ("First found", ""),
+    ]
+    return table("Expectations that the raw data broke.", columns, rows, wide=True) if failed else None
+
+
+def data_table(inputs: ReportInputs) -> Table:
+    """Size of the data after the split."""
+    n_users, n_items, rows = inputs.train[USER_ID].nunique(), len(inputs.items), inputs.split_rows
+    density = rows["train"] / (n_users * n_items) if n_users and n_items else 0.0
+    entries = {
+        "Users in train": n_users,
+        "Items in the catalogue": n_items,
+        **{f"Interactions in {part}": n for part, n in rows.items()},
+        "Density of train": f"{100 * density:.3f} %",
+        "Training interactions per item (median)": f"{inputs.items['n_train'].median():g}",
+        "Items never seen in train": int((inputs.items["n_train"] == 0).sum()),
+    }
+    return table("The data after the split.", [("What", ""), ("Value", ",")], entries.items())
+
+
+def comparison_tables(content: Json) -> tuple[Table, ...]:
+    """Old and new value of every metric of reports/comparison.json, and the parameters that differ."""
+
+    def difference(row: Json) -> Cell | str:
+        if "outcome" not in row:
+            return signed(row["new"] - row["old"])
+        return difference_cell(Interval(row["difference"], row["low"], row["high"]))
+
+    metrics = table(
+        f"Test metrics of {content['against']} and of this revision, under one protocol. Difference with its paired "
+        "95 % bootstrap interval over users where the per-user ranks of both are at hand.",
+        [("Model, arm", ""), ("Metric", ""), ("There", ".4f"), ("Here", ".4f"), ("Difference", "+.4f")],
+        [
+            (run_name(row["model"], row["arm"]), f"{metric_name(row['metric'])}, {slice_name(row['slice'])}",
+             row["old"], row["new"], difference(row))
+            for row in content["rows"]
+        ],
+        wide=True,
+        sticky=True,
+    )  # fmt: skip
+    changes = [tuple(str(change[key]) for key in ("key", "old", "new")) for change in content["params"]]
+    params = table("Parameters that differ.", [("Parameter", ""), ("There", ""), ("Here", "")], changes)
+    return (metrics, params) if changes else (metrics,)
