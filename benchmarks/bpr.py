@@ -24,7 +24,7 @@ from threadpoolctl import threadpool_limits
 
 from llm_i2i.catalogue import histories_of, item_indices
 from llm_i2i.i2i import recommend, user_items_from_frame
-from llm_i2i.i2i.bpr import train_bpr
+from llm_i2i.i2i.bpr import BprOptions, train_bpr
 from llm_i2i.i2i.factors import cosine_top_k
 
 LAST_M, DECAY, TOP_K, SEED = 3, 0.8, 100, 1
@@ -37,12 +37,12 @@ CHOICES: dict[str, tuple[Any, ...]] = {
     "negative_sampling": ("uniform", "popularity"),
 }
 Setting = dict[str, Any]
+FIXED = {"negative_sampling": "uniform", "validation_share": 0.0, "patience": 3, "seed": SEED}
 
 
 def ours(user_items: Any, setting: Setting) -> np.ndarray:
     """Item factors of the project's BPR, with the bias as last column."""
-    options = {name: value for name, value in setting.items() if name != "with_bias"}
-    model = train_bpr(user_items, **options, seed=SEED)
+    model = train_bpr(user_items, BprOptions(**FIXED | setting))
     return np.column_stack([model.item, model.item_bias])
 
 
@@ -123,7 +123,7 @@ def main() -> None:
             data = read(options.data / name)
             train_bpr(  # compiles
                 user_items_from_frame(data.split.train, data.items),
-                factors=8, epochs=1, learning_rate=0.1, regularization=0.01, seed=0,
+                BprOptions(**FIXED, factors=8, epochs=1, learning_rate=0.1, regularization=0.01, with_bias=False),
             )  # fmt: skip
             for who, train in (("ours", ours), ("implicit", implicits)):
                 found = search(data, train, settings)

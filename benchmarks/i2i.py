@@ -26,7 +26,7 @@ import numpy as np
 import pandas as pd
 from scipy import sparse
 
-from llm_i2i.i2i.bpr import train_bpr
+from llm_i2i.i2i.bpr import BprOptions, train_bpr
 from llm_i2i.i2i.item_knn import item_knn
 from llm_i2i.i2i.swing import swing, swing_blocks
 
@@ -114,7 +114,14 @@ def similaripy_cosine(matrix: Matrix) -> object:
 
 
 def our_bpr(matrix: Matrix) -> object:
-    return train_bpr(sparse.csr_array(matrix), **BPR, seed=1)
+    rest = {
+        "negative_sampling": "uniform",
+        "with_bias": False,
+        "validation_share": 0.0,
+        "patience": 1,
+        "seed": 1,
+    }
+    return train_bpr(sparse.csr_array(matrix), BprOptions(**BPR, **rest))
 
 
 CONTENDERS: dict[str, Callable[[Matrix], object]] = {

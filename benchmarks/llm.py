@@ -6,8 +6,8 @@ Each row compares like with like and first checks that both give the same answer
 
 * training: one pass with a loss at every item, against one prompt a target;
 * synthesis: tensor trie with shared prompts, against `generate` with a Python `prefix_allowed_tokens_fn`, all users
-  in one call; five items a user at width 8 and twenty at width 20, where items are titles and where they are tokens;
-* scoring: ten questions on one encoded history, against one forward pass a pair, one call a pair and in batches.
+  in one call; five items per user at width 8 and twenty at width 20, where items are titles and where they are tokens;
+* scoring: ten questions on one encoded history, against one forward pass per pair, one call per pair and in batches.
 """
 
 import argparse

@@ -3,7 +3,7 @@
     python benchmarks/lookup.py FOLDER [--users 5000] [--top-k 10] [--last-m 0]
 
 FOLDER holds interactions.csv (user_id, item_id, and timestamp or position). The index is Swing with 100
-neighbours an item on everything but each user's last item; the query is the user's history. Both ways must
+neighbours per item on everything but each user's last item; the query is the user's history. Both ways must
 first give the same lists.
 """
 

@@ -1,4 +1,4 @@
-"""Stage controls: one control's synthetic pairs, as many a user as the generator wrote."""
+"""Stage controls: one control's synthetic pairs, as many per user as the generator wrote."""
 
 from llm_i2i.augmentation.compact_control import compact_rows
 from llm_i2i.augmentation.controls import control_rows

@@ -10,7 +10,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def identify() -> Outcome:
-    """Write one identifier an item and the tokens that are new to the LLM."""
+    """Write one identifier per item and the tokens that are new to the LLM."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     train = read_table(paths.TRAIN, INTERACTIONS)

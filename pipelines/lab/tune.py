@@ -5,6 +5,7 @@ from typing import Any
 
 from llm_i2i.evaluation import tuning
 from llm_i2i.files import staged
+from llm_i2i.i2i.train import options_of
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from pipelines import profile
@@ -38,6 +39,7 @@ def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict
         trials=trials,
         objective=objective,
         seed=params.seed,
+        plain=options_of(model, params.train_i2i)[1] if section else {},
         fixed=fixed,
     )
     kinds = type(section).model_fields

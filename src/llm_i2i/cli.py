@@ -1,7 +1,6 @@
 """`llm-i2i`: recommend from an index, and export it to those who serve it."""
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
@@ -9,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
+from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.files import read_json
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
 from llm_i2i.i2i.lookup import Lookup
@@ -113,13 +113,7 @@ def _index(options: argparse.Namespace) -> tuple[pd.DataFrame, dict[str, Any]]:
 
 
 def _manifest(folder: Path) -> dict[str, Any]:
-    path = folder / "manifest.json"
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            str(path), f"cannot be read ({error})", fix="run `dvc repro train_i2i`"
-        ) from error
+    manifest: dict[str, Any] = read_json(folder / "manifest.json", fix="run `dvc repro train_i2i`")
     return manifest
 
 

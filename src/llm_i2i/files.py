@@ -93,13 +93,10 @@ def write_csv(path: Path, header: Iterable[str], rows: Iterable[Iterable[object]
         header: Names of the columns.
         rows: One iterable of cells per row.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    with partial.open("w", encoding="utf-8", newline="") as file:
+    with staged(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-    partial.replace(path)
 
 
 def json_sha256(content: Any) -> str:

@@ -9,6 +9,7 @@ from typing import Final
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError
+from llm_i2i.files import staged
 
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
@@ -120,7 +121,5 @@ def write_table(table: pd.DataFrame, path: Path, columns: dict[str, str]) -> Non
 
     Bytes depend on the content only (no pandas index, no timestamps).
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
-    table.astype(columns).to_parquet(partial, index=False)
-    partial.replace(path)
+    with staged(path) as partial:
+        table.astype(columns).to_parquet(partial, index=False)

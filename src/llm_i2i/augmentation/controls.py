@@ -1,4 +1,4 @@
-"""Controls: synthetic pairs by cheap recommenders, for the same users and as many a user as the generator wrote.
+"""Controls: synthetic pairs by cheap recommenders, for the same users, and as many per user as the generator wrote.
 
 Whatever the generator's pairs gain, these show what pairs of no insight (`random`), of common taste
 (`popularity`) and of a plain recommender (`item_knn`) gain at equal volume.

@@ -2,7 +2,7 @@
 
 `python -m llm_i2i.data.amazon --year 2014 --reviews PATH_OR_URL --meta PATH_OR_URL --out data`
 
-Reviews: one JSON object a line (`.json`, `.jsonl`, also `.gz`), or the ratings-only CSV. Metadata: one object a
+Reviews: one JSON object per line (`.json`, `.jsonl`, also `.gz`), or the ratings-only CSV. Metadata: one object per
 line; that of 2014 is written as Python dictionaries, not JSON. Formats as their publishers describe them:
 He and McAuley 2016 and McAuley et al. 2015 (2014), Ni et al. 2019 (2018), Hou et al. 2024 (2023).
 """
@@ -46,7 +46,7 @@ class Edition:
         item: Key of the item, in reviews and metadata; 2023: the product that variants belong to.
         rating: Key of the rating.
         time: Key of the time.
-        units: Time units a second.
+        units: Time units per second.
         brand: Key of the brand.
         category: Key of the categories.
         csv_columns: Columns of the ratings-only CSV; empty = its own header names them.
@@ -198,7 +198,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Json]]:
-    """One dictionary a line: JSON, else a Python literal."""
+    """One dictionary per line: JSON, else a Python literal."""
     broken = _Broken(path)
     for number, line in _lines(path):
         if not line.strip():
@@ -215,7 +215,7 @@ def _objects(path: Path) -> Iterator[tuple[int, Json]]:
             yield number, record
         else:
             broken.add(number, f"holds {type(record).__name__}")
-    broken.raise_if_any("one object a line, as JSON or as a Python dictionary")
+    broken.raise_if_any("one object per line, as JSON or as a Python dictionary")
 
 
 def _csv_records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Json]]:

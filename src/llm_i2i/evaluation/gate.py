@@ -165,7 +165,8 @@ def _sides(case: Case) -> tuple[Measured, Measured]:
     assert case.champion is not None  # noqa: S101 - `decide` asks only then
     one, other = (
         Measured(
-            *({seed: found[seed] for seed in case.params.seeds} for found in (side.metrics, side.per_user))
+            {seed: side.metrics[seed] for seed in case.params.seeds},
+            {seed: side.per_user[seed] for seed in case.params.seeds},
         )
         for side in (case.candidate, case.champion)
     )

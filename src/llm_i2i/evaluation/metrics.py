@@ -1,6 +1,6 @@
 """Metrics from ranks and lists, vectorised.
 
-With one target a user, all accuracy metrics are functions of its rank (1-based; 0 = not ranked):
+With one target per user, all accuracy metrics are functions of its rank (1-based; 0 = not ranked):
 recall = hit rate = [rank <= k], NDCG = 1 / log2(rank + 1), MRR = MAP = 1 / rank within k, else 0.
 """
 

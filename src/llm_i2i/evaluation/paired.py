@@ -67,9 +67,9 @@ class PairedDifference:
         self._theirs = (
             None if baseline is None else [_sorted(baseline.per_user[seed]) for seed in self._seeds]
         )
-        for seed, one, other in zip(self._seeds, self._ours, self._theirs or self._ours, strict=True):
-            keys = [USER_ID, ITEM_ID, "bucket"]
-            if not one[keys].equals(other[keys]):
+        keys = [USER_ID, ITEM_ID, "bucket"]
+        for seed, ours, theirs in zip(self._seeds, self._ours, self._theirs or self._ours, strict=True):
+            if not ours[keys].equals(theirs[keys]):
                 found = f"seed {seed}: the two sides hold other users or targets"
                 raise ArtifactError("per-user results", found, "one test split")
         users = [table[USER_ID] for table in self._ours]

@@ -1,13 +1,12 @@
 """The evaluation protocol as a versioned object: numbers compare only if their protocols are the same."""
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from llm_i2i.errors import ArtifactError
+from llm_i2i.files import json_sha256
 from llm_i2i.params import Params, TunedParams
 
 VERSION = 2
@@ -105,14 +104,8 @@ class Protocol(BaseModel):
 
     @property
     def hash(self) -> str:
-        """SHA-256 of the canonical JSON (sorted keys, no spaces)."""
-        return protocol_hash(self.model_dump(mode="json"))
-
-
-def protocol_hash(values: Mapping[str, Any]) -> str:
-    """Return the SHA-256 of a protocol's canonical JSON."""
-    canonical = json.dumps(dict(values), sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(canonical.encode()).hexdigest()
+        """SHA-256 of the canonical JSON (`json_sha256`)."""
+        return json_sha256(self.model_dump(mode="json"))
 
 
 def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], *, same_query: bool = True) -> None:
@@ -132,7 +125,7 @@ def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], *, same_qu
         name = _name(metrics)
         if "protocol" not in metrics or "protocol_hash" not in metrics:
             raise ArtifactError(name, "has no protocol or protocol_hash", fix="run `dvc repro evaluate`")
-        if protocol_hash(metrics["protocol"]) != metrics["protocol_hash"]:
+        if json_sha256(metrics["protocol"]) != metrics["protocol_hash"]:
             raise ArtifactError(
                 name, "protocol_hash does not belong to its protocol", fix="run `dvc repro evaluate`"
             )
@@ -141,7 +134,7 @@ def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], *, same_qu
         {key: value for key, value in metrics["protocol"].items() if same_query or key not in QUERY}
         for metrics in (a, b)
     )
-    if protocol_hash(one) != protocol_hash(other):
+    if one != other:
         keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
         found = ", ".join(f"{key} {one.get(key)!r} against {other.get(key)!r}" for key in keys)
         raise ArtifactError(

@@ -68,27 +68,12 @@ GRIDS: Final[Mapping[str, Grid]] = MappingProxyType(
         },
     }
 )
-_PLAIN_QUERY: Final = {"top_k": 100, "last_m": 0, "decay": 1.0}
-# The plain models, where the searches start.
-PLAIN: Final[Mapping[str, Mapping[str, float]]] = MappingProxyType(
+# Where a search starts unless the plain model's section of params.yaml says otherwise: the plain query, and options
+# of tuned models that change nothing at 0.
+START: Final[Mapping[str, float]] = MappingProxyType(
     {
-        "swing": {
-            **_PLAIN_QUERY,
-            "smoothing": 1.0,
-            "user_exponent": 0.5,
-            "user_shift": 0.0,
-            "self_pair_weight": 0.0,
-            "popularity_exponent": 0.0,
-        },
-        "item_knn": {**_PLAIN_QUERY, "shrink": 0.0},
-        "bm25": {**_PLAIN_QUERY, "k1": 1.2, "b": 0.2},
-        "bpr": {
-            **_PLAIN_QUERY, "factors": 64, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002,
-            "with_bias": False,
-        },
-        "youtube_dnn": {
-            **_PLAIN_QUERY, "factors": 64, "sampling_exponent": 0.75, "temperature": 0.1, "learning_rate": 0.002,
-        },
+        "top_k": 100, "last_m": 0, "decay": 1.0,
+        "self_pair_weight": 0.0, "popularity_exponent": 0.0, "shrink": 0.0,
     }
 )  # fmt: skip
 
@@ -108,7 +93,7 @@ class Tuned:
     trials: pd.DataFrame
 
 
-def tune(
+def tune(  # noqa: PLR0913 - by keyword: three tables, the budget, and what the model is otherwise
     model: str,
     *,
     train: pd.DataFrame,
@@ -117,21 +102,21 @@ def tune(
     trials: int,
     objective: str,
     seed: int,
-    grid: Grid | None = None,
-    fixed: Mapping[str, Any] | None = None,
+    plain: Mapping[str, Any],
+    fixed: Mapping[str, Any],
 ) -> Tuned:
     """Search a model's options and query; the same arguments give the same result.
 
     Args:
         model: One of `GRIDS`.
         train: `schema.INTERACTIONS`.
-        valid: `schema.INTERACTIONS`; of several rows of a user the first is the target.
+        valid: `schema.INTERACTIONS`; of several rows of one user the first is the target.
         items: `schema.ITEMS`.
         trials: Number of settings measured, >= 1; a setting drawn twice counts twice.
         objective: One of `OBJECTIVES`.
         seed: Of the search and of everything random in the model.
-        grid: Other values than those of `GRIDS[model]`, by option.
-        fixed: Options of the model that are not searched, where they are not its defaults.
+        plain: Options of the plain model, where the search starts.
+        fixed: Options of the model that are not searched.
 
     Returns:
         The best setting (the first of equals) and all trials.
@@ -156,10 +141,10 @@ def tune(
         user_items=user_items_from_frame(train, items),
         histories=histories_of(first[USER_ID], train, items),
         targets=item_indices(first[ITEM_ID], items, where="valid"),
-        fixed=fixed or {},
+        fixed=fixed,
     )
-    values = {**GRIDS[model], **(grid or {})}
-    found = _search(measure, values, trials=trials, seed=seed)
+    values = GRIDS[model]
+    found = _search(measure, values, start={**START, **plain}, trials=trials)
     best = found.iloc[int(found["value"].to_numpy().argmax())]
     options = {name: _plain_number(best[name]) for name in values}
     log.info(
@@ -214,13 +199,12 @@ class _Measure:
         )
 
 
-def _search(measure: _Measure, grid: Grid, *, trials: int, seed: int) -> pd.DataFrame:
+def _search(measure: _Measure, grid: Grid, *, start: Mapping[str, Any], trials: int) -> pd.DataFrame:
     """Return every trial: trial, options, value."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     startup = max(10, trials // 4)
-    sampler = optuna.samplers.TPESampler(seed=seed, n_startup_trials=startup)
+    sampler = optuna.samplers.TPESampler(seed=measure.seed, n_startup_trials=startup)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    start = PLAIN[measure.model]
     plain = {
         name: int(np.argmin([abs(value - start[name]) for value in values])) for name, values in grid.items()
     }

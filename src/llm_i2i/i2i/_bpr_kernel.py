@@ -2,7 +2,7 @@
 
 Between machines bits may differ: the order of the sum in `_margin` follows the width of the CPU's vectors.
 """
-# ruff: noqa: PLR0917  # inner loops: compiled code takes plain arrays, not options
+# ruff: noqa: PLR0913, PLR0917  # inner loops: compiled code takes plain arrays, not options
 # mypy: disable-error-code="arg-type,return-value"
 # (numba compiles int and np.int64, float and np.float32 alike)
 

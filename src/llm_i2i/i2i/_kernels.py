@@ -8,7 +8,7 @@ Integers are int64, or uint32 where they only index (`pointers`), never uint64: 
 with uint64 into float64 without a word. One file, because numba would not see a change in another (`jit`).
 """
 
-# ruff: noqa: C901, PLR0917  # inner loops: compiled code takes plain arrays, not options, and cannot be cut finer
+# ruff: noqa: C901, PLR0913, PLR0915, PLR0917  # inner loops: compiled code takes plain arrays, not options, and cannot be cut finer
 # mypy: disable-error-code="arg-type,return-value"
 # (numba compiles int and np.int64, float and np.float32 alike)
 
@@ -20,7 +20,7 @@ from llm_i2i.i2i._jit import jit
 
 LOW = 0x7FFFFFFF  # item indices fit 31 bits
 TABLE_USERS = 256  # up to here pairs of an item's users are counted in a table: 128 KiB of uint16
-SHORT = 128  # up to here Shell's sort beats numba's sort, which costs half a microsecond a call
+SHORT = 128  # up to here Shell's sort beats numba's sort, which costs half a microsecond per call
 
 
 @jit()
@@ -328,22 +328,6 @@ def swing_rows(
             np.int64(worker), n_workers, order, by_user, by_item,
             user_weight, inverse, self_term, item_scale, minimum, base, out,
         )  # fmt: skip
-
-
-@jit()
-def swing_work(by_user: tuple[Array, Array], by_item: tuple[Array, Array], n_items: int, work: Array) -> None:
-    """Fill float64 (rows,) with how many pairs of users an item's row visits: sum over items j of C(n_ij, 2)."""
-    item_start, item_user = by_item
-    counts, touched = np.zeros(n_items, np.int32), np.empty(n_items + 1, np.uint32)
-    for row in range(work.shape[0]):
-        users = item_user[item_start[row] : item_start[row + 1]]
-        seen = _count_shared(users, by_user, counts, touched)
-        total = 0.0
-        for place in range(seen):
-            shared = float(counts[touched[place]])
-            total += shared * (shared - 1.0) / 2.0
-            counts[touched[place]] = 0
-        work[row] = total - users.shape[0] * (users.shape[0] - 1.0) / 2.0  # less the item with itself
 
 
 @jit()

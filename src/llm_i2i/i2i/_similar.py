@@ -84,7 +84,7 @@ def overlap(
         item_users: Its transpose.
         user_gain: float64 (n_users,) >= 0.
         item_scale: float64 (n_items,) >= 0.
-        top_k: Neighbours a row at most.
+        top_k: Neighbours per row at most.
     """
     by_user, by_item = pointers(user_items), pointers(item_users)
     order = heaviest_first(by_user[0], by_item, minimum=1)

@@ -3,7 +3,6 @@
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -13,24 +12,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 from tqdm import tqdm
 
-from llm_i2i.i2i._tower_batches import Batches
+from llm_i2i.i2i._tower_batches import Batches, TowerOptions
 from llm_i2i.i2i.hold_out import HeldOut, Patience
 
 log = logging.getLogger(__name__)
 Vectors = np.ndarray[Any, np.dtype[np.float32]]
-
-
-@dataclass(frozen=True)
-class Training:
-    """Checked options of one training; see `youtube_dnn`."""
-
-    factors: int
-    hidden: tuple[int, ...]
-    epochs: int
-    patience: int
-    learning_rate: float
-    temperature: float
-    seed: int
 
 
 class Tower(nn.Module):
@@ -62,7 +48,7 @@ class Tower(nn.Module):
         return functional.normalize(self.items.weight[items], dim=1)
 
 
-def train_tower(batches: Batches, held: HeldOut | None, training: Training) -> Vectors:
+def train_tower(batches: Batches, held: HeldOut | None, training: TowerOptions) -> Vectors:
     """Train and return the item vectors, float32 (n_items, factors), not normalised; same bits each time.
 
     Args:
@@ -96,7 +82,7 @@ def sampled_softmax_loss(
     )
 
 
-def _fit(tower: Tower, batches: Batches, held: HeldOut | None, training: Training) -> None:
+def _fit(tower: Tower, batches: Batches, held: HeldOut | None, training: TowerOptions) -> None:
     """Train in place; with a held-out slice, stop early and end with the best epoch's weights."""
     optimizer = torch.optim.Adam(tower.parameters(), lr=training.learning_rate)
     stop, best, epochs = Patience(training.patience), {}, training.epochs

@@ -6,7 +6,7 @@ from llm_i2i.i2i._similar import Similar, check_number, overlap
 from llm_i2i.i2i.user_items import UserItems, check_user_items, transposed
 
 
-def bm25(user_items: UserItems, *, top_k: int = 100, k1: float = 1.2, b: float = 0.2) -> Similar:
+def bm25(user_items: UserItems, *, top_k: int, k1: float, b: float) -> Similar:
     """Compute inner products of BM25-weighted item vectors.
 
     weight(i, u) = idf_u (k1 + 1) / (k1 (1 - b + b |U_i| / mean |U|) + 1), idf_u = ln(n_items / (1 + |I_u|)):
@@ -14,7 +14,7 @@ def bm25(user_items: UserItems, *, top_k: int = 100, k1: float = 1.2, b: float =
 
     Args:
         user_items: Binary CSR (n_users, n_items).
-        top_k: Neighbours a row at most, >= 1; more than n_items - 1 means all.
+        top_k: Neighbours per row at most, >= 1; more than n_items - 1 means all.
         k1: >= 0, how slowly the item length saturates; 0 ignores it.
         b: In [0, 1], how much long items are damped.
 

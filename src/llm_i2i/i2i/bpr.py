@@ -34,24 +34,11 @@ class BprModel:
     item_bias: Factors
 
 
-def bpr(
-    user_items: UserItems,
-    *,
-    factors: int = 64,
-    epochs: int = 60,
-    learning_rate: float = 0.05,
-    regularization: float = 0.002,
-    negative_sampling: str = "uniform",
-    with_bias: bool = False,
-    validation_share: float = 0.0,
-    patience: int = 3,
-    top_k: int = 100,
-    seed: int = 0,
-) -> Similar:
-    """Train BPR and return the cosines of its item factors; same bits for any number of threads.
+@dataclass(frozen=True)
+class BprOptions:
+    """Options of one training, checked; their values stand in params.yaml alone.
 
-    Args:
-        user_items: Binary CSR (n_users, n_items).
+    Attributes:
         factors: Width of the factors, >= 1.
         epochs: Passes of nnz sampled triples at most, >= 1.
         learning_rate: > 0.
@@ -64,8 +51,39 @@ def bpr(
         validation_share: In [0, 1), share of users who keep one item back to stop by. The number of epochs
             that ranked these best is then trained on all interactions. 0 = all epochs.
         patience: Checks (every 5 epochs) without improvement before training stops, >= 1.
-        top_k: Neighbours a row at most, >= 1; more than n_items - 1 means all.
         seed: Seed of the initial factors and of the sampling.
+
+    Raises:
+        ParamsError: An option is out of range.
+    """
+
+    factors: int
+    epochs: int
+    learning_rate: float
+    regularization: float
+    negative_sampling: str
+    with_bias: bool
+    validation_share: float
+    patience: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        for name, least in {"factors": 1, "epochs": 1, "patience": 1, "seed": 0}.items():
+            check_number(f"bpr {name}", getattr(self, name), minimum=least, whole=True)
+        check_number("bpr learning_rate", self.learning_rate, minimum=1e-12)
+        check_number("bpr regularization", self.regularization, minimum=0.0)
+        if self.negative_sampling not in NEGATIVE_SAMPLING:
+            found, expected = f"is {self.negative_sampling!r}", " | ".join(NEGATIVE_SAMPLING)
+            raise ParamsError("bpr negative_sampling", found, expected)
+
+
+def bpr(user_items: UserItems, *, top_k: int, **options: Any) -> Similar:
+    """Train BPR and return the cosines of its item factors; same bits for any number of threads.
+
+    Args:
+        user_items: Binary CSR (n_users, n_items).
+        top_k: Neighbours per row at most, >= 1; more than n_items - 1 means all.
+        **options: The fields of `BprOptions`, all of them.
 
     Returns:
         CSR (n_items, n_items), float32 in (0, 1], as of `swing`. Negative cosines are left out, and so
@@ -76,55 +94,27 @@ def bpr(
         ParamsError: An option is out of range.
     """
     check_number("bpr top_k", top_k, minimum=1, whole=True)
-    matrix = check_user_items(user_items)
-    model = train_bpr(
-        matrix,
-        factors=factors,
-        epochs=epochs,
-        learning_rate=learning_rate,
-        regularization=regularization,
-        negative_sampling=negative_sampling,
-        validation_share=validation_share,
-        patience=patience,
-        seed=seed,
-    )
+    matrix, checked = check_user_items(user_items), BprOptions(**options)
+    model = train_bpr(matrix, checked)
     taken = np.bincount(matrix.indices, minlength=matrix.shape[1]) > 0
-    vectors = np.column_stack([model.item, model.item_bias]) if with_bias else model.item
+    vectors = np.column_stack([model.item, model.item_bias]) if checked.with_bias else model.item
     return cosine_top_k(vectors * taken[:, None], top_k=top_k)
 
 
-def train_bpr(
-    user_items: UserItems,
-    *,
-    factors: int,
-    epochs: int,
-    learning_rate: float,
-    regularization: float,
-    negative_sampling: str = "uniform",
-    validation_share: float = 0.0,
-    patience: int = 3,
-    seed: int,
-) -> BprModel:
+def train_bpr(user_items: UserItems, options: BprOptions) -> BprModel:
     """Train BPR by sequential stochastic gradient steps.
 
-    Args: as of `bpr`.
+    Args:
+        user_items: Binary CSR (n_users, n_items).
+        options: How.
 
     Raises:
         DataError: Not a binary, non-empty matrix, or training diverged.
-        ParamsError: An option is out of range.
+        ParamsError: `validation_share` is out of range.
     """
-    whole = {"factors": (factors, 1), "epochs": (epochs, 1), "patience": (patience, 1), "seed": (seed, 0)}
-    for name, (value, least) in whole.items():
-        check_number(f"bpr {name}", value, minimum=least, whole=True)
-    check_number("bpr learning_rate", learning_rate, minimum=1e-12)
-    check_number("bpr regularization", regularization, minimum=0.0)
-    if negative_sampling not in NEGATIVE_SAMPLING:
-        raise ParamsError("bpr negative_sampling", f"is {negative_sampling!r}", " | ".join(NEGATIVE_SAMPLING))
     matrix = check_user_items(user_items)
-    options = Options(factors, learning_rate, regularization, negative_sampling == "popularity", seed)
-    held = hold_out(matrix, share=validation_share, seed=seed)
-    if held is not None:
-        epochs = _best_epoch(held, options, epochs, patience)
+    held = hold_out(matrix, share=options.validation_share, seed=options.seed)
+    epochs = options.epochs if held is None else _best_epoch(held, options)
     *_, (_, model) = _epochs(matrix, options, epochs)
     if not (np.isfinite(model.user).all() and np.isfinite(model.item).all()):
         raise DataError(
@@ -133,20 +123,9 @@ def train_bpr(
     return model
 
 
-@dataclass(frozen=True)
-class Options:
-    """Checked options of one training."""
-
-    factors: int
-    learning_rate: float
-    regularization: float
-    by_count: bool
-    seed: int
-
-
-def _best_epoch(held: HeldOut, options: Options, epochs: int, patience: int) -> int:
+def _best_epoch(held: HeldOut, options: BprOptions) -> int:
     """Return the number of epochs after which the held-out items ranked best."""
-    stop = Patience(patience)
+    stop, epochs = Patience(options.patience), options.epochs
     for epoch, model in _epochs(held.rest, options, epochs):
         if epoch % CHECK_EVERY and epoch != epochs:
             continue
@@ -162,7 +141,7 @@ def _best_epoch(held: HeldOut, options: Options, epochs: int, patience: int) -> 
     return best
 
 
-def _epochs(matrix: UserItems, options: Options, epochs: int) -> Iterator[tuple[int, BprModel]]:
+def _epochs(matrix: UserItems, options: BprOptions, epochs: int) -> Iterator[tuple[int, BprModel]]:
     """Yield (epoch, model) after each epoch; the model's arrays change in place."""
     bounds, taken = pointers(matrix)
     user_of = np.repeat(np.arange(matrix.shape[0], dtype=np.int32), np.diff(bounds))
@@ -174,7 +153,7 @@ def _epochs(matrix: UserItems, options: Options, epochs: int) -> Iterator[tuple[
     for epoch in tqdm(range(1, epochs + 1), desc="bpr", unit="epoch", leave=False, disable=None):
         ordered = bpr_epoch(
             user_of, bounds, taken, user, item, bias,
-            options.learning_rate, options.regularization, options.by_count, state,
+            options.learning_rate, options.regularization, options.negative_sampling == "popularity", state,
         )  # fmt: skip
         if epoch in {1, epochs} or epoch % 10 == 0:
             share = 100 * ordered / taken.size

@@ -7,7 +7,7 @@ narrowing it to float32 gives the same bits.
 JSON lines: `{"item_id": ..., "neighbours": [[neighbour_id, score], ...]}`, best first; FILE.manifest.json beside.
 Redis: PREFIX:VERSION:item:ITEM_ID holds `[[neighbour_id, score], ...]` as JSON, PREFIX:VERSION:items the ids,
 PREFIX:VERSION:manifest the manifest; PREFIX:current names the version that counts and is set last.
-A reader takes PREFIX:current once a request, so that it never mixes two versions.
+A reader takes PREFIX:current once per request, so that it never mixes two versions.
 """
 
 import json
@@ -22,6 +22,7 @@ from redis import Redis
 from redis.exceptions import RedisError
 
 from llm_i2i.errors import ArtifactError
+from llm_i2i.files import staged, write_json
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEM_ID
 
@@ -44,22 +45,13 @@ def export_jsonl(index: pd.DataFrame, manifest: Mapping[str, Any], path: Path) -
         ArtifactError: What was written does not read back as the index.
     """
     index = _ordered(index)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    partial = path.with_name(path.name + ".partial")
     beside = path.with_name(path.name + ".manifest.json")
-    beside_partial = beside.with_name(beside.name + ".partial")
-    try:
-        with partial.open("w", encoding="utf-8") as file:
+    with staged(path) as lines, staged(beside) as description:
+        with lines.open("w", encoding="utf-8") as file:
             for item, neighbours in _by_item(index):
                 file.write(_json({ITEM_ID: item, "neighbours": neighbours}) + "\n")
-        _verify(index, load_jsonl(partial), str(path))
-        text = json.dumps(_described(index, manifest), indent=2, sort_keys=True, ensure_ascii=False)
-        beside_partial.write_text(text + "\n", encoding="utf-8")
-        partial.replace(path)
-        beside_partial.replace(beside)
-    finally:
-        partial.unlink(missing_ok=True)
-        beside_partial.unlink(missing_ok=True)
+        _verify(index, load_jsonl(lines), str(path))
+        write_json(_described(index, manifest), description)
     log.info("export: %s neighbours -> %s", f"{len(index):,}", path)
 
 

@@ -17,7 +17,7 @@ def cosine_top_k(vectors: Factors, *, top_k: int) -> Similar:
 
     Args:
         vectors: float32 (n_items, factors).
-        top_k: Neighbours a row at most.
+        top_k: Neighbours per row at most.
     """
     norms = np.linalg.norm(vectors.astype(np.float64), axis=1)
     unit = np.divide(vectors, norms[:, None], where=norms[:, None] > 0, out=np.zeros(vectors.shape))

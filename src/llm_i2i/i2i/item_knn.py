@@ -11,7 +11,7 @@ def item_knn(user_items: UserItems, *, top_k: int = 100, shrink: float = 0.0) ->
 
     Args:
         user_items: Binary CSR (n_users, n_items).
-        top_k: Neighbours a row at most, >= 1; more than n_items - 1 means all.
+        top_k: Neighbours per row at most, >= 1; more than n_items - 1 means all.
         shrink: >= 0, holds back pairs of rare items, whose few users say little; 0 = plain cosine.
 
     Returns:

@@ -24,12 +24,12 @@ def popularity(user_items: UserItems) -> np.ndarray[Any, np.dtype[np.int64]]:
     return np.bincount(matrix.indices, minlength=matrix.shape[1]).astype(np.int64)
 
 
-def popular_items(user_items: UserItems, *, top_k: int = 100) -> Similar:
+def popular_items(user_items: UserItems, *, top_k: int) -> Similar:
     """Give every item the same neighbours, the most popular items, so that popularity fits an index.
 
     Args:
         user_items: Binary CSR (n_users, n_items).
-        top_k: Neighbours a row at most, >= 1; more than n_items - 1 means all.
+        top_k: Neighbours per row at most, >= 1; more than n_items - 1 means all.
 
     Returns:
         CSR (n_items, n_items), float32 user counts, as of `swing`. Items nobody took have these

@@ -33,7 +33,7 @@ MODELS: Final[Mapping[str, Callable[..., Similar]]] = MappingProxyType(
 )
 TUNED: Final = "_tuned"  # suffix of a model whose options and query were chosen on valid
 QUERY_OPTIONS: Final = ("last_m", "decay")
-_SEEDED: Final = ("swing", "bpr", "youtube_dnn")
+_SEEDED: Final = ("bpr", "youtube_dnn")
 
 
 def train_index(
@@ -84,7 +84,7 @@ def train_similar(
         model: One of `MODELS`.
         user_items: Binary CSR (n_users, n_items).
         options: The model's own options.
-        top_k: Neighbours an item at most.
+        top_k: Neighbours per item at most.
         seed: Seed of everything random in the model.
 
     Returns:
@@ -108,7 +108,7 @@ def options_of(model: str, params: TrainI2iParams) -> tuple[str, dict[str, Any],
         params: Section train_i2i.
 
     Returns:
-        The model, one of `MODELS`; its own options; neighbours an item.
+        The model, one of `MODELS`; its own options; neighbours per item.
 
     Raises:
         ParamsError: There is no such section.

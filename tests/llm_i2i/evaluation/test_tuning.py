@@ -4,9 +4,9 @@ import pytest
 
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.evaluation import evaluate_index, tuning
-from llm_i2i.evaluation.tuning import GRIDS, PLAIN, tune
+from llm_i2i.evaluation.tuning import GRIDS, START, tune
 from llm_i2i.i2i import to_index, user_items_from_frame
-from llm_i2i.i2i.train import MODELS, train_similar
+from llm_i2i.i2i.train import MODELS, options_of, train_similar
 from llm_i2i.params import Params, load_params
 from tests.llm_i2i.evaluation.tables import as_fused, catalogue, leave_one_out, protocol, random_interactions
 
@@ -15,8 +15,13 @@ TRAIN, VALID, TEST = leave_one_out(ROWS)
 ITEMS = catalogue(ROWS["item_id"], TRAIN)
 
 
+def plain(model):
+    return options_of(model, load_params().train_i2i)[1] if model in GRIDS else {}
+
+
 def search(model="item_knn", **changes):
-    given = {"train": TRAIN, "valid": VALID, "items": ITEMS, "trials": 6, "objective": "ndcg@10", "seed": 1}
+    given = {"train": TRAIN, "valid": VALID, "items": ITEMS, "trials": 6, "objective": "ndcg@10", "seed": 1,
+             "plain": plain(model), "fixed": {}}  # fmt: skip
     return tune(model, **{**given, **changes})
 
 
@@ -39,9 +44,8 @@ def test_the_value_is_what_the_evaluator_measures_on_valid(model):
 def test_the_first_trial_is_the_plain_model_and_the_search_repeats_itself():
     found = search("swing")
     first = found.trials.iloc[0]
-    assert {name: first[name] for name in GRIDS["swing"]} == {
-        name: PLAIN["swing"][name] for name in GRIDS["swing"]
-    }
+    expected = {**START, **plain("swing")}
+    assert {name: first[name] for name in GRIDS["swing"]} == {name: expected[name] for name in GRIDS["swing"]}
     assert found.value >= first["value"]
     pd.testing.assert_frame_equal(found.trials, search("swing").trials)
     mixed = {"train": TRAIN.sample(frac=1.0, random_state=1), "valid": VALID.sample(frac=1.0, random_state=2)}
@@ -54,8 +58,13 @@ def test_test_rows_cannot_be_seen_and_of_valid_only_the_first_row_is_the_target(
     pd.testing.assert_frame_equal(search(valid=pd.concat([later, VALID])).trials, search().trials)
 
 
-def test_a_fixed_option_stays_and_others_are_of_the_grid():
-    found = search("swing", grid={"smoothing": (7.0,)})
+def only(monkeypatch, model, **values):
+    monkeypatch.setattr(tuning, "GRIDS", {**GRIDS, model: {**GRIDS[model], **values}})
+
+
+def test_a_single_value_stays_and_others_are_of_the_grid(monkeypatch):
+    only(monkeypatch, "swing", smoothing=(7.0,))
+    found = search("swing")
     assert set(found.trials["smoothing"]) == {7.0}
     for name, values in GRIDS["swing"].items():
         if name != "smoothing":
@@ -67,7 +76,8 @@ def test_fixed_options_reach_the_model(monkeypatch):
 
     def noted(*args, **options):
         seen.append(options["options"])
-        return train_similar(*args, **{**options, "options": {}})
+        known = {name: value for name, value in options["options"].items() if name != "patience"}
+        return train_similar(*args, **{**options, "options": known})
 
     monkeypatch.setattr(tuning, "train_similar", noted)
     search("bm25", fixed={"patience": 3}, trials=2)
@@ -91,10 +101,9 @@ def test_every_grid_is_a_tuned_section_and_holds_the_plain_value():
     assert set(GRIDS) <= set(MODELS)
     for model, grid in GRIDS.items():
         assert set(type(getattr(params.train_i2i, f"{model}_tuned")).model_fields) >= set(grid)
-        own = params.train_i2i.model_dump()[model]
-        assert {name: value for name, value in PLAIN[model].items() if name in own}.items() <= own.items()
+        start = {**START, **plain(model)}
         for name, values in grid.items():
-            assert PLAIN[model][name] in values
+            assert start[name] in values
             for value in values:
                 raw["train_i2i"][f"{model}_tuned"][name] = value
                 Params.model_validate(raw)
@@ -108,6 +117,7 @@ def test_an_index_is_trained_once_for_many_queries(monkeypatch):
         return train_similar(*args, **options)
 
     monkeypatch.setattr(tuning, "train_similar", counted)
-    found = search(trials=12, grid={"top_k": (100,), "shrink": (0.0,)})
+    only(monkeypatch, "item_knn", top_k=(100,), shrink=(0.0,))
+    found = search(trials=12)
     assert len(calls) == 1
     assert np.isfinite(found.trials["value"]).all()

@@ -74,7 +74,7 @@ def two_groups(n_users: int = 200) -> object:
 
 
 def assert_groups(similar: sparse.csr_array) -> None:
-    """Check that a model with five neighbours a row found `two_groups` and left out item 20, which nobody took."""
+    """Check that a model with five neighbours per row found `two_groups` and left out item 20, which nobody took."""
     assert_ranked(similar)
     for item in range(20):
         neighbours = similar[[item]].indices

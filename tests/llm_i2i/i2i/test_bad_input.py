@@ -5,17 +5,22 @@ import pytest
 from scipy import sparse
 
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.i2i import bm25, bpr, item_knn, popular_items, popularity, swing, youtube_dnn
+from llm_i2i.i2i import popular_items, popularity, swing
+from llm_i2i.i2i.train import MODELS as FUNCTIONS
+from llm_i2i.i2i.train import options_of
+from llm_i2i.params import load_params
 from tests.llm_i2i.i2i.matrices import assert_ranked, matrix
 
-MODELS = {
-    "swing": swing,
-    "item_knn": item_knn,
-    "bm25": bm25,
-    "popularity": popular_items,
-    "bpr": lambda user_items, **options: bpr(user_items, epochs=2, factors=4, **options),
-    "youtube_dnn": lambda user_items, **options: youtube_dnn(user_items, epochs=2, factors=4, **options),
-}
+PLAIN = {name: options_of(name, load_params().train_i2i)[1] for name in FUNCTIONS}
+PLAIN["bpr"] |= {"epochs": 2, "factors": 4, "seed": 0}
+PLAIN["youtube_dnn"] |= {"epochs": 2, "factors": 4, "seed": 0}
+
+
+def with_plain_options(name):
+    return lambda user_items, top_k=100: FUNCTIONS[name](user_items, top_k=top_k, **PLAIN[name])
+
+
+MODELS = {name: with_plain_options(name) for name in FUNCTIONS}
 each_model = pytest.mark.parametrize("model", MODELS.values(), ids=MODELS)
 
 
@@ -58,7 +63,7 @@ def test_an_item_nobody_took_is_nobodys_neighbour(model):
     similar = model(matrix([[0, 1, 3], [0, 1, 3], [1, 3]], n_items=5))
     assert similar.shape == (5, 5)
     assert not {2, 4} & set(similar.indices.tolist())
-    if model is not popular_items:  # popularity has the same list for every item
+    if model is not MODELS["popularity"]:  # popularity has the same list for every item
         assert similar[[2]].nnz == similar[[4]].nnz == 0
 
 

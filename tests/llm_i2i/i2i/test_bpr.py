@@ -9,12 +9,19 @@ from sklearn.metrics.pairwise import cosine_similarity
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i import bpr
 from llm_i2i.i2i._bpr_kernel import _draw, bpr_epoch
-from llm_i2i.i2i.bpr import train_bpr
+from llm_i2i.i2i.bpr import BprOptions, train_bpr
 from llm_i2i.i2i.factors import cosine_top_k
 from llm_i2i.i2i.user_items import check_user_items, pointers
 from tests.llm_i2i.i2i.matrices import assert_groups, assert_ranked, matrix, two_groups
 
-OPTIONS = {"factors": 12, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002}
+OPTIONS = {
+    "factors": 12, "epochs": 60, "learning_rate": 0.05, "regularization": 0.002, "negative_sampling": "uniform",
+    "with_bias": False, "validation_share": 0.0, "patience": 3, "seed": 0,
+}  # fmt: skip
+
+
+def train(**changes):
+    return train_bpr(two_groups(), BprOptions(**{**OPTIONS, **changes}))
 
 
 def test_learns_the_groups_and_leaves_out_items_nobody_took():
@@ -23,12 +30,12 @@ def test_learns_the_groups_and_leaves_out_items_nobody_took():
 
 def test_the_bias_may_count_as_one_more_factor():
     users = two_groups()
-    model = train_bpr(users, **OPTIONS, seed=3)
-    found = bpr(users, **OPTIONS, with_bias=True, top_k=20, seed=3).toarray()
+    model = train(seed=3)
+    found = bpr(users, **{**OPTIONS, "with_bias": True, "seed": 3}, top_k=20).toarray()
     wanted = cosine_similarity(np.column_stack([model.item, model.item_bias])[:20])
     np.fill_diagonal(wanted, 0)
     np.testing.assert_allclose(found[:20, :20], np.maximum(wanted, 0), atol=1e-5)
-    assert not np.allclose(found, bpr(users, **OPTIONS, top_k=20, seed=3).toarray(), atol=1e-3)
+    assert not np.allclose(found, bpr(users, **{**OPTIONS, "seed": 3}, top_k=20).toarray(), atol=1e-3)
 
 
 def test_one_step_by_hand():
@@ -74,24 +81,25 @@ def test_negatives_by_popularity_follow_the_counts_of_items_not_taken():
 
 
 def test_early_stopping_trains_the_best_number_of_epochs_on_all_interactions(caplog):
-    options = {**OPTIONS, "epochs": 40, "learning_rate": 0.3}
+    options = {"epochs": 40, "learning_rate": 0.3, "seed": 1}
     with caplog.at_level("INFO"):
-        stopped = train_bpr(two_groups(), **options, validation_share=0.3, patience=2, seed=1)
+        stopped = train(**options, validation_share=0.3, patience=2)
     (best,) = {int(text.split()[2]) for text in caplog.messages if "ranks the held-out items best" in text}
     checks = [text for text in caplog.messages if "held-out NDCG" in text]
     assert len(checks) == min(40, best + 10) / 5
-    whole = train_bpr(two_groups(), **{**options, "epochs": best}, seed=1)
+    whole = train(**{**options, "epochs": best})
     assert np.array_equal(stopped.item, whole.item)
 
 
 def test_same_bytes_for_two_runs_and_for_one_and_two_threads():
+    small = {**OPTIONS, "factors": 20, "epochs": 3, "seed": 7}
     code = (
         "import hashlib, numba, numpy as np; from scipy import sparse; from llm_i2i.i2i import bpr\n"
         "from threadpoolctl import threadpool_limits\n"
         "dense = (np.random.default_rng(0).random((400, 150)) < 0.05).astype(np.float32)\n"
         "for n in (1, 1, 2):\n"
         "    numba.set_num_threads(n)\n"
-        "    with threadpool_limits(n): s = bpr(sparse.csr_array(dense), factors=20, epochs=3, seed=7)\n"
+        f"    with threadpool_limits(n): s = bpr(sparse.csr_array(dense), top_k=100, **{small})\n"
         "    print(hashlib.sha256(s.data.tobytes() + s.indices.tobytes() + s.indptr.tobytes()).hexdigest())\n"
     )
     env = {**os.environ, "NUMBA_NUM_THREADS": "2", "PYTHONPATH": os.pathsep.join(p for p in sys.path if p)}
@@ -100,7 +108,7 @@ def test_same_bytes_for_two_runs_and_for_one_and_two_threads():
 
 
 def test_seed_matters():
-    one, other = (train_bpr(two_groups(), **OPTIONS, seed=seed).item for seed in (1, 2))
+    one, other = (train(seed=seed).item for seed in (1, 2))
     assert not np.array_equal(one, other)
 
 
@@ -119,7 +127,7 @@ def test_cosine_top_k_agrees_with_scikit_learn():
 
 def test_divergence_and_bad_options_are_errors():
     with pytest.raises(DataError, match="diverged"):
-        bpr(two_groups(), factors=4, epochs=30, learning_rate=30.0, regularization=1.0)
+        train(factors=4, epochs=30, learning_rate=30.0, regularization=1.0)
     for name, value in {
         "factors": 0,
         "epochs": 0,
@@ -130,4 +138,4 @@ def test_divergence_and_bad_options_are_errors():
         "negative_sampling": "none",
     }.items():
         with pytest.raises(ParamsError, match=f"bpr {name}"):
-            bpr(two_groups(), **{**OPTIONS, name: value})
+            bpr(two_groups(), top_k=5, **{**OPTIONS, name: value})

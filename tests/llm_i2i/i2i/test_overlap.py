@@ -30,7 +30,7 @@ def test_bm25_is_the_inner_product_of_weighted_vectors(user_items, k1, b):
     weighted = dense * (k1 + 1) / (k1 * length[:, None] + 1) * idf
     expected = weighted @ weighted.T
     np.fill_diagonal(expected, 0.0)
-    similar = bm25(user_items, k1=k1, b=b)
+    similar = bm25(user_items, top_k=100, k1=k1, b=b)
     np.testing.assert_allclose(similar.toarray(), expected, rtol=1e-5, atol=1e-30)
     assert_ranked(similar)
 
@@ -60,6 +60,6 @@ def test_popularity_counts_users():
 @pytest.mark.parametrize("options", [{"b": 1.1}, {"b": -0.1}, {"k1": -1.0}, {"top_k": 0}])
 def test_bad_options(options):
     with pytest.raises(ParamsError, match=r"bm25"):
-        bm25(matrix([[0, 1]]), **options)
+        bm25(matrix([[0, 1]]), **{"top_k": 5, "k1": 1.2, "b": 0.2, **options})
     with pytest.raises(ParamsError, match="item_knn shrink"):
         item_knn(matrix([[0, 1]]), shrink=-1.0)

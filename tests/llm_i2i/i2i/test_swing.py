@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from scipy import sparse
 
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.i2i import swing, swing_blocks, swing_preset
+from llm_i2i.i2i import swing, swing_blocks
 from llm_i2i.i2i._swing_rows import SwingOptions, block_rows, prepare
 from llm_i2i.i2i.user_items import check_user_items
 from tests.llm_i2i.i2i.matrices import assert_ranked, dense_of, matrices, matrix, naive_swing
@@ -48,9 +48,9 @@ def test_equals_the_naive_double_loop_where_local_problems_are_large():
     np.testing.assert_allclose(dense_of(rows), naive_swing(dense, **options), rtol=1e-12, atol=0)
 
 
-def test_paper_preset_by_hand():
+def test_the_paper_by_hand():
     # Users 0 and 1 share items 0, 1; users 0 and 2 share 0, 1, 2; users 1 and 2 share 0, 1.
-    similar = swing(matrix([[0, 1, 2], [0, 1], [0, 1, 2, 3]]), **swing_preset("paper")).toarray()
+    similar = swing(matrix([[0, 1, 2], [0, 1], [0, 1, 2, 3]])).toarray()
     w = np.array([3, 2, 4]) ** -0.5
     s01 = w[0] * w[1] / 3 + w[0] * w[2] / 4 + w[1] * w[2] / 3
     s02 = w[0] * w[2] / 4
@@ -58,20 +58,11 @@ def test_paper_preset_by_hand():
     np.testing.assert_allclose(similar, expected, rtol=1e-6)
 
 
-def test_flink_ml_preset_by_hand(caplog):
-    # Two users share ten items; a third, with two items, is below the minimum of ten.
-    rows = [list(range(10)), list(range(12)), [0, 1]]
+def test_a_negative_exponent_warns_that_it_raises_heavy_users(caplog):
     with caplog.at_level(logging.WARNING):
-        similar = swing(matrix(rows), **swing_preset("flink_ml")).toarray()
-    weight = (15 + 10) ** -0.3 * (15 + 12) ** -0.3
-    assert similar[0, 1] == pytest.approx(weight / 10, rel=1e-6)
-    assert similar[10].sum() == 0
-    assert "leaves out 1 of 3 users (33.3 %) and 8.3 % of interactions" in caplog.text
-
-
-def test_alink_preset_by_hand_warns_that_it_raises_heavy_users(caplog):
-    with caplog.at_level(logging.WARNING):
-        similar = swing(matrix([list(range(10)), list(range(11))]), **swing_preset("alink")).toarray()
+        similar = swing(
+            matrix([list(range(10)), list(range(11))]), user_exponent=-0.35, user_shift=5.0
+        ).toarray()
     assert similar[0, 1] == pytest.approx(15**0.35 * 16**0.35 / 11, rel=1e-6)
     assert "user_exponent -0.35 < 0 raises heavy users" in caplog.text
     assert f"{(105 / 15) ** 0.35:.2f} times" in caplog.text
@@ -111,28 +102,6 @@ def test_user_order_does_not_matter(user_items, seed):
     )
 
 
-def test_user_cap_samples_by_seed_and_says_so(caplog):
-    user_items = matrix([list(range(30)), list(range(30)), [0, 1]])
-    with caplog.at_level(logging.WARNING):
-        one = swing(user_items, max_user_items=10, seed=1)
-    assert "max_user_items 10 samples 2 of 3 users (longest 30)" in caplog.text
-    assert (one != swing(user_items, max_user_items=10, seed=1)).nnz == 0
-    assert (one != swing(user_items, max_user_items=10, seed=2)).nnz > 0
-
-
-def test_item_cap_equals_swing_on_the_sampled_users_of_each_row(caplog):
-    dense = np.random.default_rng(5).random((40, 6)) < 0.6
-    user_items = matrix([list(np.flatnonzero(row)) for row in dense], 6)
-    with caplog.at_level(logging.WARNING):
-        capped = swing(user_items, max_item_users=7, seed=9)
-    assert "max_item_users 7 samples 6 of 6 items" in caplog.text
-    users = np.flatnonzero(dense[:, 2])
-    chosen = users[np.random.default_rng([9, 2]).choice(len(users), 7, replace=False)]
-    # User weights and |I_u ∩ I_v| stay those of the whole lists, so the other users' rows may just vanish.
-    expected = naive_swing(dense[chosen], smoothing=1.0, user_exponent=0.5, user_shift=0.0)[2]
-    np.testing.assert_allclose(capped.toarray()[2], expected, rtol=1e-6)
-
-
 def test_same_bytes_with_one_and_two_threads():
     # Two threads need numba started with at least two: a process of its own.
     code = (
@@ -159,7 +128,6 @@ def test_same_bytes_with_one_and_two_threads():
         ({"user_exponent": float("inf")}, "swing user_exponent"),
         ({"top_k": 0}, "swing top_k: is 0; expected a whole number >= 1"),
         ({"top_k": 2.5}, "swing top_k"),
-        ({"max_item_users": 1}, "swing max_item_users"),
         ({"self_pair_weight": -1}, "swing self_pair_weight"),
     ],
 )
@@ -168,11 +136,7 @@ def test_bad_options_are_named(options, message):
         swing(matrix([[0, 1], [0, 1]]), **options)
 
 
-def test_unknown_preset_and_no_user_left_and_overflow():
-    with pytest.raises(ParamsError, match="flink_ml"):
-        swing_preset("flink")
-    with pytest.raises(DataError, match="no user has min_user_items = 3"):
-        swing(matrix([[0, 1], [0, 1]]), min_user_items=3)
+def test_overflow_is_told():
     with pytest.raises(DataError, match=r"overflow|not finite"):
         swing(matrix([[0, 1], [0, 1]]), user_exponent=-2000.0)
 
@@ -188,10 +152,7 @@ def zipf(n_users: int = 400, n_items: int = 90):
     return check_user_items(matrix([sorted(set(row)) for row in taken.tolist()], n_items))
 
 
-CAPS = {"max_user_items": 6, "max_item_users": 50, "max_item_work": 300, "seed": 3}
-
-
-@pytest.mark.parametrize("options", [{}, {"self_pair_weight": 0.5, "popularity_exponent": 0.3}, CAPS])
+@pytest.mark.parametrize("options", [{}, {"self_pair_weight": 0.5, "popularity_exponent": 0.3}])
 @pytest.mark.parametrize("block_items", [1, 7, 45, 90, 1000])
 def test_blocks_of_memory_maps_are_the_whole_result_bit_by_bit(tmp_path, block_items, options):
     user_items = zipf()
@@ -221,24 +182,6 @@ def test_hub_users_beyond_the_table_give_the_same_scores():
         check_user_items(matrix([list(np.flatnonzero(r)) for r in dense], 12)), top_k=12, **options
     )
     np.testing.assert_allclose(dense_of(rows), naive_swing(dense, **options), rtol=1e-12, atol=0)
-
-
-def test_work_budget_samples_hubs_only_and_says_so(caplog):
-    user_items = zipf()
-    dense = user_items.toarray()
-    together = dense.T @ dense
-    np.fill_diagonal(together, 0)
-    work = (together * (together - 1) / 2).sum(axis=1)
-    budget = int(np.sort(work)[-5])
-    with caplog.at_level(logging.WARNING):
-        capped = swing(user_items, top_k=90, max_item_work=budget, seed=1)
-    assert f"max_item_work {budget} samples 4 of 90 items" in caplog.text
-    exact = swing(user_items, top_k=90)
-    for item in range(90):
-        same = (capped[[item]] != exact[[item]]).nnz == 0
-        assert same == (work[item] <= budget)
-    assert (capped != swing(user_items, top_k=90, max_item_work=budget, seed=1)).nnz == 0
-    assert (capped != swing(user_items, top_k=90, max_item_work=budget, seed=2)).nnz > 0
 
 
 def test_top_k_beyond_the_catalogue_means_all():

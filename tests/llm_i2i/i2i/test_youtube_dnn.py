@@ -7,11 +7,16 @@ import torch
 from llm_i2i.errors import DataError, ParamsError
 from llm_i2i.i2i import youtube_dnn
 from llm_i2i.i2i._tower import sampled_softmax_loss
-from llm_i2i.i2i._tower_batches import Batches
+from llm_i2i.i2i._tower_batches import Batches, TowerOptions
 from llm_i2i.i2i.user_items import check_user_items
 from tests.llm_i2i.i2i.matrices import assert_groups, matrix, two_groups
 
-SMALL = {"factors": 8, "hidden": (8,), "epochs": 15, "batch_size": 64, "negatives": 30, "learning_rate": 0.02}
+SMALL = {
+    "factors": 8, "hidden": (8,), "epochs": 15, "batch_size": 64, "negatives": 30, "learning_rate": 0.02,
+    "sampling_exponent": 0.75, "temperature": 0.1, "max_history": 50, "validation_share": 0.02, "patience": 3,
+    "seed": 0,
+}  # fmt: skip
+BRIEF = {**SMALL, "epochs": 2, "validation_share": 0.2}
 
 
 def test_learns_the_groups_and_leaves_out_items_nobody_took():
@@ -23,28 +28,22 @@ def test_same_bytes_for_two_runs_and_for_one_and_two_threads_and_the_outside_is_
     try:
         for n in (1, 1, 2):
             torch.set_num_threads(n)
-            similar = youtube_dnn(two_groups(), **{**SMALL, "epochs": 2}, validation_share=0.2, seed=5)
+            similar = youtube_dnn(two_groups(), **{**BRIEF, "seed": 5}, top_k=100)
             assert torch.get_num_threads() == n
             digests.append(hashlib.sha256(similar.data.tobytes() + similar.indices.tobytes()).hexdigest())
     finally:
         torch.set_num_threads(threads)
     assert len(set(digests)) == 1
     assert torch.equal(torch.get_rng_state(), state)
-    other = youtube_dnn(two_groups(), **{**SMALL, "epochs": 2}, validation_share=0.2, seed=6)
+    other = youtube_dnn(two_groups(), **{**BRIEF, "seed": 6}, top_k=100)
     assert hashlib.sha256(other.data.tobytes() + other.indices.tobytes()).hexdigest() != digests[0]
 
 
 def test_histories_are_the_users_other_items_and_every_interaction_is_a_target():
     rows = [[0, 1, 2], [3], [1, 4], list(range(6))]
     user_items = check_user_items(matrix(rows))
-    batches = Batches(
-        user_items,
-        batch_size=4,
-        negatives=7,
-        max_history=3,
-        class_weights=np.array([1, 0, 1, 1, 1, 1.0]),
-        seed=0,
-    )
+    options = TowerOptions(**{**SMALL, "batch_size": 4, "negatives": 7, "max_history": 3})
+    batches = Batches(user_items, np.array([1, 0, 1, 1, 1, 1.0]), options)
     targets = []
     for items, offsets, positive, classes in batches:
         ends = [*offsets[1:], len(items)]
@@ -99,9 +98,9 @@ def test_sampled_softmax_estimates_the_full_softmax():
 )  # fmt: skip
 def test_bad_options_are_named(name, value):
     with pytest.raises(ParamsError, match=name):
-        youtube_dnn(two_groups(20), **{name: value})
+        youtube_dnn(two_groups(20), **{**SMALL, "top_k": 5, name: value})
 
 
 def test_data_without_a_history_is_an_error():
     with pytest.raises(DataError, match="no user has two items"):
-        youtube_dnn(matrix([[0], [1]]))
+        youtube_dnn(matrix([[0], [1]]), **SMALL, top_k=5)

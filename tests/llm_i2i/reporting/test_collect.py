@@ -108,7 +108,7 @@ def test_metrics_of_different_protocols_are_refused(copy_of: Callable[[], Path])
     _edit(path, protocol=protocol)
     with pytest.raises(ArtifactError, match="does not belong to its protocol"):
         collect(root)
-    from llm_i2i.evaluation.protocol import protocol_hash
+    from llm_i2i.files import json_sha256 as protocol_hash
 
     _edit(path, protocol_hash=protocol_hash(protocol))
     with pytest.raises(ArtifactError, match="protocols differ: index"):

@@ -5,7 +5,7 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.evaluation.protocol import protocol_hash
+from llm_i2i.files import json_sha256 as protocol_hash
 from llm_i2i.reporting.compare import compare_metrics, params_changes
 
 RUN = ("swing", "llm_i2i")

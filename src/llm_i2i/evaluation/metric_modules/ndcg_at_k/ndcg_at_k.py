@@ -25,7 +25,7 @@ Returns:
 
 
 class NdcgAtK(evaluate.Metric):  # type: ignore[misc]  # the library is untyped
-    """NDCG@k with one relevant item a user."""
+    """NDCG@k with one relevant item per user."""
 
     def _info(self) -> evaluate.MetricInfo:
         features = {

@@ -25,7 +25,7 @@ Returns:
 
 
 class RecallAtK(evaluate.Metric):  # type: ignore[misc]  # the library is untyped
-    """Recall@k with one relevant item a user."""
+    """Recall@k with one relevant item per user."""
 
     def _info(self) -> evaluate.MetricInfo:
         features = {
