@@ -8,13 +8,12 @@ import pandas as pd
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of, tell
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
-from llm_i2i.reporting.tables import Table, table
-from llm_i2i.reporting.words import metric_name, model_name, outcome_of, plural, run_name, signed, span
+from llm_i2i.reporting.tables import Table, view
+from llm_i2i.reporting.words import metric_name, model_name, outcome_of, plural, run_name, say, signed, span
 
 Json = dict[str, Any]
 
 TIGER = "TIGER, arXiv 2305.05065, table 1"
-PAPER = "LLM-I2I, arXiv 2512.21595"
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 # Published figures: full ranking, leave one out; (model, source, values of METRICS).
 PUBLISHED = {
@@ -43,28 +42,6 @@ SELECTIONS = {
     "volume": "chosen by p_yes",
 }
 PAPERS_POINT = ("recipe", "paper")  # the experiment and the point that has the paper's selection
-_ABOUT = (
-    "Made by `{command}`; every number stands in `reports/benchmark/`. Metrics are on test users, full ranking of the "
-    "catalogue, history removed; intervals are 95 %, paired, over users and, where several were run, seeds. The tail "
-    "is the bucket of items with 1 to 5 training interactions."
-)
-_ARMS = """\
-In profile `compact` the generator is a small Llama of one token per item, trained on the interactions alone: no
-pretrained LLM. The arms are named for what was added to the real interactions:
-
-- `real`: nothing.
-- `llm_i2i` (the paper's selection): the generator's pairs that the discriminator gives a p_yes of 0.5 or more, at most
-  3 per user (threshold and cap are ours). (chosen by p_yes): the same with the threshold, share or cap that the point
-  names.
-- `llm_i2i` (our recipe): not the paper's method. Pairs are ordered by the generator's log probability less
-  0.4 × log(training count); the first 2.75 % are kept, at most 5 per user, and besides them the first 2 of each item
-  and the first 6 of each tail item; only items that somebody took together with an item of the user. The
-  discriminator chooses none of them. (our recipe ordered by p_yes): the same with the discriminator's order.
-- `no_discriminator`: the generator's first pairs of each user, unfiltered. `no_generator`: nothing, and real pairs that
-  the discriminator doubts are dropped. `synthetic_only`: the pairs of `llm_i2i` without the real ones. `llm_only`: no
-  index, the generator recommends.
-- `random`, `popularity`, `item_knn`: as many pairs per user as `llm_i2i` adds, by a cheap recommender; with
-  `_filtered`, the most confident of them by p_yes."""
 
 
 def render(results: Mapping[str, Mapping[str, Json]], *, command: str) -> str:
@@ -80,9 +57,9 @@ def render(results: Mapping[str, Mapping[str, Json]], *, command: str) -> str:
     lines = [f"- {line}" for name, found in results.items() for line in reading(name, found)]
     parts = [
         "# Results on Amazon reviews",
-        " ".join([_ABOUT.format(command=command), *_made_at_once(results)]),
+        say("about_benchmark", command=command, made_at_once=_made_at_once(results)),
         "## Arms",
-        _ARMS,
+        say("arms_of_benchmark"),
         "## Reading",
         "\n".join(lines) or "- Nothing has been measured yet.",
     ]
@@ -125,17 +102,15 @@ def _revision(content: Json) -> str:
     return str(content.get("benchmark", {}).get("revision") or "")[:12]
 
 
-def _made_at_once(results: Mapping[str, Mapping[str, Json]]) -> list[str]:
+def _made_at_once(results: Mapping[str, Mapping[str, Json]]) -> str:
     """Say so where the tables differ in seeds or revision."""
     seeds = _seeds(results)
     revisions = {_revision(content) for found in results.values() for content in found.values()}
     if len(revisions) < 2 and len(seeds) < 2:
-        return []
-    note = (
-        f"The tables were not all made at once: they come from {plural(len(revisions), 'revision')} and have "
-        f"{' or '.join(map(str, seeds))} seeds; under each stand its own."
+        return ""
+    return say(
+        "made_at_once", revisions=plural(len(revisions), "revision"), seeds=" or ".join(map(str, seeds))
     )
-    return [note]
 
 
 def _about(found: Mapping[str, Json]) -> str:
@@ -169,11 +144,10 @@ def published_table(dataset: str, content: Json) -> Table:
         by_metric = dict(zip(group["metric"], group["value"], strict=True))
         lines.append((run_name(model, arm), "measured here", *(by_metric.get(m) for m in METRICS)))
     place = 2 + METRICS.index("recall@10")
-    return table(
-        "Published: full ranking and leave one out on 5-core data of the same name; splits and counts are not "
-        "guaranteed to be the same. Ours: see the protocol.",
-        [("Model", ""), ("Source", ""), *((metric_name(metric), ".4f") for metric in METRICS)],
+    return view(
+        "published",
         sorted(lines, key=lambda line: (-(line[place] or 0.0), line[1] != "measured here")),
+        columns=[(metric_name(metric), ".4f") for metric in METRICS],
     )
 
 
@@ -221,17 +195,11 @@ def _gain(rows: pd.DataFrame, selection: str, dataset: str) -> list[str]:
     if not real or augmented is None:
         return []
     gain, stated = 100 * (augmented / real - 1), STATED_GAIN.get(dataset)
-    line = f": {selection} changes plain Swing's Recall@10 from {real:.4f} to {augmented:.4f} ({signed(gain, 2)} %)"
+    line = say("gain", selection=selection, real=real, augmented=augmented, gain=signed(gain, 2))
     if stated is None:
         return [line + "."]
-    enough = gain >= stated
-    if selection == PAPERS:
-        verdict = f"{'reproduced' if enough else 'not reproduced'} with this generator"
-    else:
-        verdict = (
-            f"our recipe, another method, gains {'as much as' if enough else 'less than'} the paper states"
-        )
-    return [f"{line}; the paper states +{stated:.2f} % ({PAPER}): {verdict}."]
+    verdict = say(f"{'papers' if selection == PAPERS else 'ours'}_{'enough' if gain >= stated else 'less'}")
+    return [say("stated", gain=line, stated=stated, verdict=verdict)]
 
 
 def _interval(row: Mapping[Any, Any]) -> Interval:
@@ -248,14 +216,9 @@ def _against_control(rows: pd.DataFrame, part: str) -> list[str]:
     interval = _compared(_swing(rows, AUGMENTED, part), "arm item_knn")
     if interval is None:
         return []
-    words = {
-        "better": "the generator's data is better than the cheap control's",
-        "worse": "the cheap control's data is better",
-        "none": "no difference to the cheap control is shown",
-    }[outcome_of(interval)]
+    words = say(f"control_{outcome_of(interval)}")
     where = "all targets" if part == "overall" else "tail targets"
-    pairs = f"Swing on {OURS}'s pairs against Swing on as many pairs of item-kNN"
-    return [f", {where}: {pairs}, Recall@10 {span(interval)}: {words}."]
+    return [say("against_control", where=where, selection=OURS, span=span(interval), words=words)]
 
 
 def _best(rows: pd.DataFrame) -> list[str]:
@@ -268,14 +231,12 @@ def _best(rows: pd.DataFrame) -> list[str]:
     one, other = (highest(part, "value") for part in (augmented, plain))
     of_best = recall[(recall["model"] == one["model"]) & (recall["arm"] == AUGMENTED)]
     same = _compared(of_best, "arm real") if one["model"] == other["model"] else None
-    words = span(same) if same else "a difference of two models, without an interval"
+    words = span(same) if same else say("two_models")
     above = "above" if one["value"] > other["value"] else "not above"
     ours, theirs = (
         f"{model_name(found['model'])} with Recall@10 {found['value']:.4f}" for found in (one, other)
     )
-    return [
-        f": the best model on {OURS}'s pairs is {ours}, {above} the best without augmentation, {theirs} ({words})."
-    ]
+    return [say("best", selection=OURS, ours=ours, above=above, theirs=theirs, words=words)]
 
 
 def _recipes(rows: pd.DataFrame) -> list[str]:
@@ -293,7 +254,5 @@ def _recipes(rows: pd.DataFrame) -> list[str]:
             )
             parts.append(f"{part} {_value(found):.4f} ({shown})")
         kept = float(_swing(group, AUGMENTED)["synthetic_kept"].iloc[0])
-        lines.append(
-            f", point {point}: Swing on {kept:,.0f} generated pairs has Recall@10 {', '.join(parts)}."
-        )
+        lines.append(say("point", point=point, kept=kept, parts=", ".join(parts)))
     return lines

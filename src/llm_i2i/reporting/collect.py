@@ -3,6 +3,7 @@
 import base64
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -146,30 +147,29 @@ def _readable_json(path: Path) -> Json | None:
         return None
 
 
-def _optional_csv(path: Path, columns: tuple[str, ...], *, stage: str) -> pd.DataFrame | None:
-    """Read a CSV log; None if there is none.
+def _read_logs(paths: Mapping[str, Path], columns: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Read the CSV logs that are there, by training.
 
     Raises:
-        ArtifactError: The file cannot be read, or a column is missing or not numeric.
+        ArtifactError: A log cannot be read, or a column is missing or not numeric.
     """
-    if not path.is_file():
-        return None
-    fix = f"run `dvc repro {stage}`"
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
-    wrong = [name for name in columns if name not in table.select_dtypes("number")]
-    if wrong:
-        raise ArtifactError(str(path), f"columns {list(table.columns)}", f"numeric columns {wrong}", fix)
-    return table
+    logs = {}
+    for name, path in paths.items():
+        if path.is_file():
+            fix = f"run `dvc repro train_{name}`"
+            try:
+                logs[name] = pd.read_csv(path)
+            except (OSError, ValueError) as error:
+                raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
+            wrong = [column for column in columns if column not in logs[name].select_dtypes("number")]
+            if wrong:
+                found = f"columns {list(logs[name].columns)}"
+                raise ArtifactError(str(path), found, f"numeric columns {wrong}", fix)
+    return logs
 
 
 def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
-    """Read MODEL-ARM.json of each run; files of models and arms that params.yaml no longer names stay unread.
-
-    All arms of a model share one protocol. Between models last_m and decay may differ: a tuned model brings
-    its own.
+    """Read MODEL-ARM.json of each run: one protocol, but for the query, which a tuned model brings along.
 
     Raises:
         ArtifactError: A file is missing or without the required keys, a name does not match its content, or
@@ -182,13 +182,10 @@ def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
         missing = sorted({"protocol_hash", "protocol", "model", "arm", "overall"} - content.keys())
         if missing:
             raise ArtifactError(
-                str(path), f"no {missing}", "metrics of one evaluation", "run `dvc repro evaluate`"
+                str(path), f"no {missing}", "one evaluation's metrics", "run `dvc repro evaluate`"
             )
-        found = (str(content["model"]), str(content["arm"]))
-        if found != (model, arm):
-            raise ArtifactError(
-                str(path), f"holds model {found[0]}, arm {found[1]}", "what its name says", "rename it"
-            )
+        if (found := (content["model"], content["arm"])) != (model, arm):
+            raise ArtifactError(str(path), f"holds model, arm {found}", "what its name says", "rename it")
         for (other, _), known in metrics.items():
             require_same_protocol(known, content, same_query=other == model)
         metrics[model, arm] = content
@@ -213,20 +210,14 @@ def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) 
         for k in ks:
             stated = content["overall"].get(f"recall@{k}")
             if stated is not None and not math.isclose(stated, _recall(table, k), abs_tol=1e-4):
-                raise ArtifactError(
-                    str(path),
-                    f"recall@{k} of its ranks is {_recall(table, k):.4f}",
-                    f"{stated:.4f} as in reports/metrics/{model}-{arm}.json",
-                    "rerun `dvc repro evaluate`",
-                )
+                found = f"recall@{k} of its ranks is {_recall(table, k):.4f}"
+                expected = f"{stated:.4f} as in reports/metrics/{model}-{arm}.json"
+                raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
         keys = table[[schema.USER_ID, schema.ITEM_ID, "bucket"]]
         if reference is not None and not keys.equals(reference):
-            raise ArtifactError(
-                str(path),
-                f"{len(keys)} users and targets that differ from those of another run ({len(reference)})",
-                "the same test users and targets in every run",
-                "rerun `dvc repro evaluate`",
-            )
+            found = f"{len(keys)} users and targets that differ from those of another run ({len(reference)})"
+            expected = "the same test users and targets in every run"
+            raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
         reference = keys
         tables[model, arm] = table
     return tables
@@ -295,14 +286,8 @@ def collect(root: Path) -> ReportInputs:
         for part in ("train", "valid", "test")
     }
     kept = {arm: _read_json(artifacts / "fused" / f"{arm}.json", stage="fuse") for arm in arms}
-    training = {
-        name: _optional_csv(artifacts / name / "training.csv", TRAINING_COLUMNS, stage=f"train_{name}")
-        for name in TRAININGS
-    }
-    tokens = {
-        name: _optional_csv(reports / "runtime" / f"train_{name}.csv", TOKEN_COLUMNS, stage=f"train_{name}")
-        for name in TRAININGS
-    }
+    training = {name: artifacts / name / "training.csv" for name in TRAININGS}
+    tokens = {name: reports / "runtime" / f"train_{name}.csv" for name in TRAININGS}
     inputs = ReportInputs(
         params=params,
         metrics=metrics,
@@ -324,18 +309,14 @@ def collect(root: Path) -> ReportInputs:
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
         calibration=_optional_json(artifacts / "scored" / "calibration.json", stage="score"),
         synthesis=_optional_json(artifacts / "synthetic" / "stats.json", stage="synthesize"),
-        training={name: table for name, table in training.items() if table is not None},
-        tokens_per_s={name: table for name, table in tokens.items() if table is not None},
+        training=_read_logs(training, TRAINING_COLUMNS),
+        tokens_per_s=_read_logs(tokens, TOKEN_COLUMNS),
         runtime=_read_runtime(reports / "runtime"),
         base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
         provenance=read_provenance(root),
         extras=_read_extras(reports),
         left_over=tuple(sorted(left_over)),
     )
-    logger.info(
-        "report: %d models x %d arms, %s test users",
-        len(inputs.models),
-        len(inputs.arms),
-        f"{len(next(iter(per_user.values()))):,}",
-    )
+    n_users = f"{len(next(iter(per_user.values()))):,}"
+    logger.info("report: %d models x %d arms, %s test users", len(inputs.models), len(inputs.arms), n_users)
     return inputs

@@ -12,8 +12,8 @@ from llm_i2i.reporting.experiments import EVERY_POINT, ExperimentResult, tidy
 from llm_i2i.reporting.plots import plot_differences, plot_points
 from llm_i2i.reporting.results import MIN_USERS
 from llm_i2i.reporting.svg import Plot
-from llm_i2i.reporting.tables import LEGEND, MARKS, Cell, Table, table
-from llm_i2i.reporting.words import metric_name, model_name, plural, run_name, slice_name, span
+from llm_i2i.reporting.tables import LEGEND, MARKS, Cell, Table, view
+from llm_i2i.reporting.words import metric_name, model_name, plural, run_name, say, slice_name, span
 
 _X_NAMES = {"synthetic_kept": "synthetic interactions kept"}
 _MANY = 40  # rows above which the plot of differences is unreadable
@@ -43,15 +43,16 @@ def experiment_table(rows: pd.DataFrame, *, name: str, question: str) -> Table:
         kept = float(group["synthetic_kept"].iloc[0])
         lines.append((point, run_name(model, arm), kept or None, *cells))
     seeds = int(rows["seeds"].max()) if len(rows) else 0
-    return table(
-        f"Experiment {name}: {question} Mean of {plural(seeds, 'seed')}. Under each value: paired differences with "
-        f"95 % bootstrap intervals over users{' and seeds' if seeds > 1 else ''}; {LEGEND}; none for fewer than "
-        f"{MIN_USERS} users.",
-        [("Point", ""), ("Model, arm", ""), ("Synthetic kept", ",.0f")]
-        + [(f"{metric_name(metric)}, {slice_name(part)}", ".4f") for part, metric in parts],
+    return view(
+        "experiment",
         lines,
-        wide=True,
-        sticky=True,
+        columns=[(f"{metric_name(metric)}, {slice_name(part)}", ".4f") for part, metric in parts],
+        name=name,
+        question=question,
+        seeds=plural(seeds, "seed"),
+        over=f"users{' and seeds' if seeds > 1 else ''}",
+        legend=LEGEND,
+        min_users=MIN_USERS,
     )
 
 
@@ -84,7 +85,7 @@ def tell(rows: pd.DataFrame, *, question: str, seeds: int, failures: Mapping[str
         One paragraph.
     """
     if rows.empty:
-        return f"{question} No point could be measured."
+        return say("no_point", question=question)
     metric = rows["metric"].iloc[0]
     main = rows[rows["metric"] == metric]
     points = [name for name in rows["point"].unique() if name != EVERY_POINT]
@@ -96,36 +97,30 @@ def tell(rows: pd.DataFrame, *, question: str, seeds: int, failures: Mapping[str
     ]
     for part in users:
         sentences += _slice_sentences(main[main["slice"] == part], str(part), metric)
-    sentences += [f"Point {label} could not be run: {error}" for label, error in failures.items()]
-    sentences.append(
-        "The best of several points on the test users is flattered by the choice: choose on valid, then look once."
-    )
-    return " ".join([question, *sentences])
+    sentences += [say("failed", label=label, error=error) for label, error in failures.items()]
+    return " ".join([question, *sentences, say("flattered")])
 
 
 def _slice_sentences(rows: pd.DataFrame, part: str, metric: str) -> list[str]:
     """Best value, and for each comparison how many runs are better, worse or neither."""
     values = rows[rows["against"] == ""]
     best = highest(values, "value")
-    sentences = [
-        f"{metric_name(metric)} on {slice_name(part)} is highest, {best['value']:.4f}, for "
-        f"{model_name(best['model'])} on arm {best['arm']} ({best['point']})."
-        if values["value"].max() > values["value"].min()
-        else f"{metric_name(metric)} on {slice_name(part)} is {best['value']:.4f} in every run."
-    ]
+    key = "highest" if values["value"].max() > values["value"].min() else "equal"
+    shown: dict[str, Any] = {
+        "metric": metric_name(metric),
+        "part": slice_name(part),
+        "model": model_name(best["model"]),
+    }
+    sentences = [say(key, **(best | shown))]
     compared = rows[rows["against"] != ""]
     for against, group in compared.groupby("against", sort=False):
         counts = group["outcome"].value_counts()
         top = highest(group, "difference")
-        sentences.append(
-            f"Against {against}: {counts.get('better', 0)} of {len(group)} better, {counts.get('worse', 0)} worse, "
-            f"{counts.get('none', 0)} without a shown difference; the largest difference is "
-            f"{span(_interval(top))} ({top['point']}, {model_name(top['model'])}, {top['arm']})."
-        )
+        words = {name: counts.get(name, 0) for name in MARKS}
+        shown |= {"span": span(_interval(top)), "model": model_name(top["model"]), "n": len(group)}
+        sentences.append(say("against", name=against, **words, **(top | shown)))
     if compared.empty and part != "overall":
-        sentences.append(
-            f"No interval is given on {slice_name(part)}: too few test users, or nothing to compare."
-        )
+        sentences.append(say("no_interval", part=slice_name(part)))
     return sentences
 
 

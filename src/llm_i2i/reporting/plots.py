@@ -45,9 +45,6 @@ def plot_differences(
         against: What they are differences to, such as "arm real".
         name: Name of the plot.
         standalone: Whether it becomes a file of its own.
-
-    Returns:
-        The plot.
     """
     slices = list(dict.fromkeys(part for _, found in rows for part in found))
 
@@ -64,11 +61,10 @@ def plot_differences(
                 markersize=4.5, capsize=2.5, linewidth=1.4, label=part,
             )  # fmt: skip
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], color=INK)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}" if value else "0"))
-        axes.set_xlabel(f"difference in {metric} to {against}")
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"difference in {metric} to {against}")
         _legend_above(axes, len(slices))
 
     words = " ".join(
@@ -102,9 +98,6 @@ def plot_points(
         y_label: Name of the vertical axis.
         name: Name of the plot.
         title: Its title.
-
-    Returns:
-        The plot.
     """
 
     def draw(axes: Any) -> None:
@@ -115,8 +108,7 @@ def plot_points(
             axes.axhline(value, color=INK, linewidth=1.0, linestyle=LINE_STYLES[1 + place % 3], label=label)
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
-        axes.set_xlabel(x_label)
-        axes.set_ylabel(y_label)
+        axes.set(xlabel=x_label, ylabel=y_label)
         _legend_above(axes, 2)
 
     words = " ".join(
@@ -145,8 +137,8 @@ def plot_long_tail(items: pd.DataFrame) -> Plot:
         axes.fill_between(rank, counts, step="mid", color=SERIES[0], alpha=0.18, linewidth=0)
         axes.step(rank, counts, where="mid", color=SERIES[0])
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_xlim(1, max(len(counts), 2))
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(1, max(len(counts), 2)), ylim=(0, None))
+        axes.set(xlabel="items, most frequent first", ylabel="training interactions")
         place = 0
         for name, size in ((name, len(part)) for name, part in parts.items()):
             if size and place:
@@ -158,8 +150,6 @@ def plot_long_tail(items: pd.DataFrame) -> Plot:
         axes.xaxis.set_major_formatter(_THOUSANDS)
         axes.yaxis.set_major_formatter(_THOUSANDS)
         axes.grid(color=GRID)
-        axes.set_xlabel("items, most frequent first")
-        axes.set_ylabel("training interactions")
 
     words = "; ".join(
         f"{name}: {len(part):,} items, {100 * part.sum() / total:.1f} % of interactions"
@@ -175,14 +165,7 @@ def plot_long_tail(items: pd.DataFrame) -> Plot:
 
 
 def plot_bucket_shares(shares: dict[str, dict[str, float]]) -> Plot:
-    """Where the added rows go: one group of bars per source.
-
-    Args:
-        shares: By label ("real", "proposed", "kept"): share of its rows by bucket, in [0, 1].
-
-    Returns:
-        The plot.
-    """
+    """Where the added rows go, one group of bars per source: by label, the share of its rows by bucket in [0, 1]."""
 
     def draw(axes: Any) -> None:
         axes.grid(visible=False, axis="x")
@@ -212,15 +195,7 @@ def plot_bucket_shares(shares: dict[str, dict[str, float]]) -> Plot:
 
 
 def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
-    """Histogram of the discriminator's p_yes, real against synthetic rows.
-
-    Args:
-        scored: schema.SCORED.
-        threshold: p_yes from which synthetic rows are kept; None where it does not decide.
-
-    Returns:
-        The plot.
-    """
+    """Histogram of p_yes (schema.SCORED), real against synthetic rows; None = no threshold of p_yes decides."""
     bins = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
     groups = [
         (source, scored.loc[scored["source"] == source, "p_yes"].to_numpy(dtype=np.float64))
@@ -235,10 +210,7 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
                         label=f"{source} rows")  # fmt: skip
         if threshold is not None:
             axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=":", label=f"threshold {threshold:g}")
-        axes.set_xlim(0, 1)
-        axes.set_ylim(bottom=0)
-        axes.set_xlabel("calibrated p_yes")
-        axes.set_ylabel("share of rows")
+        axes.set(xlim=(0, 1), ylim=(0, None), xlabel="calibrated p_yes", ylabel="share of rows")
         axes.yaxis.set_major_formatter(_PER_CENT)
         _legend_above(axes, 3)
 
@@ -254,14 +226,7 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
 
 
 def plot_reliability(bins: list[dict[str, float]]) -> Plot:
-    """Reliability curve of the discriminator on held-out pairs.
-
-    Args:
-        bins: {"n", "mean_p_yes", "share_yes"} each; empty bins are skipped.
-
-    Returns:
-        The plot.
-    """
+    """Reliability curve of held-out pairs by bin ({"n", "mean_p_yes", "share_yes"}); empty bins are skipped."""
     filled = [entry for entry in bins if entry["n"] > 0]
     stated, observed, n = ([entry[key] for entry in filled] for key in ("mean_p_yes", "share_yes", "n"))
 
@@ -270,10 +235,7 @@ def plot_reliability(bins: list[dict[str, float]]) -> Plot:
         axes.plot(stated, observed, color=SERIES[0], linewidth=1.2, label="held-out pairs (area: count)")
         areas = [8.0 + 70.0 * count / max(n) for count in n]
         axes.scatter(stated, observed, s=areas, color=SERIES[0], zorder=3)
-        axes.set_xlim(0, 1)
-        axes.set_ylim(-0.02, 1.02)
-        axes.set_xlabel("mean p_yes of the bin")
-        axes.set_ylabel("share that is real")
+        axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="mean p_yes of the bin", ylabel="share that is real")
         _legend_above(axes, 2)
 
     points = "; ".join(f"{e['mean_p_yes']:.2f} is {e['share_yes']:.2f} ({e['n']:.0f} pairs)" for e in filled)
@@ -295,9 +257,6 @@ def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, nam
         column: What to draw, such as "loss" or "tokens_per_s".
         label: Name of the vertical axis.
         name: Name of the plot.
-
-    Returns:
-        The plot.
     """
     smooth = {
         training: log[column].rolling(max(len(log) // 10, 1), min_periods=1).mean()
@@ -313,8 +272,7 @@ def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, nam
             axes.set_ylim(bottom=0)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         axes.yaxis.set_major_formatter(_THOUSANDS)
-        axes.set_xlabel("optimizer step")
-        axes.set_ylabel(label)
+        axes.set(xlabel="optimizer step", ylabel=label)
         if len(logs) > 1:
             _legend_above(axes, 2)
 

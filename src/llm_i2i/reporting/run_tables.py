@@ -9,7 +9,7 @@ from llm_i2i import schema
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.collect import Json, ReportInputs
 from llm_i2i.reporting.results import main_arm
-from llm_i2i.reporting.tables import Cell, Table, difference_cell, table
+from llm_i2i.reporting.tables import Cell, Table, difference_cell, view
 from llm_i2i.reporting.words import (
     NOT_MEASURED,
     metric_name,
@@ -41,11 +41,7 @@ def kept_table(inputs: ReportInputs) -> Table:
         for source in (SOURCE_REAL, SOURCE_SYNTHETIC):
             into, kept = (int(inputs.kept[arm].get(f"{source}_{name}", 0)) for name in ("in", "kept"))
             rows.append((arm, source, into, kept, _share(kept, into)))
-    return table(
-        "Rows by arm and source, before and after the selection.",
-        [("Arm", ""), ("Source", ""), ("In", ","), ("Kept", ","), ("Share kept", "%")],
-        rows,
-    )
+    return view("kept", rows)
 
 
 def accepted_table(inputs: ReportInputs) -> Table | None:
@@ -71,16 +67,8 @@ def accepted_table(inputs: ReportInputs) -> Table | None:
                 for n, part in zip(accepted, parts, strict=True)
             ]
             rows.append((source, f"{threshold:g}", *cells))
-    return table(
-        "Share of scored pairs at or above a threshold of p_yes, by bucket of the item; under it the number of "
-        "pairs. A filter that keeps many real pairs and few others tells them apart.",
-        [
-            ("Source", ""),
-            ("p_yes from", "g"),
-            ("All", "%"),
-            *((name.capitalize(), "%") for name in schema.BUCKETS),
-        ],
-        rows,
+    return view(
+        "accepted", rows, columns=[("All", "%"), *((name.capitalize(), "%") for name in schema.BUCKETS)]
     )
 
 
@@ -96,16 +84,12 @@ def auc_table(inputs: ReportInputs) -> Table | None:
         interval = f"{found['auc_low']:.3f} to {found['auc_high']:.3f}"
         return Cell(f"{found['auc']:.3f}", (interval, f"{found['n_yes']:,} real"))
 
-    return table(
-        f"Held-out AUC by kind of negatives (trained against: {held_out.get('negatives', 'random')}) and bucket of "
-        "the real item, with 95 % bootstrap interval over users. Random negatives can be told apart by popularity "
-        "alone; popular ones less so.",
-        [("Negatives", ""), ("All", ".3f"), *((name.capitalize(), ".3f") for name in schema.BUCKETS)],
-        [
-            (kind, *(cell(found.get(name)) for name in ("overall", *schema.BUCKETS)))
-            for kind, found in held_out["auc_by_negatives"].items()
-        ],
-    )
+    rows = [
+        (kind, *(cell(found.get(name)) for name in ("overall", *schema.BUCKETS)))
+        for kind, found in held_out["auc_by_negatives"].items()
+    ]
+    columns = [("All", ".3f"), *((name.capitalize(), ".3f") for name in schema.BUCKETS)]
+    return view("auc", rows, columns=columns, trained=held_out.get("negatives", "random"))
 
 
 def generated_arm(inputs: ReportInputs) -> str:
@@ -151,12 +135,7 @@ def bucket_kept_table(inputs: ReportInputs) -> Table:
         )
         for name in schema.BUCKETS
     ]
-    names = ("Items", "Real rows", "Proposed", "Kept")
-    return table(
-        f"Arm {generated_arm(inputs) or 'without synthetic rows'}, by bucket of the item.",
-        [("Bucket", ""), *((name, ",") for name in names), ("Share kept", "%")],
-        rows,
-    )
+    return view("bucket_kept", rows, arm=generated_arm(inputs) or "without synthetic rows")
 
 
 def _clip(text: str) -> str:
@@ -201,19 +180,15 @@ def sample_table(inputs: ReportInputs) -> Table:
             )
         )
     order = f" Confidence: {order_words(rule)}; it orders the pairs." if other_order else ""
-    return table(
-        f"{len(cells)} of {len(rows):,} synthetic interactions, drawn with seed {inputs.params.seed}, not chosen by "
-        f"hand. Kept: {selection_words(rule)}.{order}",
-        [
-            (f"Last {HISTORY} titles of the user", ""),
-            ("Generated title", ""),
-            ("Bucket", ""),
-            *([("Confidence", ".2f")] if other_order else []),
-            ("p_yes", ".3f"),
-            ("Selection", ""),
-        ],
+    return view(
+        "sample",
         cells,
-        wide=True,
+        columns=[("Confidence", ".2f")] if other_order else [],
+        shown=len(cells),
+        rows_of=len(rows),
+        seed=inputs.params.seed,
+        selection=selection_words(rule),
+        order=order,
     )
 
 
@@ -275,12 +250,7 @@ def runtime_table(inputs: ReportInputs) -> Table:
             _words(entries, "precision"),
             _rates(entries),
         ))  # fmt: skip
-    return table(
-        "Cost of each stage. A stage whose result came out of the cache was not measured here.",
-        [("Stage", ""), ("Minutes", ".1f"), ("Peak memory (GB)", ".2f"), ("Device", ""), ("Precision", ""),
-         ("Rate", ",")],
-        rows,
-    )  # fmt: skip
+    return view("runtime", rows)
 
 
 def cost(inputs: ReportInputs) -> dict[str, Any]:
@@ -322,15 +292,7 @@ def validation_table(inputs: ReportInputs) -> Table | None:
         )
         for entry in failed
     ]
-    columns = [
-        ("Severity", ""),
-        ("Table", ""),
-        ("Expectation", ""),
-        ("Rows", ","),
-        ("Share", "%"),
-        ("First found", ""),
-    ]
-    return table("Expectations that the raw data broke.", columns, rows, wide=True) if failed else None
+    return view("validation", rows) if failed else None
 
 
 def data_table(inputs: ReportInputs) -> Table:
@@ -345,7 +307,7 @@ def data_table(inputs: ReportInputs) -> Table:
         "Training interactions per item (median)": f"{inputs.items['n_train'].median():g}",
         "Items never seen in train": int((inputs.items["n_train"] == 0).sum()),
     }
-    return table("The data after the split.", [("What", ""), ("Value", ",")], entries.items())
+    return view("data", entries.items())
 
 
 def comparison_tables(content: Json) -> tuple[Table, ...]:
@@ -356,18 +318,16 @@ def comparison_tables(content: Json) -> tuple[Table, ...]:
             return signed(row["new"] - row["old"])
         return difference_cell(Interval(row["difference"], row["low"], row["high"]))
 
-    metrics = table(
-        f"Test metrics of {content['against']} and of this revision, under one protocol. Difference with its paired "
-        "95 % bootstrap interval over users where the per-user ranks of both are at hand.",
-        [("Model, arm", ""), ("Metric", ""), ("There", ".4f"), ("Here", ".4f"), ("Difference", "+.4f")],
-        [
-            (run_name(row["model"], row["arm"]), f"{metric_name(row['metric'])}, {slice_name(row['slice'])}",
-             row["old"], row["new"], difference(row))
-            for row in content["rows"]
-        ],
-        wide=True,
-        sticky=True,
-    )  # fmt: skip
+    rows = [
+        (
+            run_name(row["model"], row["arm"]),
+            f"{metric_name(row['metric'])}, {slice_name(row['slice'])}",
+            row["old"],
+            row["new"],
+            difference(row),
+        )
+        for row in content["rows"]
+    ]
+    metrics = view("comparison", rows, against=content["against"])
     changes = [tuple(str(change[key]) for key in ("key", "old", "new")) for change in content["params"]]
-    params = table("Parameters that differ.", [("Parameter", ""), ("There", ""), ("Here", "")], changes)
-    return (metrics, params) if changes else (metrics,)
+    return (metrics, view("changes", changes)) if changes else (metrics,)

@@ -1,11 +1,14 @@
-"""A table is columns and rows of values. The page renders it by one Jinja macro, Markdown by `markdown_table`."""
+"""A table is columns and rows of values. The page renders it by one Jinja macro, Markdown by `markdown_table`.
+
+Caption and columns of each table stand in templates/texts.yaml.
+"""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.reporting.words import outcome_of, percent, signed
+from llm_i2i.reporting.words import outcome_of, percent, signed, texts
 
 MARKS = {"better": "▲", "worse": "▼", "none": "○"}
 LEGEND = f"{MARKS['better']} better, {MARKS['worse']} worse, {MARKS['none']} no difference shown"
@@ -62,27 +65,31 @@ class Table:
         return tuple(row for group in self.groups for row in group.rows)
 
 
-def table(caption: str, columns: Columns, rows: Rows | Mapping[str, Rows], *, wide: bool = False,
-          sticky: bool = False) -> Table:  # fmt: skip
+def view(name: str, rows: Rows | Mapping[str, Rows], /, *, columns: Columns = (), **values: Any) -> Table:
     """Make a table of values.
 
     Args:
-        caption: What it shows and how to read it.
-        columns: Name and format of each column, such as ("Kept", ",") or ("Model", "").
+        name: Which of the tables of texts.yaml: its caption and columns.
         rows: Values in the order of the columns, a `Cell` where a value has notes or a tone; or such rows by
             group heading.
-        wide: See `Table`.
-        sticky: See `Table`.
+        columns: Name and format of the columns that depend on the run.
+        values: What the caption is filled with.
 
     Returns:
         The table with every value as text.
     """
+    about = texts()["tables"][name]
+    shown: list[tuple[str, str]] = []
+    for column in about["columns"]:
+        shown += columns if column == "..." else [tuple(column)]
     groups = rows if isinstance(rows, Mapping) else {"": rows}
     made = tuple(
-        Group(label, tuple(tuple(map(_cell, row, [form for _, form in columns])) for row in found))
+        Group(label, tuple(tuple(map(_cell, row, [form for _, form in shown])) for row in found))
         for label, found in groups.items()
     )
-    return Table(caption, tuple(name for name, _ in columns), made, wide, sticky)
+    wide = bool(about.get("wide"))
+    header = tuple(head for head, _ in shown)
+    return Table(about["caption"].format(**values), header, made, wide, sticky=about.get("sticky", wide))
 
 
 def _cell(value: Any, form: str) -> Cell:

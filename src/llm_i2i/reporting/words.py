@@ -1,4 +1,10 @@
-"""How names and numbers are written, the same everywhere: page, Markdown, plots and docs/results.md."""
+"""How names, numbers and sentences are written, the same everywhere: page, Markdown, plots and docs/results.md."""
+
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import yaml
 
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.params import FuseParams, TagParams
@@ -17,6 +23,19 @@ MODEL_NAMES = {
 }
 # One word for one thing: "tail" is the bucket, by count; the least frequent share of items is the paper's long tail.
 SLICE_NAMES = {OVERALL: "all targets", LONG_TAIL: "the paper's long tail"}
+
+
+@lru_cache(maxsize=1)
+def texts() -> dict[str, dict[str, Any]]:
+    """templates/texts.yaml: captions and columns of every table, and the sentences."""
+    path = resources.files("llm_i2i.reporting") / "templates" / "texts.yaml"
+    content: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def say(key: str, **values: Any) -> str:
+    """A sentence of texts.yaml with its values filled in."""
+    return str(texts()["sentences"][key].format(**values))
 
 
 def model_name(model: str) -> str:
