@@ -6,29 +6,15 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.reporting import words
 from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of, tell
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from llm_i2i.reporting.tables import Table, view
-from llm_i2i.reporting.words import metric_name, model_name, outcome_of, plural, run_name, say, signed, span
+from llm_i2i.reporting.words import interval_of, metric_name, plural, say, signed, span
 
 Json = dict[str, Any]
 
-TIGER = "TIGER, arXiv 2305.05065, table 1"
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
-# Published figures: full ranking, leave one out; (model, source, values of METRICS).
-PUBLISHED = {
-    "beauty": (
-        ("SASRec", TIGER, (0.0387, 0.0249, 0.0605, 0.0318)),
-        ("TIGER", TIGER, (0.0454, 0.0321, 0.0648, 0.0384)),
-    ),
-    "toys": (
-        ("SASRec", TIGER, (0.0463, 0.0306, 0.0675, 0.0374)),
-        ("S3-Rec", TIGER, (0.0443, 0.0294, 0.0700, 0.0376)),
-        ("TIGER", TIGER, (0.0521, 0.0371, 0.0712, 0.0432)),
-    ),
-}
-# What the paper states its augmentation adds to Swing's Recall@10, in per cent.
-STATED_GAIN = {"beauty": 13.04, "toys": 19.97}
 AUGMENTED = "llm_i2i"
 OURS, PAPERS, BY_P_YES = "our recipe", "the paper's selection", "our recipe ordered by p_yes"
 # What chose the pairs of arm llm_i2i in an experiment, which its name does not tell. In `recipe` it is the point.
@@ -45,14 +31,11 @@ PAPERS_POINT = ("recipe", "paper")  # the experiment and the point that has the 
 
 
 def render(results: Mapping[str, Mapping[str, Json]], *, command: str) -> str:
-    """The whole document.
+    """The whole document as Markdown; the same results give the same text.
 
     Args:
         results: By data set, then experiment: content of reports/benchmark/DATASET/EXPERIMENT.json.
         command: What produced them.
-
-    Returns:
-        Markdown; the same results give the same text.
     """
     lines = [f"- {line}" for name, found in results.items() for line in reading(name, found)]
     parts = [
@@ -66,15 +49,12 @@ def render(results: Mapping[str, Mapping[str, Json]], *, command: str) -> str:
     for name, found in results.items():
         parts += [f"## {name.capitalize()}", _about(found)]
         if "backbones" in found:
-            parts += [
-                "### Beside published figures",
-                markdown_table(published_table(name, found["backbones"])),
-            ]
+            published = published_table(name, found["backbones"])
+            parts += ["### Beside published figures", markdown_table(published)]
         for experiment, content in found.items():
             rows, question = named(experiment, rows_of(content["rows"])), str(content["question"])
-            text = tell(
-                rows, question=question, seeds=len(content["seeds"]), failures=content.get("failures", {})
-            )
+            seeds, failures = len(content["seeds"]), content.get("failures", {})
+            text = tell(rows, question=question, seeds=seeds, failures=failures)
             shown = experiment_table(rows, name=experiment, question=question)
             parts += [
                 f"### {experiment.capitalize().replace('_', ' ')}",
@@ -108,9 +88,8 @@ def _made_at_once(results: Mapping[str, Mapping[str, Json]]) -> str:
     revisions = {_revision(content) for found in results.values() for content in found.values()}
     if len(revisions) < 2 and len(seeds) < 2:
         return ""
-    return say(
-        "made_at_once", revisions=plural(len(revisions), "revision"), seeds=" or ".join(map(str, seeds))
-    )
+    told = {"revisions": plural(len(revisions), "revision"), "seeds": " or ".join(map(str, seeds))}
+    return say("made_at_once", **told)
 
 
 def _about(found: Mapping[str, Json]) -> str:
@@ -137,12 +116,10 @@ def published_table(dataset: str, content: Json) -> Table:
     """Ours and the published figures, by Recall@10."""
     rows = named("backbones", rows_of(content["rows"]))
     values = rows[(rows["against"] == "") & (rows["slice"] == "overall")]
-    lines: list[tuple[Any, ...]] = [
-        (name, source, *numbers) for name, source, numbers in PUBLISHED.get(dataset, ())
-    ]
+    lines: list[tuple[Any, ...]] = [tuple(line) for line in words.texts()["published"].get(dataset, ())]
     for (model, arm), group in values.groupby(["model", "arm"], sort=False):
         by_metric = dict(zip(group["metric"], group["value"], strict=True))
-        lines.append((run_name(model, arm), "measured here", *(by_metric.get(m) for m in METRICS)))
+        lines.append((words.run_name(model, arm), "measured here", *(by_metric.get(m) for m in METRICS)))
     place = 2 + METRICS.index("recall@10")
     return view(
         "published",
@@ -152,15 +129,7 @@ def published_table(dataset: str, content: Json) -> Table:
 
 
 def reading(dataset: str, found: Mapping[str, Json]) -> list[str]:
-    """What the numbers show, in sentences that they decide; the paper is compared with its own selection only.
-
-    Args:
-        dataset: Name of the data set.
-        found: Its experiments.
-
-    Returns:
-        One sentence per finding.
-    """
+    """What the experiments of a data set show; the paper is compared with its own selection only."""
     rows = {name: rows_of(content["rows"]) for name, content in found.items()}
     lines = []
     sources = [name for name in ("controls", "backbones") if name in found]
@@ -194,7 +163,7 @@ def _gain(rows: pd.DataFrame, selection: str, dataset: str) -> list[str]:
     real, augmented = _value(_swing(rows, "real")), _value(_swing(rows, AUGMENTED))
     if not real or augmented is None:
         return []
-    gain, stated = 100 * (augmented / real - 1), STATED_GAIN.get(dataset)
+    gain, stated = 100 * (augmented / real - 1), words.texts()["stated_gain"].get(dataset)
     line = say("gain", selection=selection, real=real, augmented=augmented, gain=signed(gain, 2))
     if stated is None:
         return [line + "."]
@@ -202,13 +171,9 @@ def _gain(rows: pd.DataFrame, selection: str, dataset: str) -> list[str]:
     return [say("stated", gain=line, stated=stated, verdict=verdict)]
 
 
-def _interval(row: Mapping[Any, Any]) -> Interval:
-    return Interval(float(row["difference"]), float(row["low"]), float(row["high"]))
-
-
 def _compared(rows: pd.DataFrame, against: str) -> Interval | None:
     found = rows[rows["against"] == against].to_dict(orient="records")
-    return _interval(found[0]) if found else None
+    return interval_of(found[0]) if found else None
 
 
 def _against_control(rows: pd.DataFrame, part: str) -> list[str]:
@@ -216,9 +181,9 @@ def _against_control(rows: pd.DataFrame, part: str) -> list[str]:
     interval = _compared(_swing(rows, AUGMENTED, part), "arm item_knn")
     if interval is None:
         return []
-    words = say(f"control_{outcome_of(interval)}")
+    told = say(f"control_{words.outcome_of(interval)}")
     where = "all targets" if part == "overall" else "tail targets"
-    return [say("against_control", where=where, selection=OURS, span=span(interval), words=words)]
+    return [say("against_control", where=where, selection=OURS, span=span(interval), words=told)]
 
 
 def _best(rows: pd.DataFrame) -> list[str]:
@@ -231,12 +196,12 @@ def _best(rows: pd.DataFrame) -> list[str]:
     one, other = (highest(part, "value") for part in (augmented, plain))
     of_best = recall[(recall["model"] == one["model"]) & (recall["arm"] == AUGMENTED)]
     same = _compared(of_best, "arm real") if one["model"] == other["model"] else None
-    words = span(same) if same else say("two_models")
+    told = span(same) if same else say("two_models")
     above = "above" if one["value"] > other["value"] else "not above"
     ours, theirs = (
-        f"{model_name(found['model'])} with Recall@10 {found['value']:.4f}" for found in (one, other)
+        f"{words.model_name(found['model'])} with Recall@10 {found['value']:.4f}" for found in (one, other)
     )
-    return [say("best", selection=OURS, ours=ours, above=above, theirs=theirs, words=words)]
+    return [say("best", selection=OURS, ours=ours, above=above, theirs=theirs, words=told)]
 
 
 def _recipes(rows: pd.DataFrame) -> list[str]:
@@ -248,9 +213,9 @@ def _recipes(rows: pd.DataFrame) -> list[str]:
         parts = []
         for part in ("overall", "tail"):
             found = _swing(group, AUGMENTED, part)
-            intervals = {words: _compared(found, name) for name, words in against.items()}
+            intervals = {told: _compared(found, name) for name, told in against.items()}
             shown = "; ".join(
-                f"{span(interval)} against {words}" for words, interval in intervals.items() if interval
+                f"{span(interval)} against {told}" for told, interval in intervals.items() if interval
             )
             parts.append(f"{part} {_value(found):.4f} ({shown})")
         kept = float(_swing(group, AUGMENTED)["synthetic_kept"].iloc[0])

@@ -29,75 +29,40 @@ TOKEN_COLUMNS = ("step", "tokens_per_s")
 
 
 @dataclass(frozen=True)
-class Extras:
-    """What the report shows besides this run, where it is there.
-
-    Attributes:
-        experiments: results.json of every finished experiment, and its plots as data URIs under "images".
-        gate: Content of reports/gate.json.
-        comparison: Content of reports/comparison.json.
-    """
-
-    experiments: tuple[Json, ...] = ()
-    gate: Json | None = None
-    comparison: Json | None = None
-
-
-@dataclass(frozen=True)
 class ReportInputs:
-    """All that a report is made of; None or a missing key = not measured here.
+    """All that a report is made of; None or a missing key = not measured here."""
 
-    Attributes:
-        params: The parameters of the run.
-        metrics: Content of reports/metrics/MODEL-ARM.json of the models and arms of params.yaml; one protocol
-            in all of them, but for the queries of tuned models.
-        per_user: Per-user ranks (schema.PER_USER and is_long_tail), sorted by user_id; same users and targets
-            in all.
-        items: The catalogue (schema.ITEMS).
-        train: Training interactions (schema.INTERACTIONS).
-        split_rows: Interactions in train, valid and test.
-        split_manifest: What the split wrote about itself.
-        validation: Result of the data validation.
-        synthetic: Generated rows (schema.SYNTHETIC).
-        scored: Scored rows (schema.SCORED).
-        fused: What each arm trained on (schema.FUSED), arms with synthetic rows only.
-        kept: Kept counts by arm.
-        generator_alone: By arm of section evaluate_generator: metrics and per-user ranks (schema.PER_USER) of the
-            generator as a recommender of its own, on a sample of the test users.
-        held_out: AUC and reliability of the discriminator.
-        calibration: What scoring wrote about calibration.
-        synthesis: What synthesis wrote about itself (counts, validity).
-        training: Training log of generator and discriminator (step, loss, ...).
-        tokens_per_s: Tokens per second by step of both trainings.
-        runtime: Runtime facts by stage, `stage@model-arm` for matrix stages.
-        base_model: Manifest of the base LLM.
-        provenance: Git revision, data hash, versions.
-        extras: Experiments, gate and comparison, where they are there.
-        left_over: Names of metrics files of models and arms that params.yaml no longer names; they stay unread.
-    """
-
-    params: Params
+    params: Params  # The parameters of the run
+    # Content of reports/metrics/MODEL-ARM.json of the models and arms of params.yaml; one protocol in all of them,
+    # but for the queries of tuned models
     metrics: dict[Run, Json]
+    # Per-user ranks (schema.PER_USER and is_long_tail), sorted by user_id; same users and targets in all
     per_user: dict[Run, pd.DataFrame]
-    items: pd.DataFrame
-    train: pd.DataFrame
-    split_rows: dict[str, int]
-    split_manifest: Json
-    validation: Json
-    synthetic: pd.DataFrame
-    scored: pd.DataFrame
-    fused: dict[str, pd.DataFrame]
-    kept: dict[str, Json]
+    items: pd.DataFrame  # The catalogue (schema.ITEMS)
+    train: pd.DataFrame  # Training interactions (schema.INTERACTIONS)
+    split_rows: dict[str, int]  # Interactions in train, valid and test
+    split_manifest: Json  # What the split wrote about itself
+    validation: Json  # Result of the data validation
+    synthetic: pd.DataFrame  # Generated rows (schema.SYNTHETIC)
+    scored: pd.DataFrame  # Scored rows (schema.SCORED)
+    fused: dict[str, pd.DataFrame]  # What each arm trained on (schema.FUSED), arms with synthetic rows only
+    kept: dict[str, Json]  # Kept counts by arm
+    # By arm of section evaluate_generator: metrics and per-user ranks (schema.PER_USER) of the generator as a
+    # recommender of its own, on a sample of the test users
     generator_alone: dict[str, tuple[Json, pd.DataFrame]]
-    held_out: Json | None
-    calibration: Json | None
-    synthesis: Json | None
-    training: dict[str, pd.DataFrame]
-    tokens_per_s: dict[str, pd.DataFrame]
-    runtime: dict[str, Json]
-    base_model: Json | None
-    provenance: Provenance
-    extras: Extras
+    held_out: Json | None  # AUC and reliability of the discriminator
+    calibration: Json | None  # What scoring wrote about calibration
+    synthesis: Json | None  # What synthesis wrote about itself (counts, validity)
+    training: dict[str, pd.DataFrame]  # Training log of generator and discriminator (step, loss, ...)
+    tokens_per_s: dict[str, pd.DataFrame]  # Tokens per second by step of both trainings
+    runtime: dict[str, Json]  # Runtime facts by stage, `stage@model-arm` for matrix stages
+    base_model: Json | None  # Manifest of the base LLM
+    provenance: Provenance  # Git revision, data hash, versions
+    # results.json of every finished experiment, its plots as (name, data URI) under "images"
+    experiments: tuple[Json, ...]
+    gate: Json | None  # Content of reports/gate.json
+    comparison: Json | None  # Content of reports/comparison.json
+    # Names of metrics files of models and arms that params.yaml no longer names; they stay unread
     left_over: tuple[str, ...] = ()
 
     @property
@@ -192,10 +157,6 @@ def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
     return metrics
 
 
-def _recall(table: pd.DataFrame, k: int) -> float:
-    return float(table["rank"].between(1, k).mean()) if len(table) else 0.0
-
-
 def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) -> dict[Run, pd.DataFrame]:
     """Read the per-user ranks of every run and check that they can be compared pair by pair.
 
@@ -209,8 +170,9 @@ def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) 
         table = schema.read_table(path, schema.PER_USER).sort_values(schema.USER_ID, ignore_index=True)
         for k in ks:
             stated = content["overall"].get(f"recall@{k}")
-            if stated is not None and not math.isclose(stated, _recall(table, k), abs_tol=1e-4):
-                found = f"recall@{k} of its ranks is {_recall(table, k):.4f}"
+            recall = float(table["rank"].between(1, k).mean()) if len(table) else 0.0
+            if stated is not None and not math.isclose(stated, recall, abs_tol=1e-4):
+                found = f"recall@{k} of its ranks is {recall:.4f}"
                 expected = f"{stated:.4f} as in reports/metrics/{model}-{arm}.json"
                 raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
         keys = table[[schema.USER_ID, schema.ITEM_ID, "bucket"]]
@@ -240,31 +202,21 @@ def _read_runtime(folder: Path) -> dict[str, Json]:
     return {stage: facts for stage, facts in found.items() if facts is not None}
 
 
-def _read_extras(reports: Path) -> Extras:
-    """Experiments, gate and comparison; a plot becomes an image that can neither run nor load anything."""
+def _read_experiments(reports: Path) -> tuple[Json, ...]:
+    """Finished experiments; a plot becomes an image that can neither run nor load anything."""
     experiments = []
     for path in sorted(reports.glob("experiments/*/results.json")):
         content = _readable_json(path)
         if content is not None:
-            plots = [path.with_name(name) for name in content.get("plots", [])]
-            images = [
-                [plot.name, f"data:image/svg+xml;base64,{base64.b64encode(plot.read_bytes()).decode()}"]
-                for plot in plots
-                if plot.is_file()
-            ]
+            plots = [plot for name in content.get("plots", []) if (plot := path.with_name(name)).is_file()]
+            encoded = [(plot.name, base64.b64encode(plot.read_bytes()).decode()) for plot in plots]
+            images = [(name, f"data:image/svg+xml;base64,{text}") for name, text in encoded]
             experiments.append(content | {"images": images})
-    gate, comparison = (_readable_json(reports / f"{name}.json") for name in ("gate", "comparison"))
-    return Extras(tuple(experiments), gate, comparison)
+    return tuple(experiments)
 
 
 def collect(root: Path) -> ReportInputs:
-    """Read the artifacts of a whole run.
-
-    Args:
-        root: Project folder, with params.yaml, artifacts/ and reports/.
-
-    Returns:
-        Everything `build_report` needs; optional parts that are not there are None or left out.
+    """Read the artifacts of a whole run below the project folder; optional parts that are not there are left out.
 
     Raises:
         ArtifactError: A required artifact is missing, malformed or does not fit the others.
@@ -314,7 +266,9 @@ def collect(root: Path) -> ReportInputs:
         runtime=_read_runtime(reports / "runtime"),
         base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
         provenance=read_provenance(root),
-        extras=_read_extras(reports),
+        experiments=_read_experiments(reports),
+        gate=_readable_json(reports / "gate.json"),
+        comparison=_readable_json(reports / "comparison.json"),
         left_over=tuple(sorted(left_over)),
     )
     n_users = f"{len(next(iter(per_user.values()))):,}"

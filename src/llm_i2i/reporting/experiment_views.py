@@ -3,45 +3,30 @@
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
-from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.evaluation.experiments import Experiment
-from llm_i2i.reporting.experiments import EVERY_POINT, ExperimentResult, tidy
+from llm_i2i.reporting import words
+from llm_i2i.reporting.experiments import COLUMNS, EVERY_POINT, ExperimentResult, tidy
 from llm_i2i.reporting.plots import plot_differences, plot_points
 from llm_i2i.reporting.results import MIN_USERS
 from llm_i2i.reporting.svg import Plot
 from llm_i2i.reporting.tables import LEGEND, MARKS, Cell, Table, view
-from llm_i2i.reporting.words import metric_name, model_name, plural, run_name, say, slice_name, span
+from llm_i2i.reporting.words import interval_of, metric_name, plural, say, slice_name, span
 
 _X_NAMES = {"synthetic_kept": "synthetic interactions kept"}
 _MANY = 40  # rows above which the plot of differences is unreadable
 
 
-def _interval(row: Mapping[Any, Any]) -> Interval:
-    return Interval(float(row["difference"]), float(row["low"]), float(row["high"]))
-
-
 def experiment_table(rows: pd.DataFrame, *, name: str, question: str) -> Table:
-    """One line per point, model and arm; under each value its differences with intervals.
-
-    Args:
-        rows: As of `llm_i2i.reporting.experiments.tidy`.
-        name: Name of the experiment.
-        question: What it asks.
-
-    Returns:
-        The table.
-    """
+    """One line per point, model and arm of tidy rows; under each value its differences with intervals."""
     parts = list(dict.fromkeys(zip(rows["slice"], rows["metric"], strict=True)))
     lines = []
     for (point, model, arm), group in rows.groupby(["point", "model", "arm"], sort=False):
-        cells = [
-            _cell(group[(group["slice"] == part) & (group["metric"] == metric)]) for part, metric in parts
-        ]
+        by_part = dict(list(group.groupby(["slice", "metric"])))
+        cells = [_cell(by_part[part]) if part in by_part else None for part in parts]
         kept = float(group["synthetic_kept"].iloc[0])
-        lines.append((point, run_name(model, arm), kept or None, *cells))
+        lines.append((point, words.run_name(model, arm), kept or None, *cells))
     seeds = int(rows["seeds"].max()) if len(rows) else 0
     return view(
         "experiment",
@@ -56,14 +41,11 @@ def experiment_table(rows: pd.DataFrame, *, name: str, question: str) -> Table:
     )
 
 
-def _cell(lines: pd.DataFrame) -> Cell | None:
-    if lines.empty:
-        return None
+def _cell(lines: pd.DataFrame) -> Cell:
     compared = lines[lines["against"] != ""].to_dict(orient="records")
-    notes = [f"{MARKS[line['outcome']]} {span(_interval(line))} to {line['against']}" for line in compared]
-    return Cell(
-        f"{lines['value'].iloc[0]:.4f}", tuple(notes), str(compared[0]["outcome"]) if compared else ""
-    )
+    notes = [f"{MARKS[line['outcome']]} {span(interval_of(line))} to {line['against']}" for line in compared]
+    tone = str(compared[0]["outcome"]) if compared else ""
+    return Cell(f"{lines['value'].iloc[0]:.4f}", tuple(notes), tone)
 
 
 def paragraph(result: ExperimentResult) -> str:
@@ -73,16 +55,13 @@ def paragraph(result: ExperimentResult) -> str:
 
 
 def tell(rows: pd.DataFrame, *, question: str, seeds: int, failures: Mapping[str, str]) -> str:
-    """What an experiment shows, in words that its numbers decide.
+    """One paragraph on what tidy rows show, in words that the numbers decide; the first metric is the main one.
 
     Args:
-        rows: As of `llm_i2i.reporting.experiments.tidy`; the first metric is the main one.
-        question: What it asks.
+        rows: As of `llm_i2i.reporting.experiments.tidy`.
+        question: What the experiment asks.
         seeds: How many seeds were run.
         failures: Why a point failed, by its label.
-
-    Returns:
-        One paragraph.
     """
     if rows.empty:
         return say("no_point", question=question)
@@ -106,19 +85,15 @@ def _slice_sentences(rows: pd.DataFrame, part: str, metric: str) -> list[str]:
     values = rows[rows["against"] == ""]
     best = highest(values, "value")
     key = "highest" if values["value"].max() > values["value"].min() else "equal"
-    shown: dict[str, Any] = {
-        "metric": metric_name(metric),
-        "part": slice_name(part),
-        "model": model_name(best["model"]),
-    }
-    sentences = [say(key, **(best | shown))]
+    shown: dict[str, Any] = {"metric": metric_name(metric), "part": slice_name(part)}
+    sentences = [say(key, **(best | shown | {"model": words.model_name(best["model"])}))]
     compared = rows[rows["against"] != ""]
     for against, group in compared.groupby("against", sort=False):
         counts = group["outcome"].value_counts()
         top = highest(group, "difference")
-        words = {name: counts.get(name, 0) for name in MARKS}
-        shown |= {"span": span(_interval(top)), "model": model_name(top["model"]), "n": len(group)}
-        sentences.append(say("against", name=against, **words, **(top | shown)))
+        number = {name: counts.get(name, 0) for name in MARKS}
+        shown |= {"span": span(interval_of(top)), "model": words.model_name(top["model"]), "n": len(group)}
+        sentences.append(say("against", name=against, **number, **(top | shown)))
     if compared.empty and part != "overall":
         sentences.append(say("no_interval", part=slice_name(part)))
     return sentences
@@ -133,23 +108,21 @@ def highest(rows: pd.DataFrame, column: str) -> dict[str, Any]:
 def experiment_plots(result: ExperimentResult) -> list[Plot]:
     """The value of the main metric from point to point, and its differences with intervals."""
     main = result.rows[result.rows["metric"] == result.experiment.metrics[0]]
-    plots = [
-        _values_plot(result.experiment, main[main["slice"] == part], part)
-        for part in result.experiment.slices
-    ]
-    plots.append(_differences_plot(result.experiment, main))
-    return [plot for plot in plots if plot is not None]
+    experiment = result.experiment
+    plots = [_values_plot(experiment, main[main["slice"] == part], part) for part in experiment.slices]
+    return [plot for plot in (*plots, _differences_plot(experiment, main)) if plot is not None]
 
 
 def _xs(experiment: Experiment, labels: list[str]) -> dict[str, float] | None:
     """Places of the points if `x` is a number that varies; None = one place per point."""
-    if not experiment.x or experiment.x == "synthetic_kept":
-        return None
-    changed = {point.label: point.overrides.get(experiment.x) for point in experiment.points(seeds=[0])}
-    xs = {label: changed[label] for label in labels}
-    if all(isinstance(x, int | float) and not isinstance(x, bool) for x in xs.values()):
-        return {label: float(x) for label, x in xs.items() if isinstance(x, int | float)}
-    return None
+    overrides = {point.label: point.overrides.get(experiment.x) for point in experiment.points(seeds=[0])}
+    found = {label: overrides[label] for label in labels}
+    xs = {
+        label: float(x)
+        for label, x in found.items()
+        if isinstance(x, int | float) and not isinstance(x, bool)
+    }
+    return xs if len(xs) == len(labels) else None
 
 
 def _values_plot(experiment: Experiment, rows: pd.DataFrame, part: str) -> Plot | None:
@@ -162,7 +135,7 @@ def _values_plot(experiment: Experiment, rows: pd.DataFrame, part: str) -> Plot 
     lines: dict[str, list[tuple[float, float]]] = {}
     constants: dict[str, float] = {}
     for row in rows.to_dict(orient="records"):
-        name, label = run_name(row["model"], row["arm"]), row["point"]
+        name, label = words.run_name(row["model"], row["arm"]), row["point"]
         if label == EVERY_POINT:
             constants[name] = row["value"]
         else:
@@ -174,9 +147,9 @@ def _values_plot(experiment: Experiment, rows: pd.DataFrame, part: str) -> Plot 
         constants=constants,
         ticks=labels if xs is None and not by_kept else [],
         x_label=_X_NAMES.get(experiment.x, experiment.x),
-        y_label=metric,
+        metric=metric,
+        part=slice_name(part),
         name=f"{experiment.name}-{part}",
-        title=f"{metric}, {slice_name(part)}",
     )
 
 
@@ -187,8 +160,8 @@ def _differences_plot(experiment: Experiment, rows: pd.DataFrame) -> Plot | None
     found = rows[rows["against"] == against] if against else rows.head(0)
     entries = [
         (
-            f"{point}\n{run_name(model, arm)}",
-            {slice_name(row["slice"]): _interval(row) for row in group.to_dict(orient="records")},
+            f"{point}\n{words.run_name(model, arm)}",
+            {slice_name(row["slice"]): interval_of(row) for row in group.to_dict(orient="records")},
         )
         for (point, model, arm), group in found.groupby(["point", "model", "arm"], sort=False)
     ]
@@ -212,18 +185,10 @@ def results_json(result: ExperimentResult) -> dict[str, Any]:
         "seeds": list(result.seeds),
         "protocol_hash": {str(seed): value for seed, value in result.protocols.items()},
         "failures": result.failures,
-        "rows": [{key: value for key, value in row.items() if not _is_missing(value)} for row in records],
+        "rows": [{key: value for key, value in row.items() if pd.notna(value)} for row in records],
     }
-
-
-def _is_missing(value: object) -> bool:
-    return isinstance(value, float) and np.isnan(value)
 
 
 def rows_of(records: Iterable[dict[str, Any]]) -> pd.DataFrame:
     """Tidy rows out of `results_json`."""
-    rows = pd.DataFrame(list(records))
-    for name in ("difference", "low", "high", "outcome"):
-        if name not in rows:
-            rows[name] = None
-    return rows
+    return pd.DataFrame(list(records), columns=list(COLUMNS))

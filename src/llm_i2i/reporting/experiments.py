@@ -25,60 +25,43 @@ PER_USER_COLUMNS = {**schema.PER_USER, "model": "str", "arm": "str", "is_long_ta
 
 @dataclass(frozen=True)
 class PointResult:
-    """What one point measured.
+    """What one point measured."""
 
-    Attributes:
-        label: The point.
-        changed: Its overrides without those of every point.
-        seed: Its seed.
-        metrics: Content of reports/metrics/MODEL-ARM.json by (model, arm); empty if it failed.
-        fused: Kept counts by arm.
-        per_user: Per-user ranks of all its runs (`PER_USER_COLUMNS`); None if it failed.
-        error: Why it failed, else "".
-    """
-
-    label: str
-    changed: Mapping[str, Any]
-    seed: int
+    label: str  # The point
+    changed: Mapping[str, Any]  # Its overrides without those of every point
+    seed: int  # Its seed
+    # Content of reports/metrics/MODEL-ARM.json by (model, arm); empty if it failed
     metrics: Mapping[Run, Json]
-    fused: Mapping[str, Json]
+    fused: Mapping[str, Json]  # Kept counts by arm
+    # Per-user ranks of all its runs (`PER_USER_COLUMNS`); None if it failed
     per_user: pd.DataFrame | None = None
-    error: str = ""
+    error: str = ""  # Why it failed, else ""
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """A finished experiment.
+    """A finished experiment."""
 
-    Attributes:
-        experiment: Its declaration.
-        rows: One line per point (`EVERY_POINT` where an arm is the same in all of them), model, arm, slice, metric
-            and comparison, as of `tidy`, not rounded.
-        seeds: Seeds that were run.
-        protocols: Protocol hash by seed and model; a tuned model brings a query of its own.
-        failures: Why a point failed, by its label.
-    """
-
-    experiment: Experiment
+    experiment: Experiment  # Its declaration
+    # One line per point (`EVERY_POINT` where an arm is the same in all of them), model, arm, slice, metric and
+    # comparison, as of `tidy`, not rounded
     rows: pd.DataFrame
-    seeds: tuple[int, ...]
+    seeds: tuple[int, ...]  # Seeds that were run
+    # Protocol hash by seed and model; a tuned model brings a query of its own
     protocols: dict[int, dict[str, str]]
-    failures: dict[str, str]
+    failures: dict[str, str]  # Why a point failed, by its label
 
 
 def evaluate_experiment(
     experiment: Experiment, points: Sequence[PointResult], *, resamples: int, seed: int
 ) -> ExperimentResult:
-    """Turn the points' per-user ranks into rows, differences and intervals.
+    """Turn the ranks of every point, failed ones too, into rows, differences and intervals.
 
     Args:
         experiment: The declaration.
         points: Every point that was run, failed ones too.
         resamples: Bootstrap resamples.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        The result; the same points give the same numbers.
+        seed: Seed of the bootstrap: the same points give the same numbers.
 
     Raises:
         ArtifactError: Points of one seed were measured under different protocols or on different users.
@@ -94,7 +77,8 @@ def evaluate_experiment(
     seeds = tuple(sorted({point.seed for point in points}))
     lines = {}
     for key, tables in ranks.items():
-        base = {"seeds": len(seeds), "synthetic_kept": _synthetic_kept(key, points)}
+        kept = [float(point.fused.get(key[2], {}).get("synthetic_kept", 0)) for point in _of_run(key, points)]
+        base = {"seeds": len(seeds), "synthetic_kept": float(np.mean(kept))}
         pairs = {
             name: PairedDifference(_measured(tables, common), _measured(ranks[other], common))
             for name, other in _baselines(experiment, *key)
@@ -136,33 +120,23 @@ def _protocols(points: Sequence[PointResult]) -> dict[int, dict[str, str]]:
             marks = (str(metrics["protocol_hash"]), str(metrics.get("test_sha256")))
             first = found.setdefault((point.seed, model), (*marks, name))
             if first[:2] != marks:
-                raise ArtifactError(
-                    name,
-                    f"another protocol or other test users than {first[2]}",
-                    "one protocol in all points of a seed and model",
-                    "leave parameters of the protocol out of the grid",
-                )
+                problem = f"another protocol or other test users than {first[2]}"
+                fix = "leave parameters of the protocol out of the grid"
+                raise ArtifactError(name, problem, "one protocol in all points of a seed and model", fix)
     protocols: dict[int, dict[str, str]] = {}
     for (seed, model), marks_of in sorted(found.items()):
         protocols.setdefault(seed, {})[model] = marks_of[0]
     return protocols
 
 
-def _synthetic_kept(key: tuple[str, str, str], points: Sequence[PointResult]) -> float:
-    """Synthetic rows that a run trained on, mean over seeds."""
-    label, model, arm = key
-    ours = [point for point in points if point.label == label and (model, arm) in point.metrics]
-    return float(np.mean([float(point.fused.get(arm, {}).get("synthetic_kept", 0)) for point in ours]))
+def _of_run(key: tuple[str, str, str], points: Sequence[PointResult]) -> list[PointResult]:
+    """The points, one per seed, that measured a (point, model, arm)."""
+    return [point for point in points if point.label == key[0] and key[1:] in point.metrics]
 
 
 def _catalogue(key: tuple[str, str, str], points: Sequence[PointResult]) -> list[Json]:
     """The catalogue-wide metrics of a run, seed by seed."""
-    label, model, arm = key
-    found = [
-        point.metrics[model, arm]
-        for point in points
-        if point.label == label and (model, arm) in point.metrics
-    ]
+    found = [point.metrics[key[1:]] for point in _of_run(key, points)]
     return [{name: value for name, value in metrics.items() if isinstance(value, float)} for metrics in found]
 
 
@@ -214,9 +188,5 @@ def _once(lines: Mapping[tuple[str, str, str], list[Json]], points: Sequence[Poi
 
 
 def tidy(result: ExperimentResult) -> pd.DataFrame:
-    """One line per point, model, arm, slice, metric and comparison; `against` is empty on lines of values.
-
-    Returns:
-        `COLUMNS`, numbers rounded.
-    """
+    """One line per point, model, arm, slice, metric and comparison (`COLUMNS`), numbers rounded."""
     return result.rows.round({"synthetic_kept": 1}).round(DECIMALS)

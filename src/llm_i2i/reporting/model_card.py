@@ -15,21 +15,13 @@ METRICS = ("recall@10", "ndcg@10")
 
 @dataclass(frozen=True)
 class Promotion:
-    """What the cards of all models of a version share.
+    """What the cards of all models of a version share."""
 
-    Attributes:
-        version: As GTO names it.
-        gate: Content of reports/gate.json.
-        data: What data.dvc says of the raw data: `md5` and more.
-        base_model: Manifest of the base LLM.
-        about: Section model_card.
-    """
-
-    version: str
-    gate: Mapping[str, Any]
-    data: Mapping[str, Any]
-    base_model: Mapping[str, Any]
-    about: ModelCardParams
+    version: str  # As GTO names it
+    gate: Mapping[str, Any]  # Content of reports/gate.json
+    data: Mapping[str, Any]  # What data.dvc says of the raw data: `md5` and more
+    base_model: Mapping[str, Any]  # Manifest of the base LLM
+    about: ModelCardParams  # Section model_card
 
 
 def index_card(

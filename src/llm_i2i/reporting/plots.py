@@ -24,9 +24,7 @@ def _series(place: int) -> str:
 
 def _legend_above(axes: Any, columns: int) -> None:
     """Put the legend above the axes, where it hides nothing."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.8
-    )
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.8)
 
 
 def plot_differences(
@@ -74,20 +72,26 @@ def plot_differences(
     )
     return draw_plot(
         draw,
-        name=name,
-        title=f"Difference in {metric} to {against}",
-        alt=f"Differences in {metric} to {against} with 95 % intervals. {words}",
-        caption=f"Paired difference in {metric} and its 95 % bootstrap interval. An interval that touches "
-        "the line at 0 shows no difference.",
+        name,
+        kind="differences",
+        words=words,
+        metric=metric,
+        against=against,
         height=1.15 + 0.62 * len(rows),
         standalone=standalone,
     )
 
 
 def plot_points(
-    lines: dict[str, list[tuple[float, float]]], *, constants: dict[str, float], ticks: list[str], x_label: str,
-    y_label: str, name: str, title: str,
-) -> Plot:  # fmt: skip
+    lines: dict[str, list[tuple[float, float]]],
+    *,
+    constants: dict[str, float],
+    ticks: list[str],
+    x_label: str,
+    metric: str,
+    part: str,
+    name: str,
+) -> Plot:
     """Values from point to point of an experiment, as a file of its own.
 
     Args:
@@ -95,9 +99,9 @@ def plot_points(
         constants: Values that are the same at every point, by model and arm.
         ticks: Labels of x = 0, 1, ... where the points have no number of their own; else empty.
         x_label: Name of the horizontal axis.
-        y_label: Name of the vertical axis.
+        metric: Name of the metric, the vertical axis.
+        part: Name of the slice.
         name: Name of the plot.
-        title: Its title.
     """
 
     def draw(axes: Any) -> None:
@@ -108,7 +112,7 @@ def plot_points(
             axes.axhline(value, color=INK, linewidth=1.0, linestyle=LINE_STYLES[1 + place % 3], label=label)
         if ticks:
             axes.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
-        axes.set(xlabel=x_label, ylabel=y_label)
+        axes.set(xlabel=x_label, ylabel=metric)
         _legend_above(axes, 2)
 
     words = " ".join(
@@ -117,10 +121,11 @@ def plot_points(
     )
     return draw_plot(
         draw,
-        name=name,
-        title=title,
-        alt=f"{title}. {words}",
-        caption=f"{title}, by point; broken lines: arms that are the same at every point.",
+        name,
+        kind="points",
+        words=words,
+        metric=metric,
+        part=part,
         height=2.6 + 0.12 * (len(lines) + len(constants)),
         standalone=True,
     )
@@ -155,17 +160,12 @@ def plot_long_tail(items: pd.DataFrame) -> Plot:
         f"{name}: {len(part):,} items, {100 * part.sum() / total:.1f} % of interactions"
         for name, part in parts.items()
     )
-    return draw_plot(
-        draw,
-        name="long-tail",
-        title="Training interactions by item",
-        alt=f"Training interactions by item, most frequent first. {words}.",
-        caption=f"{first_upper(words)}.",
-    )
+    return draw_plot(draw, "long-tail", words=f"{first_upper(words)}.")
 
 
-def plot_bucket_shares(shares: dict[str, dict[str, float]]) -> Plot:
-    """Where the added rows go, one group of bars per source: by label, the share of its rows by bucket in [0, 1]."""
+def plot_bucket_counts(counts: pd.DataFrame) -> Plot:
+    """Where rows go: count by bucket (index) and source (column), one group of bars per source that has rows."""
+    shares = {name: (column / column.sum()).to_dict() for name, column in counts.items() if column.sum()}
 
     def draw(axes: Any) -> None:
         axes.grid(visible=False, axis="x")
@@ -185,13 +185,7 @@ def plot_bucket_shares(shares: dict[str, dict[str, float]]) -> Plot:
         f"{label}: " + ", ".join(f"{name} {100 * by_bucket[name]:.1f} %" for name in schema.BUCKETS)
         for label, by_bucket in shares.items()
     )
-    return draw_plot(
-        draw,
-        name="buckets",
-        title="Rows by bucket",
-        alt=f"Share of rows by bucket of the item. {words}.",
-        caption="Real rows, proposed and kept synthetic rows by the bucket of their item, in per cent.",
-    )
+    return draw_plot(draw, "buckets", words=f"{words}.")
 
 
 def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
@@ -216,13 +210,7 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
 
     medians = ", ".join(f"{source} {np.median(values):.2f}" for source, values in groups if len(values))
     counts = ", ".join(f"{len(values):,} {source}" for source, values in groups)
-    return draw_plot(
-        draw,
-        name="p-yes",
-        title="Confidence of the discriminator",
-        alt=f"Histogram of p_yes. Medians: {medians or 'none'}.",
-        caption=f"How sure the discriminator is that a user would take an item: {counts} rows.",
-    )
+    return draw_plot(draw, "p-yes", words=f"Medians: {medians or 'none'}.", counts=counts)
 
 
 def plot_reliability(bins: list[dict[str, float]]) -> Plot:
@@ -239,14 +227,7 @@ def plot_reliability(bins: list[dict[str, float]]) -> Plot:
         _legend_above(axes, 2)
 
     points = "; ".join(f"{e['mean_p_yes']:.2f} is {e['share_yes']:.2f} ({e['n']:.0f} pairs)" for e in filled)
-    return draw_plot(
-        draw,
-        name="reliability",
-        title="Reliability of the discriminator",
-        alt=f"Reliability curve, predicted against observed: {points or 'no pairs'}.",
-        caption="Held-out users, each at a temperature fitted on others. "
-        "Points on the dashed line: a p_yes of 0.7 is right 70 % of the time.",
-    )
+    return draw_plot(draw, "reliability", words=f"Predicted against observed: {points or 'no pairs'}.")
 
 
 def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, name: str) -> Plot:
@@ -281,11 +262,4 @@ def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, nam
         for training, log in logs.items()
         if len(log)
     )
-    title = f"{first_upper(label)} by optimizer step"
-    return draw_plot(
-        draw,
-        name=name,
-        title=title,
-        alt=f"{title}: {ends or 'no steps'}.",
-        caption=f"{title}: {ends}. Faint: each step; strong: running mean.",
-    )
+    return draw_plot(draw, name, kind="training", words=f"{ends or 'no steps'}.", label=first_upper(label))

@@ -21,21 +21,14 @@ PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "pandas", 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a report comes from.
+    """Where a report comes from."""
 
-    Attributes:
-        revision: Full git commit id, or "unknown".
-        commit_date: Date of that commit in ISO 8601, or "unknown".
-        changed: Code and parameter files that differ from the commit; None = not known.
-        data: First out of data.dvc (md5, size in bytes, nfiles); empty when there is no data.dvc.
-        packages: Installed version of each main package, Python first.
-    """
-
-    revision: str
-    commit_date: str
-    changed: tuple[str, ...] | None
+    revision: str  # Full git commit id, or "unknown"
+    commit_date: str  # Date of that commit in ISO 8601, or "unknown"
+    changed: tuple[str, ...] | None  # Code and parameter files that differ from the commit; None = not known
+    # First out of data.dvc (md5, size in bytes, nfiles); empty when there is no data.dvc
     data: dict[str, object]
-    packages: dict[str, str]
+    packages: dict[str, str]  # Installed version of each main package, Python first
 
     @property
     def dirty(self) -> bool:
@@ -68,14 +61,7 @@ def _package_versions() -> dict[str, str]:
 
 
 def read_provenance(root: Path) -> Provenance:
-    """Read git, data.dvc and the installed packages; nothing missing is an error.
-
-    Args:
-        root: Project folder.
-
-    Returns:
-        The provenance, with "unknown" where git is absent.
-    """
+    """Read git, data.dvc and the installed packages below a project folder; nothing missing is an error."""
     revision = git("rev-parse", "--verify", "HEAD", root=root)
     status = git("status", "--porcelain", "--", *CODE_PATHS, root=root)
     date = git("log", "-1", "--format=%cI", root=root)

@@ -9,66 +9,47 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescap
 from markupsafe import Markup
 
 from llm_i2i.reporting import plots, result_tables, run_tables, sentences
-from llm_i2i.reporting.collect import TRAININGS, Extras, Json, ReportInputs
+from llm_i2i.reporting.collect import TRAININGS, Json, ReportInputs
 from llm_i2i.reporting.experiment_views import experiment_table, rows_of, tell
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
-from llm_i2i.reporting.tables import Table
 from llm_i2i.reporting.words import NOT_MEASURED, metric_name, model_name, slice_name
 
 
 @dataclass(frozen=True)
 class Report:
-    """A finished report.
+    """A finished report."""
 
-    Attributes:
-        html: Self-contained page; loads nothing and runs no script.
-        markdown: The same tables without plots.
-        summary: Deterministic numbers, see `llm_i2i.reporting.results.summarize`.
-    """
-
-    html: str
-    markdown: str
-    summary: dict[str, Any]
+    html: str  # Self-contained page; loads nothing and runs no script
+    markdown: str  # The same tables without plots
+    summary: dict[str, Any]  # Deterministic numbers, see `llm_i2i.reporting.results.summarize`
 
 
-@dataclass(frozen=True)
-class Part:
-    """An optional part of the page: an experiment, the gate, a comparison.
-
-    Attributes:
-        title: Heading.
-        text: Paragraph.
-        tables: Its tables.
-        images: (alternative text, data URI).
-        points: Lines of a list.
-    """
-
-    title: str
-    text: str
-    tables: tuple[Table, ...] = ()
-    images: tuple[tuple[str, str], ...] = ()
-    points: tuple[str, ...] = ()
-
-
-def _parts(extras: Extras) -> dict[str, Any]:
-    """The optional parts: experiments (a tuple), gate and comparison (None if not there)."""
+def _parts(inputs: ReportInputs) -> dict[str, Any]:
+    """The optional parts of the page (title, text, tables, images, points); gate and comparison None if not there."""
     experiments = []
-    for content in extras.experiments:
+    for content in inputs.experiments:
         name, question, rows = str(content["name"]), str(content["question"]), rows_of(content["rows"])
         seeds, failures = len(content.get("seeds", ())), content.get("failures", {})
         text = tell(rows, question=question, seeds=seeds, failures=failures)
-        shown = experiment_table(rows, name=name, question=question)
-        experiments.append(Part(name, text, (shown,), tuple(map(tuple, content["images"]))))
-    gate = comparison = None
-    if extras.gate is not None:
-        text, reasons = sentences.gate(extras.gate)
-        gate = Part("Gate", text, points=tuple(reasons))
-    if extras.comparison is not None:
-        title, text = f"Against {extras.comparison['against']}", sentences.comparison(extras.comparison)
-        comparison = Part(title, text, run_tables.comparison_tables(extras.comparison))
-    return {"experiments": tuple(experiments), "gate": gate, "comparison": comparison}
+        tables = [experiment_table(rows, name=name, question=question)]
+        experiments.append(
+            {"title": name, "text": text, "tables": tables, "images": content["images"], "points": ()}
+        )
+    gate, comparison = inputs.gate, inputs.comparison
+    return {
+        "experiments": experiments,
+        "gate": gate and {"title": "Gate", **sentences.gate(gate), "tables": (), "images": ()},
+        "comparison": comparison
+        and {
+            "title": f"Against {comparison['against']}",
+            "text": sentences.comparison(comparison),
+            "tables": run_tables.comparison_tables(comparison),
+            "images": (),
+            "points": (),
+        },
+    }
 
 
 def _flatten(content: Json, prefix: str = "") -> dict[str, str]:
@@ -91,7 +72,7 @@ def _flatten(content: Json, prefix: str = "") -> dict[str, str]:
 
 def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
     """Every plot that has data; None = not measured here."""
-    rule, shares, metric = inputs.params.fuse.rule, run_tables.bucket_shares(inputs), results.main_metric
+    rule, counts, metric = inputs.params.fuse.rule, run_tables.bucket_counts(inputs), results.main_metric
     differences = [
         (
             f"{model_name(run[0])}\n{run[1]}",
@@ -116,8 +97,8 @@ def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
         )
     if bins:
         drawn["reliability"] = plots.plot_reliability(bins)
-    if shares:
-        drawn["buckets"] = plots.plot_bucket_shares(shares)
+    if counts.to_numpy().any():
+        drawn["buckets"] = plots.plot_bucket_counts(counts)
     threshold = rule.threshold if rule.mode == "threshold" else None
     drawn["p_yes"] = plots.plot_p_yes(inputs.scored, threshold=threshold)
     drawn["long_tail"] = plots.plot_long_tail(inputs.items)
@@ -164,19 +145,12 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "params": yaml.safe_dump(params, sort_keys=False, default_flow_style=None),
         "plots": _plots(inputs, results),
         "not_measured": NOT_MEASURED,
-        **_parts(inputs.extras),
+        **_parts(inputs),
     }
 
 
 def build_report(inputs: ReportInputs) -> Report:
-    """Build the report.
-
-    Args:
-        inputs: What `llm_i2i.reporting.collect.collect` read.
-
-    Returns:
-        HTML, Markdown and summary; the same inputs give the same three.
-    """
+    """Build the report of what `collect` read; the same inputs give the same report."""
     results = compute_results(inputs)
     environment = Environment(
         loader=PackageLoader("llm_i2i.reporting"),

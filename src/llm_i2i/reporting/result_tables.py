@@ -1,6 +1,7 @@
 """The tables of results: values, differences, buckets, controls, catalogue."""
 
 from llm_i2i import schema
+from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import ReportInputs, Run
 from llm_i2i.reporting.results import (
     CATALOGUE_METRICS,
@@ -12,28 +13,9 @@ from llm_i2i.reporting.results import (
     main_k,
 )
 from llm_i2i.reporting.tables import LEGEND, Cell, Table, difference_cell, view
-from llm_i2i.reporting.words import (
-    MINUS,
-    first_upper,
-    metric_name,
-    model_name,
-    percent,
-    run_name,
-    slice_meaning,
-    slice_name,
-)
 from llm_i2i.schema import OVERALL, SLICES
 
 SHOWN_KS = 3  # cut-offs in the main table; the others are in the metrics files and the summary
-_CATALOGUE_NAMES = {
-    "coverage": "Coverage",
-    "tail_exposure": "Tail share",
-    "gini": "Gini",
-    "average_popularity": "Popularity",
-    "reachable_share": "Reachable",
-    "reachable_share_tail": "Reachable, tail",
-    "reachable_share_long_tail": "Reachable, the paper's long tail",
-}
 
 
 def _runs(inputs: ReportInputs) -> list[Run]:
@@ -47,21 +29,23 @@ def _value_cell(results: Results, run: Run, key: tuple[str, str]) -> Cell | None
 
 
 def _columns(results: Results, slices: list[str]) -> list[tuple[str, str]]:
-    return [(f"{first_upper(slice_name(name))} ({results.n_users[name]:,})", ".4f") for name in slices]
+    return [
+        (f"{words.first_upper(words.slice_name(name))} ({results.n_users[name]:,})", ".4f") for name in slices
+    ]
 
 
 def main_table(inputs: ReportInputs, results: Results) -> Table:
     """Model x arm: Recall and NDCG at every cut-off, overall and on the tail, with differences."""
     metrics = [f"{name}@{k}" for name in METRICS for k in inputs.params.evaluate.ks[:SHOWN_KS]]
     rows = {
-        f"{slice_meaning(part, inputs.params.tag)}: {results.n_users[part]:,} test users": [
-            (run_name(*run), *(_value_cell(results, run, (part, metric)) for metric in metrics))
+        f"{words.slice_meaning(part, inputs.params.tag)}: {results.n_users[part]:,} test users": [
+            (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for metric in metrics))
             for run in _runs(inputs)
         ]
         for part in HEADLINES
         if results.n_users[part]
     }
-    columns = [(metric_name(metric), ".4f") for metric in metrics]
+    columns = [(words.metric_name(metric), ".4f") for metric in metrics]
     return view("main", rows, columns=columns, legend=LEGEND, min_users=MIN_USERS)
 
 
@@ -70,10 +54,10 @@ def bucket_table(inputs: ReportInputs, results: Results) -> Table:
     names = [name for name in SLICES if name != OVERALL and results.n_users[name]]
     empty = [name for name in schema.BUCKETS if not results.n_users[name]]
     missing = f" No test target is in bucket {' or '.join(empty)}." if empty else ""
-    meanings = "; ".join(slice_meaning(name, inputs.params.tag) for name in names)
+    meanings = "; ".join(words.slice_meaning(name, inputs.params.tag) for name in names)
     rows = {
-        metric_name(metric): [
-            (run_name(*run), *(_value_cell(results, run, (part, metric)) for part in names))
+        words.metric_name(metric): [
+            (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for part in names))
             for run in _runs(inputs)
         ]
         for metric in (f"{name}@{main_k(inputs.params.evaluate.ks)}" for name in METRICS)
@@ -89,10 +73,10 @@ def control_table(inputs: ReportInputs, results: Results) -> Table | None:
 
     def label(*arms: str) -> str:
         shown = [f"{arm} ({int(inputs.kept[arm].get('synthetic_kept', 0)):,} pairs)" for arm in arms]
-        return f" {MINUS} ".join(shown)
+        return f" {words.MINUS} ".join(shown)
 
     rows = {
-        model_name(model): [
+        words.model_name(model): [
             (
                 label(arm, control),
                 *(difference_cell(found.get((name, results.main_metric))) for name in names),
@@ -102,14 +86,16 @@ def control_table(inputs: ReportInputs, results: Results) -> Table | None:
         ]
         for model in inputs.models
     }
-    return view("control", rows, columns=_columns(results, names), metric=metric_name(results.main_metric))
+    return view(
+        "control", rows, columns=_columns(results, names), metric=words.metric_name(results.main_metric)
+    )
 
 
 def _catalogue_text(name: str, value: float | None) -> str | None:
     if value is None:
         return None
     if name.startswith(("coverage", "tail_exposure", "reachable")):
-        return percent(value)
+        return words.percent(value)
     return f"{value:.3f}" if name.startswith("gini") else f"{value:,.1f}"
 
 
@@ -122,8 +108,9 @@ def catalogue_table(inputs: ReportInputs) -> Table:
         key=lambda name: (CATALOGUE_METRICS.index(name.partition("@")[0]), name),
     )
     parts = [name.partition("@") for name in names]
-    columns = [(_CATALOGUE_NAMES[base] + at + k, ".3f") for base, at, k in parts]
+    columns = [(words.texts()["catalogue"][base] + at + k, ".3f") for base, at, k in parts]
     rows = [
-        (run_name(*run), *(_catalogue_text(name, found[run].get(name)) for name in names)) for run in runs
+        (words.run_name(*run), *(_catalogue_text(name, found[run].get(name)) for name in names))
+        for run in runs
     ]
     return view("catalogue", rows, columns=columns)

@@ -1,4 +1,4 @@
-"""Numbers of the report: values, paired differences to the arm `real`, verdicts, summary."""
+"""Numbers of the report: values, paired differences to the arm `real` and to the controls, summary."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,24 +32,18 @@ Key = tuple[str, str]  # (slice, metric@k)
 
 @dataclass(frozen=True)
 class Results:
-    """Every number of the tables.
+    """Every number of the tables."""
 
-    Attributes:
-        means: By run and (slice, metric): mean over the test users of the slice; absent if it has none.
-        differences: By run and (slice, metric): paired difference to the arm `real` of the same model;
-            absent if the slice has fewer than `MIN_USERS` users.
-        n_users: Test users by slice.
-        main_metric: The metric of the verdict, chosen beforehand, such as "recall@10".
-        arm: The augmented arm that verdicts are about, empty if none was evaluated.
-        against_controls: By (model, LLM arm, control arm) and (slice, main metric): paired difference of the
-            LLM arm to the control arm of equal volume.
-    """
-
+    # By run and (slice, metric): mean over the test users of the slice; absent if it has none
     means: dict[Run, dict[Key, float]]
+    # By run and (slice, metric): paired difference to the arm `real` of the same model; absent if the slice has fewer
+    # than `MIN_USERS` users
     differences: dict[Run, dict[Key, Interval]]
-    n_users: dict[str, int]
-    main_metric: str
-    arm: str
+    n_users: dict[str, int]  # Test users by slice
+    main_metric: str  # The metric of the verdict, chosen beforehand, such as "recall@10"
+    arm: str  # The augmented arm that verdicts are about, empty if none was evaluated
+    # By (model, LLM arm, control arm) and (slice, main metric): paired difference of the LLM arm to the control arm
+    # of equal volume
     against_controls: dict[tuple[str, str, str], dict[Key, Interval]] = field(default_factory=dict)
 
 
@@ -83,14 +77,7 @@ def _keys(n_users: Mapping[str, int], ks: tuple[int, ...]) -> list[Key]:
 
 
 def compute_results(inputs: ReportInputs) -> Results:
-    """Compute every value, difference and verdict of the report.
-
-    Args:
-        inputs: What `collect` read.
-
-    Returns:
-        The results; the same inputs give the same numbers.
-    """
+    """Compute every value and difference of the report; the same inputs give the same numbers."""
     params = inputs.params
     first = next(iter(inputs.per_user.values()))
     n_users = {part: int(in_slice(first, part).sum()) for part in SLICES}
@@ -148,15 +135,10 @@ def catalogue_metrics(metrics: dict[str, Any], k: int) -> dict[str, float]:
 def summarize(inputs: ReportInputs, results: Results) -> dict[str, Any]:
     """The deterministic summary: no time, no revision, no machine.
 
-    Args:
-        inputs: What `collect` read.
-        results: What `compute_results` made of it.
-
     Returns:
-        {"protocol_hash", "protocol_hashes": {model: hash}, "against_controls": {model: {"ARM - CONTROL":
-        {metric: {"mean", "low", "high"}}}}, "results": {model: {arm: {metric: value}}},
-        "differences": {model: {arm: {metric: {"mean", "low", "high"}}}}}; metrics of the tail and the
-        long tail carry the prefix `tail_` or `long_tail_`.
+        {"protocol_hash", "protocol_hashes": {model: hash}, "results": {model: {arm: {metric: value}}},
+        "differences": {model: {arm: {metric: {"mean", "low", "high"}}}}, "against_controls": {model: {"ARM - CONTROL":
+        ...}}}; metrics of the tail and the long tail carry the prefix `tail_` or `long_tail_`.
     """
     values: dict[str, Any] = {}
     differences: dict[str, Any] = {}

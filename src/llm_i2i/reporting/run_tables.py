@@ -4,27 +4,16 @@ from collections import defaultdict
 from typing import Any
 
 import numpy as np
+import pandas as pd
 
 from llm_i2i import schema
-from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import Json, ReportInputs
 from llm_i2i.reporting.results import main_arm
 from llm_i2i.reporting.tables import Cell, Table, difference_cell, view
-from llm_i2i.reporting.words import (
-    NOT_MEASURED,
-    metric_name,
-    order_words,
-    run_name,
-    selection_words,
-    signed,
-    slice_name,
-)
 from llm_i2i.schema import ITEM_ID, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
 from llm_i2i.stages import STAGES
 
-LLM_STAGES = (
-    "train_generator", "mine_negatives", "train_discriminator", "synthesize", "score", "evaluate_generator"
-)  # fmt: skip
 OWN_STAGE = "report"  # cannot know its own cost yet
 TITLE_LENGTH = 80  # characters of a title that are shown
 HISTORY = 3  # last items of a user that a sample shows
@@ -32,6 +21,10 @@ HISTORY = 3  # last items of a user that a sample shows
 
 def _share(part: float, whole: float) -> float | None:
     return part / whole if whole else None
+
+
+def _bucket_columns(form: str) -> list[tuple[str, str]]:
+    return [(name.capitalize(), form) for name in ("all", *schema.BUCKETS)]
 
 
 def kept_table(inputs: ReportInputs) -> Table:
@@ -52,9 +45,8 @@ def accepted_table(inputs: ReportInputs) -> Table | None:
     fuse = inputs.params.fuse
     if fuse.rule.mode != "threshold":
         return None
-    scored = inputs.scored.assign(
-        bucket=inputs.scored[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"])
-    )
+    bucket = inputs.scored[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"])
+    scored = inputs.scored.assign(bucket=bucket)
     rows = []
     for source in dict.fromkeys((SOURCE_REAL, SOURCE_SYNTHETIC, *scored["source"])):
         own = (fuse.real_threshold,) if source == SOURCE_REAL else ()
@@ -67,9 +59,7 @@ def accepted_table(inputs: ReportInputs) -> Table | None:
                 for n, part in zip(accepted, parts, strict=True)
             ]
             rows.append((source, f"{threshold:g}", *cells))
-    return view(
-        "accepted", rows, columns=[("All", "%"), *((name.capitalize(), "%") for name in schema.BUCKETS)]
-    )
+    return view("accepted", rows, columns=_bucket_columns("%"))
 
 
 def auc_table(inputs: ReportInputs) -> Table | None:
@@ -88,8 +78,7 @@ def auc_table(inputs: ReportInputs) -> Table | None:
         (kind, *(cell(found.get(name)) for name in ("overall", *schema.BUCKETS)))
         for kind, found in held_out["auc_by_negatives"].items()
     ]
-    columns = [("All", ".3f"), *((name.capitalize(), ".3f") for name in schema.BUCKETS)]
-    return view("auc", rows, columns=columns, trained=held_out.get("negatives", "random"))
+    return view("auc", rows, columns=_bucket_columns(".3f"), trained=held_out.get("negatives", "random"))
 
 
 def generated_arm(inputs: ReportInputs) -> str:
@@ -97,43 +86,27 @@ def generated_arm(inputs: ReportInputs) -> str:
     return main_arm(tuple(inputs.fused))
 
 
-def bucket_counts(inputs: ReportInputs) -> dict[str, dict[str, int]]:
+def bucket_counts(inputs: ReportInputs) -> pd.DataFrame:
     """Rows by bucket of their item: real and synthetic rows kept in the generator's arm, and those proposed."""
     buckets = inputs.items.set_index(ITEM_ID)["bucket"]
-    by_bucket = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket", {})
-    proposed = inputs.synthetic[ITEM_ID].map(buckets).value_counts()
-
-    def kept(source: str) -> dict[str, int]:
-        return {name: int(by_bucket.get(name, {}).get(source, 0)) for name in schema.BUCKETS}
-
-    return {
-        "real": kept(SOURCE_REAL),
-        "proposed": {name: int(proposed.get(name, 0)) for name in schema.BUCKETS},
-        "kept": kept(SOURCE_SYNTHETIC),
+    kept = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket", {})
+    counts = {
+        "real": [kept.get(name, {}).get(SOURCE_REAL, 0) for name in schema.BUCKETS],
+        "synthetic, proposed": inputs.synthetic[ITEM_ID]
+        .map(buckets)
+        .value_counts()
+        .reindex(schema.BUCKETS)
+        .to_list(),
+        "synthetic, kept": [kept.get(name, {}).get(SOURCE_SYNTHETIC, 0) for name in schema.BUCKETS],
     }
-
-
-def bucket_shares(inputs: ReportInputs) -> dict[str, dict[str, float]]:
-    """Counts by bucket as shares; sources without rows are left out."""
-    labels = {"real": "real", "proposed": "synthetic, proposed", "kept": "synthetic, kept"}
-    return {
-        labels[source]: {name: count / sum(by_bucket.values()) for name, count in by_bucket.items()}
-        for source, by_bucket in bucket_counts(inputs).items()
-        if sum(by_bucket.values())
-    }
+    return pd.DataFrame(counts, index=list(schema.BUCKETS)).fillna(0).astype("int64")
 
 
 def bucket_kept_table(inputs: ReportInputs) -> Table:
     """Where the synthetic rows go, by bucket."""
-    counts = bucket_counts(inputs)
     rows = [
-        (
-            name,
-            int((inputs.items["bucket"] == name).sum()),
-            *(counts[source][name] for source in counts),
-            _share(counts["kept"][name], counts["proposed"][name]),
-        )
-        for name in schema.BUCKETS
+        (name, int((inputs.items["bucket"] == name).sum()), *counts, _share(counts[-1], counts[-2]))
+        for name, *counts in bucket_counts(inputs).itertuples(name=None)
     ]
     return view("bucket_kept", rows, arm=generated_arm(inputs) or "without synthetic rows")
 
@@ -155,9 +128,8 @@ def sample_table(inputs: ReportInputs) -> Table:
     titles = items["title"].astype(str).to_dict()
     sample = sample.join(items[["bucket", "n_train"]], on=ITEM_ID)
     # What `fuse` orders by; shown where that is not p_yes itself.
-    own = (
-        sample["logprob"] if rule.confidence == "logprob" else np.log(sample["p_yes"] / (1 - sample["p_yes"]))
-    )
+    by_p_yes = np.log(sample["p_yes"] / (1 - sample["p_yes"]))
+    own = sample["logprob"] if rule.confidence == "logprob" else by_p_yes
     sample["confidence"] = own - rule.popularity_discount * np.log(sample["n_train"].clip(lower=1))
     other_order = rule.confidence == "logprob" or rule.popularity_discount > 0
     fused = inputs.fused.get(generated_arm(inputs), inputs.scored.head(0))
@@ -174,12 +146,12 @@ def sample_table(inputs: ReportInputs) -> Table:
                 " → ".join(seen) or "–",
                 _clip(titles.get(row[ITEM_ID], row[ITEM_ID])),
                 str(row["bucket"]),
-                *([signed(row["confidence"], 2)] if other_order else []),
+                *([words.signed(row["confidence"], 2)] if other_order else []),
                 row["p_yes"],
                 Cell("kept" if was_kept else "dropped", tone="better" if was_kept else "muted", number=False),
             )
         )
-    order = f" Confidence: {order_words(rule)}; it orders the pairs." if other_order else ""
+    order = f" Confidence: {words.order_words(rule)}; it orders the pairs." if other_order else ""
     return view(
         "sample",
         cells,
@@ -187,7 +159,7 @@ def sample_table(inputs: ReportInputs) -> Table:
         shown=len(cells),
         rows_of=len(rows),
         seed=inputs.params.seed,
-        selection=selection_words(rule),
+        selection=words.selection_words(rule),
         order=order,
     )
 
@@ -236,7 +208,7 @@ def runtime_table(inputs: ReportInputs) -> Table:
     for stage in dict.fromkeys((*STAGES, *facts)):
         entries = facts.get(stage, [])
         if not entries:
-            missing = NOT_MEASURED if stage != OWN_STAGE else "this page"
+            missing = words.NOT_MEASURED if stage != OWN_STAGE else "this page"
             rows.append((stage, Cell(missing, tone="muted"), None, None, None, None))
             continue
         minutes = sum(_number(entry, "seconds") for entry in entries) / 60
@@ -263,7 +235,9 @@ def cost(inputs: ReportInputs) -> dict[str, Any]:
         "memory_gb": max((_number(entry, "peak_memory_mb") for entry in entries), default=0.0) / 1024,
         "measured": len(facts.keys() & stages),
         "stages": len(stages),
-        "device": _words([entry for name in LLM_STAGES for entry in facts.get(name, [])], "device"),
+        "device": _words(
+            [entry for entry in entries if entry.get("precision")], "device"
+        ),  # of the LLM's stages
     }
 
 
@@ -278,20 +252,13 @@ def _first_sample(entry: Json) -> str | None:
 def validation_table(inputs: ReportInputs) -> Table | None:
     """Every expectation that the data broke; None if it broke none."""
     failed = [entry for entry in inputs.validation.get("expectations", []) if not entry.get("success", True)]
-    rows = [
-        (
-            Cell(
-                str(entry.get("severity", "–")),
-                tone="worse" * (entry.get("severity") == "error"),
-                number=False,
-            ),
-            *(str(entry.get(key, "–")) for key in ("table", "name")),
-            entry.get("unexpected_count") or None,
-            f"{_number(entry, 'unexpected_percent'):.2f} %" if entry.get("unexpected_count") else None,
-            _first_sample(entry),
-        )
-        for entry in failed
-    ]
+    rows = []
+    for entry in failed:
+        severity, count = str(entry.get("severity", "–")), entry.get("unexpected_count") or None
+        share = f"{_number(entry, 'unexpected_percent'):.2f} %" if count else None
+        tone = "worse" if severity == "error" else ""
+        names = (str(entry.get(key, "–")) for key in ("table", "name"))
+        rows.append((Cell(severity, tone=tone, number=False), *names, count, share, _first_sample(entry)))
     return view("validation", rows) if failed else None
 
 
@@ -312,22 +279,13 @@ def data_table(inputs: ReportInputs) -> Table:
 
 def comparison_tables(content: Json) -> tuple[Table, ...]:
     """Old and new value of every metric of reports/comparison.json, and the parameters that differ."""
-
-    def difference(row: Json) -> Cell | str:
-        if "outcome" not in row:
-            return signed(row["new"] - row["old"])
-        return difference_cell(Interval(row["difference"], row["low"], row["high"]))
-
-    rows = [
-        (
-            run_name(row["model"], row["arm"]),
-            f"{metric_name(row['metric'])}, {slice_name(row['slice'])}",
-            row["old"],
-            row["new"],
-            difference(row),
-        )
-        for row in content["rows"]
-    ]
+    rows = []
+    for row in content["rows"]:
+        difference: Cell | str = words.signed(row["new"] - row["old"])
+        if "outcome" in row:
+            difference = difference_cell(words.interval_of(row))
+        metric = f"{words.metric_name(row['metric'])}, {words.slice_name(row['slice'])}"
+        rows.append((words.run_name(row["model"], row["arm"]), metric, row["old"], row["new"], difference))
     metrics = view("comparison", rows, against=content["against"])
     changes = [tuple(str(change[key]) for key in ("key", "old", "new")) for change in content["params"]]
     return (metrics, view("changes", changes)) if changes else (metrics,)

@@ -7,21 +7,11 @@ import pandas as pd
 
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.paired import Measured, PairedDifference
+from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import BASELINE_ARM, Json, ReportInputs
 from llm_i2i.reporting.results import AUGMENTED_ARM, CONTROL_ARMS, HEADLINES, Results, main_k
 from llm_i2i.reporting.run_tables import bucket_counts, generated_arm
-from llm_i2i.reporting.words import (
-    NOT_MEASURED,
-    is_papers,
-    metric_name,
-    model_name,
-    outcome_of,
-    percent,
-    plural,
-    say,
-    selection_words,
-    signed,
-)
+from llm_i2i.reporting.words import say, signed
 from llm_i2i.schema import OVERALL, TAIL, USER_ID
 
 FEW_USERS = 300
@@ -32,19 +22,12 @@ _MOVIELENS = "movielens"
 
 @dataclass(frozen=True)
 class Card:
-    """A verdict in words.
+    """A verdict in words."""
 
-    Attributes:
-        model: Display name of the model.
-        outcome: "better", "worse", "none" or "unknown", of all test targets.
-        headline: A few words.
-        sentences: One about all targets, one about the tail where it has test users.
-    """
-
-    model: str
-    outcome: str
-    headline: str
-    sentences: tuple[str, ...]
+    model: str  # Display name of the model
+    outcome: str  # "better", "worse", "none" or "unknown", of all test targets
+    headline: str  # A few words
+    sentences: tuple[str, ...]  # One about all targets, one about the tail where it has test users
 
 
 def cards(results: Results) -> list[Card]:
@@ -53,10 +36,10 @@ def cards(results: Results) -> list[Card]:
     for model in dict.fromkeys(model for model, _ in results.means):
         difference = results.differences.get((model, results.arm), {})
         overall = difference.get((OVERALL, results.main_metric))
-        outcome = "unknown" if overall is None else outcome_of(overall)
+        outcome = "unknown" if overall is None else words.outcome_of(overall)
         shown = [OVERALL, *(part for part in HEADLINES[1:] if (part, results.main_metric) in difference)]
         told = tuple(_sentence(results, model, part) for part in shown)
-        made.append(Card(model_name(model), outcome, _headline(outcome, results.arm), told))
+        made.append(Card(words.model_name(model), outcome, _headline(outcome, results.arm), told))
     return made
 
 
@@ -68,7 +51,7 @@ def _headline(outcome: str, arm: str) -> str:
 
 def _sentence(results: Results, model: str, part: str) -> str:
     """What the augmented arm did to one model on a slice of the test targets."""
-    key, arm, name = (part, results.main_metric), results.arm, model_name(model)
+    key, arm, name = (part, results.main_metric), results.arm, words.model_name(model)
     value, baseline = (results.means.get((model, of), {}).get(key) for of in (arm, BASELINE_ARM))
     difference, n_users = results.differences.get((model, arm), {}).get(key), results.n_users[part]
     if not arm:
@@ -78,31 +61,23 @@ def _sentence(results: Results, model: str, part: str) -> str:
     if difference is None:
         return say("few_users", n_users=n_users, arm=arm)
     targets = "On tail targets" if part == TAIL else "Over all targets"
-    metric = metric_name(results.main_metric)
+    metric = words.metric_name(results.main_metric)
     subject = say("subject", targets=targets, n_users=n_users, metric=metric, name=name, value=value, arm=arm)
     if difference.low == difference.high == 0.0:
         return say("identical", subject=subject)
     relative = f" ({signed(100 * difference.mean / baseline, 1)} %)" if baseline > 0 else ""
     ends = {end: signed(number) for end, number in difference._asdict().items()}
-    ending = say(outcome_of(difference))
+    ending = say(words.outcome_of(difference))
     return say("difference", subject=subject, baseline=baseline, relative=relative, ending=ending, **ends)
 
 
 def trust_notes(inputs: ReportInputs, results: Results) -> list[str]:
-    """What a careful reader must know before using the numbers.
-
-    Args:
-        inputs: What `collect` read.
-        results: What `compute_results` made of it.
-
-    Returns:
-        Sentences, the most important first.
-    """
+    """What a careful reader must know before using the numbers, the most important first."""
     resamples, n_users = inputs.params.report.bootstrap_resamples, results.n_users
     failed = sum(not entry.get("success", True) for entry in inputs.validation.get("expectations", []))
     changed = inputs.provenance.changed or ()
     files = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
-    metric, expectations = metric_name(results.main_metric), plural(failed, "expectation")
+    metric, expectations = words.metric_name(results.main_metric), words.plural(failed, "expectation")
     notes = {
         _control_note(inputs, results): True,
         say("resampled", n_users=n_users[OVERALL], resamples=resamples): True,
@@ -145,11 +120,11 @@ def added(inputs: ReportInputs) -> str:
     if not arm:
         return say("nothing_added")
     counts = bucket_counts(inputs)
-    proposed, kept = len(inputs.synthetic), sum(counts["kept"].values())
-    tail = counts["kept"]["tail"] + counts["kept"]["cold"]
+    proposed, kept = len(inputs.synthetic), int(counts["synthetic, kept"].sum())
+    tail = int(counts.loc[["tail", "cold"], "synthetic, kept"].sum())
     fuse = inputs.params.fuse
-    rule = selection_words(fuse.rule)
-    whose = "the paper's selection" if is_papers(fuse.rule) else "our selection, not the paper's"
+    rule = words.selection_words(fuse.rule)
+    whose = "the paper's selection" if words.is_papers(fuse.rule) else "our selection, not the paper's"
     if arm == "no_discriminator":
         rule, whose = f"the generator's first {fuse.rule.max_synthetic_per_user} per user", "unfiltered"
     return say(
@@ -158,8 +133,8 @@ def added(inputs: ReportInputs) -> str:
         users=inputs.synthetic[USER_ID].nunique(),
         arm=arm,
         kept=kept,
-        share=percent(kept / max(proposed, 1)),
-        tail=percent(tail / max(kept, 1)),
+        share=words.percent(kept / max(proposed, 1)),
+        tail=words.percent(tail / max(kept, 1)),
         rule=rule,
         whose=whose,
     )
@@ -169,7 +144,7 @@ def discriminator(inputs: ReportInputs) -> str:
     """How well the discriminator tells real pairs from sampled ones, and how well calibrated it is."""
     held_out = inputs.held_out or {}
     if not {"auc", "auc_low", "auc_high"} <= held_out.keys():
-        return say("auc_missing", not_measured=NOT_MEASURED)
+        return say("auc_missing", not_measured=words.NOT_MEASURED)
 
     def told(key: str) -> str:
         return say(key, **held_out) if isinstance(held_out.get(key), int | float) else ""
@@ -183,14 +158,14 @@ def discriminator(inputs: ReportInputs) -> str:
 def generator(inputs: ReportInputs) -> str:
     """The generator as a recommender of its own: before fine-tuning, and beside an index without its data."""
     if "llm_only" not in inputs.generator_alone:
-        return say("alone_missing", not_measured=NOT_MEASURED)
+        return say("alone_missing", not_measured=words.NOT_MEASURED)
     content, tuned = inputs.generator_alone["llm_only"]
     metric = (
         f"recall@{main_k(tuple(k for k in inputs.params.evaluate.ks if f'recall@{k}' in content['overall']))}"
     )
-    text = say("alone", metric=metric_name(metric), value=_mean(metric, tuned), users=len(tuned))
+    text = say("alone", metric=words.metric_name(metric), value=_mean(metric, tuned), users=len(tuned))
     model = inputs.models[0]
-    others = {f"{model_name(model)} on arm {BASELINE_ARM}": inputs.per_user[model, BASELINE_ARM]}
+    others = {f"{words.model_name(model)} on arm {BASELINE_ARM}": inputs.per_user[model, BASELINE_ARM]}
     if "untuned" in inputs.generator_alone:
         others = {"its base model before fine-tuning": inputs.generator_alone["untuned"][1], **others}
     for name, table in others.items():
@@ -218,8 +193,8 @@ def validation(inputs: ReportInputs) -> str:
     return say("some_hold", held=held, n=len(entries), errors=errors, warnings=warnings)
 
 
-def gate(content: Json) -> tuple[str, list[str]]:
-    """The gate's verdict, and its reasons, each as a line."""
+def gate(content: Json) -> dict[str, Any]:
+    """The gate's verdict as text, and its reasons as points."""
     verdict = str(content.get("verdict") or ("passed" if content.get("passed") else "not passed"))
     reasons: list[Any] = content.get("reasons") or []
     lines = [
@@ -228,12 +203,12 @@ def gate(content: Json) -> tuple[str, list[str]]:
         else str(entry)
         for entry in reasons
     ]
-    return say("gate", verdict=verdict), lines
+    return {"text": say("gate", verdict=verdict), "points": lines}
 
 
 def comparison(content: Json) -> str:
     """What a comparison with another revision is about."""
     missing = say("comparison_missing", names=", ".join(content["missing"])) if content["missing"] else ""
-    changes = f"{plural(len(content['params']), 'parameter')} changed"
+    changes = f"{words.plural(len(content['params']), 'parameter')} changed"
     commit = str(content["commit"])[:12]
     return say("comparison", against=content["against"], commit=commit, changes=changes, missing=missing)

@@ -14,6 +14,8 @@ from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from llm_i2i.reporting.words import texts
+
 WIDTH, HEIGHT = 4.6, 2.9  # inches; small, so that the text stays readable on a phone
 # Stand-in colours, replaced by CSS variables: (stand-in, variable, light, dark).
 # Series: Okabe and Ito's palette, told apart by people with any common colour vision deficiency.
@@ -33,29 +35,28 @@ SERIES = tuple(row[0] for row in _THEME[4:])
 _STYLE: Final[dict[str, Any]] = {
     "svg.hashsalt": "llm-i2i",
     "svg.fonttype": "none",
+    "figure.facecolor": "none",
+    "lines.linewidth": 1.6,
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
-    "axes.edgecolor": GRID,
+    "legend.fontsize": 8.5,
+    **{
+        f"{axis}tick.{part}": value for axis in "xy" for part, value in (("color", MUTED), ("labelsize", 8.5))
+    },
+    "text.color": INK,
     "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
     "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.formatter.use_mathtext": False,
-    "figure.facecolor": "none",
-    "figure.constrained_layout.use": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
 }
 FONT_STACK: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _NAMESPACE: Final = 'xmlns="http://www.w3.org/2000/svg" '
@@ -63,47 +64,42 @@ _NAMESPACE: Final = 'xmlns="http://www.w3.org/2000/svg" '
 
 @dataclass(frozen=True)
 class Plot:
-    """A drawn plot.
+    """A drawn plot."""
 
-    Attributes:
-        name: Unique in the page.
-        svg: `<svg>` element, to be put into a page or file as it is.
-        title: Short accessible name.
-        alt: What it shows, in words.
-        caption: Sentence under it.
-    """
-
-    name: str
-    svg: str
-    title: str
-    alt: str
-    caption: str
+    name: str  # Unique in the page
+    svg: str  # `<svg>` element, to be put into a page or file as it is
+    title: str  # Short accessible name
+    alt: str  # What it shows, in words
+    caption: str  # Sentence under it
 
 
 def draw_plot(
     draw: Callable[[Any], None],
-    *,
     name: str,
-    title: str,
-    alt: str,
-    caption: str,
+    *,
+    words: str,
+    kind: str = "",
     height: float = HEIGHT,
     standalone: bool = False,
+    **values: str,
 ) -> Plot:
     """Call `draw` on empty axes in the report's theme and render them.
 
     Args:
         draw: Draws on matplotlib axes.
         name: Prefix of every id in the SVG; unique in a page.
-        title: Short accessible name.
-        alt: What the plot shows, in words, for those who do not see it.
-        caption: Sentence under it.
+        words: What the plot shows, for those who do not see it.
+        kind: Which of the plots of texts.yaml: its title and caption; `name` by default.
         height: In inches.
         standalone: A file of its own (with its own colours and namespace) instead of a part of a page.
+        values: What title and caption are filled with, besides the words.
 
     Returns:
         The plot; matplotlib's global settings are as before.
     """
+    about = texts()["plots"][kind or name]
+    title, caption = (about[part].format(words=words, **values) for part in ("title", "caption"))
+    alt = f"{title}: {words}"
     with rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height))
         FigureCanvasSVG(figure)

@@ -18,19 +18,12 @@ Rows = Iterable[Sequence[Any]]  # values or cells; None = nothing to show
 
 @dataclass(frozen=True)
 class Cell:
-    """One cell.
+    """One cell."""
 
-    Attributes:
-        text: What it says.
-        notes: Smaller lines under it.
-        tone: "better", "worse", "muted" or "".
-        number: Whether it is right-aligned.
-    """
-
-    text: str
-    notes: tuple[str, ...] = ()
-    tone: str = ""
-    number: bool = True
+    text: str  # What it says
+    notes: tuple[str, ...] = ()  # Smaller lines under it
+    tone: str = ""  # "better", "worse", "muted" or ""
+    number: bool = True  # Whether it is right-aligned
 
 
 @dataclass(frozen=True)
@@ -43,21 +36,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Table:
-    """A table to be rendered.
+    """A table to be rendered."""
 
-    Attributes:
-        caption: What it shows and how to read it.
-        header: One name per column.
-        groups: Rows; the first cell of each names the row.
-        wide: Whether it needs more than a text column.
-        sticky: Whether the first column stays in sight when a narrow screen scrolls the table.
-    """
-
-    caption: str
-    header: tuple[str, ...]
-    groups: tuple[Group, ...]
-    wide: bool = False
-    sticky: bool = False
+    caption: str  # What it shows and how to read it
+    header: tuple[str, ...]  # One name per column
+    groups: tuple[Group, ...]  # Rows; the first cell of each names the row
+    wide: bool = False  # Whether it needs more than a text column
+    sticky: bool = False  # Whether the first column stays in sight when a narrow screen scrolls the table
 
     @property
     def rows(self) -> tuple[tuple[Cell, ...], ...]:

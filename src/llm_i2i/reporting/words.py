@@ -1,5 +1,6 @@
 """How names, numbers and sentences are written, the same everywhere: page, Markdown, plots and docs/results.md."""
 
+from collections.abc import Mapping
 from functools import lru_cache
 from importlib import resources
 from typing import Any
@@ -12,15 +13,6 @@ from llm_i2i.schema import LONG_TAIL, OVERALL
 
 NOT_MEASURED = "not measured here"
 MINUS = "−"
-MODEL_NAMES = {
-    "swing": "Swing",
-    "bpr": "BPR",
-    "item_knn": "Item-kNN",
-    "bm25": "BM25",
-    "popularity": "Popularity",
-    "youtube_dnn": "YoutubeDNN",
-    "generator": "The generator alone",
-}
 # One word for one thing: "tail" is the bucket, by count; the least frequent share of items is the paper's long tail.
 SLICE_NAMES = {OVERALL: "all targets", LONG_TAIL: "the paper's long tail"}
 
@@ -41,7 +33,7 @@ def say(key: str, **values: Any) -> str:
 def model_name(model: str) -> str:
     """A model's name as people write it."""
     plain = model.removesuffix("_tuned")
-    return MODEL_NAMES.get(plain, plain) + (" (tuned)" if plain != model else "")
+    return str(texts()["models"].get(plain, plain)) + (" (tuned)" if plain != model else "")
 
 
 def run_name(model: object, arm: object) -> str:
@@ -77,6 +69,11 @@ def outcome_of(difference: Interval) -> str:
     if difference.low > 0.0:
         return "better"
     return "worse" if difference.high < 0.0 else "none"
+
+
+def interval_of(row: Mapping[Any, Any]) -> Interval:
+    """The interval of a row with difference, low and high."""
+    return Interval(float(row["difference"]), float(row["low"]), float(row["high"]))
 
 
 def signed(value: float, decimals: int = 4) -> str:

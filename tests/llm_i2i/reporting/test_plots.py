@@ -8,7 +8,7 @@ import pytest
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.collect import ReportInputs
 from llm_i2i.reporting.plots import (
-    plot_bucket_shares,
+    plot_bucket_counts,
     plot_differences,
     plot_long_tail,
     plot_p_yes,
@@ -28,7 +28,7 @@ def _plots(inputs: ReportInputs) -> list[Plot]:
         plot_reliability(inputs.held_out["reliability"]),
         plot_training({"generator": log}, column="loss", label="loss", name="loss"),
         plot_long_tail(inputs.items),
-        plot_bucket_shares({"real": {"head": 0.5, "mid": 0.3, "tail": 0.2, "cold": 0.0}}),
+        plot_bucket_counts(pd.DataFrame({"real": [5, 3, 2, 0]}, index=["head", "mid", "tail", "cold"])),
     ]
 
 
