@@ -1,6 +1,7 @@
 """A small finished run on disk: simulated taste, real splits, a real neighbour model, computed metrics."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def _similarity(matrix: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def _synthetic(train: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Five proposals a user by noisy similarity; (synthetic, scored)."""
+    """Five proposals per user by noisy similarity; (synthetic, scored)."""
     seen = _matrix(train)
     score = seen @ _similarity(seen, 0.5) * rng.lognormal(0.0, 0.6, seen.shape) + 1e-9
     score[seen > 0] = -1.0
@@ -246,8 +247,9 @@ def write_run(
     params["report"]["bootstrap_resamples"] = 500
     params["evaluate"]["ks"] = list(KS)
     params["train_i2i"]["models"], params["fuse"]["arms"] = list(models), list(arms)
+    params["controls"]["names"] = ["random", "popularity", "item_knn"]
     params["score"]["controls"] = params["controls"]["names"]
-    root.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(PARAMS.parent / "profiles", root / "profiles", dirs_exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     data_dvc = {
         "outs": [

@@ -15,7 +15,7 @@ from llm_i2i.reporting.markdown import escape_markdown
 from llm_i2i.reporting.report import Report, build_report
 from llm_i2i.reporting.run_tables import accepted_table, auc_table, cost, runtime_table, sample_table
 from llm_i2i.stages import STAGES
-from tests.llm_i2i.reporting.conftest import HOSTILE
+from tests.llm_i2i.reporting.conftest import HOSTILE, with_rule
 from tests.llm_i2i.reporting.run_folder import write_run
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -197,9 +197,7 @@ def test_the_whole_cost_is_told_from_the_list_of_stages(inputs: ReportInputs) ->
 
 def test_the_sample_shows_the_confidence_that_decided(inputs: ReportInputs) -> None:
     def sample(**changes: object) -> tuple[dict[str, str], ...]:
-        fuse = inputs.params.fuse.model_copy(update=changes)
-        params = inputs.params.model_copy(update={"fuse": fuse})
-        table = sample_table(dataclasses.replace(inputs, params=params))
+        table = sample_table(with_rule(inputs, **changes))
         return tuple(dict(zip(table.header, [cell.text for cell in row], strict=True)) for row in table.rows)
 
     assert "Confidence" not in sample()[0]
@@ -254,13 +252,12 @@ def test_the_discriminators_tables(inputs: ReportInputs) -> None:
     assert auc.rows[0][3].text == "–", "no real item of that bucket was asked about"
     accepted = accepted_table(inputs)
     assert accepted is not None
-    fuse, scored = inputs.params.fuse, inputs.scored
+    rule, scored = inputs.params.fuse.rule, inputs.scored
     of_real = scored.loc[scored["source"] == "real", "p_yes"]
     rows = {(row[0].text, row[1].text): row[2] for row in accepted.rows}
-    keep_rate = 100 * (of_real >= np.float32(fuse.threshold)).mean()
-    assert rows["real", f"{fuse.threshold:g}"].text == f"{keep_rate:.1f} %"
-    quantile = inputs.params.model_copy(update={"fuse": fuse.model_copy(update={"mode": "quantile"})})
-    assert accepted_table(dataclasses.replace(inputs, params=quantile)) is None
+    keep_rate = 100 * (of_real >= np.float32(rule.threshold)).mean()
+    assert rows["real", f"{rule.threshold:g}"].text == f"{keep_rate:.1f} %"
+    assert accepted_table(with_rule(inputs, mode="quantile")) is None
     assert auc_table(dataclasses.replace(inputs, held_out=None)) is None
 
 

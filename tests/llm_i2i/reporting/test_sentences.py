@@ -9,6 +9,7 @@ from llm_i2i.reporting.report import build_report
 from llm_i2i.reporting.results import Results, compute_results
 from llm_i2i.reporting.sentences import added, cards, data_name, trust_notes
 from llm_i2i.reporting.words import is_papers, selection_words, signed
+from tests.llm_i2i.reporting.conftest import with_rule
 from tests.llm_i2i.reporting.run_folder import write_run
 
 KEYS = (("overall", "recall@10"), ("tail", "recall@10"))
@@ -119,11 +120,6 @@ OURS = {"confidence": "logprob", "mode": "quantile", "quantile": 0.0275, "max_sy
         "popularity_discount": 0.4, "connected_only": True, "item_quota": 2, "tail_quota": 6}  # fmt: skip
 
 
-def _with_rule(inputs: ReportInputs, **changes: object) -> ReportInputs:
-    fuse = inputs.params.fuse.model_copy(update=changes)
-    return dataclasses.replace(inputs, params=inputs.params.model_copy(update={"fuse": fuse}))
-
-
 def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
     rule = inputs.params.fuse.rule
     assert is_papers(rule)
@@ -131,7 +127,7 @@ def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
         f"those with p_yes of at least {rule.threshold:g}, at most {rule.max_synthetic_per_user} per user, "
         "the first by p_yes"
     )
-    ours = _with_rule(inputs, **OURS)
+    ours = with_rule(inputs, **OURS)
     assert not is_papers(ours.params.fuse.rule)
     assert selection_words(ours.params.fuse.rule) == (
         "the first 2.75 % by the generator's log probability less 0.4 × log(training count), at most 5 per user; "
@@ -145,13 +141,13 @@ def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
 
 def test_a_single_switch_makes_it_another_method(inputs: ReportInputs) -> None:
     for name in set(OURS) - {"quantile", "max_synthetic_per_user"}:
-        assert not is_papers(_with_rule(inputs, **{name: OURS[name]}).params.fuse.rule), name
+        assert not is_papers(with_rule(inputs, **{name: OURS[name]}).params.fuse.rule), name
 
 
 def test_the_data_is_named_and_never_for_what_it_is_not(inputs: ReportInputs) -> None:
     # The run's data.dvc is not MovieLens', though params.yaml still says so.
     assert "MovieLens" in inputs.params.model_card.data
-    assert data_name(inputs) == "own data without a name (set model_card.data in params.yaml)"
+    assert data_name(inputs) == "Own data without a name (set model_card.data in params.yaml)"
     assert "MovieLens" not in build_report(inputs).html.replace(inputs.params.model_card.data, "", 1)
     provenance = dataclasses.replace(inputs.provenance, data={"md5": "a24cebb5575348aff047ed2f86e31ebe.dir"})
     assert data_name(dataclasses.replace(inputs, provenance=provenance)) == inputs.params.model_card.data
