@@ -29,6 +29,7 @@ from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.params import Params
 
 ROOT = Path(__file__).parents[1]
@@ -58,16 +59,13 @@ def measure(
     settings = params.train_generator.model_copy(update={"tail_weight": tail_weight})
     names, new_tokens = identify_items(items, split.train, params=params.identify, seed=params.seed)
     identifiers = Identifiers(tuple(names), tuple(new_tokens))
+    setup = LlmSetup(items, identifiers, folder / "base_model", params.runtime, params.seed)
     generator = folder / f"generator-{tail_weight:g}"
     wall, cpu = time.perf_counter(), time.process_time()
     train_generator(
         train=split.train,
-        items=items,
-        identifiers=identifiers,
-        base_model=folder / "base_model",
+        setup=setup,
         params=settings,
-        runtime=params.runtime,
-        seed=params.seed,
         out=generator,
         checkpoints=folder / f"checkpoints-{tail_weight:g}",
     )
@@ -75,14 +73,11 @@ def measure(
     metrics, _ = evaluate_generator(
         history=pd.concat([split.train, split.valid], ignore_index=True),
         test=split.test,
-        items=items,
-        identifiers=identifiers,
-        base_model=folder / "base_model",
+        setup=setup,
         generator=generator,
         params=settings,
         asked=params.evaluate_generator,
         protocol=Protocol.from_params(params),
-        runtime=params.runtime,
     )
     with (generator / "early_stopping.csv").open(encoding="utf-8") as file:
         searched = list(csv.DictReader(file))

@@ -4,7 +4,7 @@
 
 Each row compares like with like and first checks that both give the same answer:
 
-* training: one pass with a loss at every item, against one prompt a target;
+* training: one pass with a loss at every item, against one prompt per target;
 * synthesis: tensor trie with shared prompts, against `generate` with a Python `prefix_allowed_tokens_fn`, all users
   in one call; five items per user at width 8 and twenty at width 20, where items are titles and where they are tokens;
 * scoring: ten questions on one encoded history, against one forward pass per pair, one call per pair and in batches.
@@ -26,13 +26,19 @@ import torch
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.engine.batches import Sequence, collate
 from llm_i2i.llm.engine.device import Runtime
+from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import weighted_nll
-from llm_i2i.llm.engine.models import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.engine.models import load_for_inference, load_tokenizer
 from llm_i2i.llm.engine.new_tokens import describe_tokens
 from llm_i2i.llm.engine.next_items import NextItems
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.llm.generator import window_sequence
-from llm_i2i.llm.prompts import discriminator_prompt, generator_prompt, load_template
+from llm_i2i.llm.prompts import (
+    discriminator_prompt,
+    discriminator_template,
+    generator_prompt,
+    generator_template,
+)
 from llm_i2i.llm.questions import questions, read_margins
 from llm_i2i.params import Softmax, load_params
 
@@ -59,7 +65,7 @@ def training(
     module: TargetLogits, tokenizer: Any, catalogue: Catalogue, rng: np.random.Generator, users: int
 ) -> list[dict[str, Any]]:
     """Forward and backward through every target of `users` windows of 11 items."""
-    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    prompt = generator_prompt(tokenizer, generator_template("generator_v1"))
     weights = np.where(rng.random(len(catalogue.lengths)) < 0.2, 4.0, 1.0)
     windows = [rng.choice(len(weights), size=11, replace=False) for _ in range(users)]
     for parameter in module.parameters():
@@ -106,7 +112,7 @@ def synthesis(
     module: TargetLogits, tokenizer: Any, catalogue: Catalogue, rng: np.random.Generator, users: int
 ) -> list[dict[str, Any]]:
     """Beam search for `users` histories of 10 items, the histories excluded."""
-    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    prompt = generator_prompt(tokenizer, generator_template("generator_v1"))
     histories = [np.sort(rng.choice(len(catalogue.lengths), size=10, replace=False)) for _ in range(users)]
     prompts = [np.concatenate([prompt.prefix, catalogue.concat(h)]) for h in histories]
     rows = []
@@ -121,7 +127,7 @@ def synthesis(
         )
         plain = {"renormalize_logits": softmax == "catalogue", **search}
         theirs, theirs_s = timed(
-            lambda plain=plain, out=excluded: _generate(module, catalogue, prompts, out, **plain)
+            lambda plain=plain, out=excluded: library_search(module, catalogue, prompts, out, **plain)
         )
         items, logprobs = theirs
         same = np.mean([a.tolist() == b for a, b in zip(ours.items, items, strict=True)])
@@ -140,7 +146,7 @@ def synthesis(
 
 
 @torch.no_grad()
-def _generate(
+def library_search(
     module: TargetLogits,
     catalogue: Catalogue,
     prompts: list[np.ndarray],
@@ -150,7 +156,7 @@ def _generate(
     num_beams: int,
     renormalize_logits: bool,
 ) -> tuple[list[list[int]], np.ndarray]:
-    """The same search by the library: a dictionary trie a user, asked by a callback a beam and step.
+    """The same search by the library: one dictionary trie per user, read by one callback per beam and step.
 
     Returns the items and their log-probabilities, (users, n).
     """
@@ -202,7 +208,7 @@ def scoring(
     module: TargetLogits, tokenizer: Any, catalogue: Catalogue, rng: np.random.Generator, users: int
 ) -> list[dict[str, Any]]:
     """Ten candidates for each of `users` histories of 10 items."""
-    prompt = discriminator_prompt(tokenizer, load_template("discriminator_v1", "discriminator")[0])
+    prompt = discriminator_prompt(tokenizer, discriminator_template("discriminator_v1"))
     chosen = [rng.choice(len(catalogue.lengths), size=20, replace=False) for _ in range(users)]
     no = np.zeros(10, dtype=np.int64)
     together = [questions(c[:10], c[10:], no, prompt, catalogue) for c in chosen]
@@ -214,10 +220,10 @@ def scoring(
         "runtime": Runtime(torch.device("cpu"), module.lm.dtype),
         "pad_id": catalogue.end_id,
     }
-    answers = (prompt.no_id, prompt.yes_id)
+    answers = prompt.answers
     ours, ours_s = timed(lambda: np.concatenate(read_margins(module, together, answers, **reading)))
     plain = {
-        "a call a pair": lambda: np.array([_forward(module, s, answers) for s in separate]),
+        "one call per pair": lambda: np.array([_forward(module, s, answers) for s in separate]),
         "in batches": lambda: np.concatenate(read_margins(module, separate, answers, **reading)),
     }
     rows = []

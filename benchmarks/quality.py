@@ -31,8 +31,9 @@ from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine.device import resolve_runtime
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.params import EvaluateGeneratorParams, Params, RuntimeParams
-from llm_i2i.schema import INTERACTIONS
+from llm_i2i.schema import INTERACTIONS, NEAR_MISSES
 
 TOP = 10
 
@@ -77,15 +78,16 @@ def main() -> None:
     softmax = options.softmax or params.train_generator.softmax
     generator = params.train_generator.model_copy(update={"max_windows": options.windows, "softmax": softmax})
     judge = params.train_discriminator.model_copy(update={"max_histories": options.histories})
-    shared = {"items": items, "identifiers": Identifiers(tuple(items["text"])), "base_model": options.base_model,
-              "runtime": runtime_params}  # fmt: skip
+    nothing = pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES)
+    names = Identifiers(tuple(items["text"]))
+    setup = LlmSetup(items, names, options.base_model, runtime_params, params.seed)
 
     def hits(adapter: Path | None) -> pd.Series:
         _, per_user = evaluate_generator(
             history=pd.concat([parts["train"], parts["valid"]], ignore_index=True), test=parts["test"],
             generator=adapter, params=generator, protocol=Protocol.from_params(params),
             asked=EvaluateGeneratorParams(arms=("llm_only",), max_users=options.users, num_beams=TOP, batch_users=32),
-            **shared,
+            setup=setup,
         )  # fmt: skip
         return per_user["rank"]
 
@@ -96,7 +98,7 @@ def main() -> None:
     print("| what | before | after | note |\n| --- | ---: | ---: | --- |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         kept = options.keep or Path(scratch)
-        training = shared | {"train": parts["train"], "seed": params.seed}
+        training = {"train": parts["train"], "setup": setup}
         if not (kept / "generator" / "task.json").is_file():
             train_generator(params=generator, out=kept / "generator",
                             checkpoints=kept / "generator-states", **training)  # fmt: skip
@@ -109,7 +111,7 @@ def main() -> None:
               f"| hits {before.sum():.0f} and {after.sum():.0f}; difference {found.low:+.4f} to {found.high:+.4f} |",
               flush=True)  # fmt: skip
         if not (kept / "discriminator" / "task.json").is_file():
-            train_discriminator(params=judge, out=kept / "discriminator",
+            train_discriminator(params=judge, near_misses=nothing, out=kept / "discriminator",
                                 checkpoints=kept / "discriminator-states", **training)  # fmt: skip
         told = json.loads((kept / "discriminator" / "held_out.json").read_text(encoding="utf-8"))
     by_kind = "; ".join(

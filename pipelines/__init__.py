@@ -1,1 +1,1 @@
-"""ZenML pipelines: one a DVC stage, `python -m pipelines STAGE`, and `full`: the whole graph as one."""
+"""ZenML pipelines: one per DVC stage (`python -m pipelines STAGE`) and one of the whole graph (`full`)."""

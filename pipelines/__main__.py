@@ -5,11 +5,12 @@ import gc
 import importlib
 import logging
 import os
-import re
 import sys
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import is_first_process, read_json, write_json
@@ -20,7 +21,7 @@ from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 
 _STARTED = time.perf_counter()
-COMMANDS = {
+RELEASE = {
     "replicate": "measure the gate's model under every seed of the gate",
     "gate": "compare with the model that serves; exit status 0 = may replace it, 1 = may not",
     "promote": "register this commit's models and give them stage prod, if the gate has passed",
@@ -39,87 +40,89 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to_stderr()
     try:
-        passed = _run(options)
+        passed = options.run(options)
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
-    return 1 if passed is False else 0
+    return 1 if passed is False else 0  # False: the gate's answer is no
 
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m pipelines", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+
+    def add(name: str, text: str, run: Callable[[argparse.Namespace], Any]) -> argparse.ArgumentParser:
+        command = commands.add_parser(name, help=text)
+        command.set_defaults(run=run)
+        return command
+
     for stage, keys in STAGES.items():
-        command = commands.add_parser(
-            stage, help=" of one ".join(filter(None, (f"run stage {stage}", " and ".join(keys))))
-        )
+        text = " of one ".join(filter(None, (f"run stage {stage}", " and ".join(keys))))
+        command = add(stage, text, _run_stage)
         for key in keys:
             command.add_argument(f"--{key}", required=True)
     commands.choices["report"].add_argument(
         "--against", metavar="REV", help="compare with a commit, tag, branch or DVC experiment"
     )
-    commands.add_parser("full", help="run the whole graph in ZenML")
-    for name, text in COMMANDS.items():
-        commands.add_parser(name, help=text)
-    commands.add_parser("check", help="check params.yaml")
-    commands.add_parser("show", help="print the main table and where the report is")
-    command = commands.add_parser("profile", help="write a profile's values into params.yaml")
+    add("full", "run the whole graph in ZenML", _run_stage)
+    for name, text in RELEASE.items():
+        add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
+    add("check", "check params.yaml", lambda _: load_params() and None)
+    add("show", "print the main table and where the report is", lambda _: _show())
+    command = add("profile", "write a profile's values into params.yaml", lambda o: profile.apply(o.name))
     command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
-    command = commands.add_parser(
-        "tune", help="search a model's options on valid; write train_i2i.MODEL_tuned"
-    )
+    command = add("tune", "search a model's options on valid; write train_i2i.MODEL_tuned", _tune)
     command.add_argument("model", help="swing, item_knn, bm25, bpr or youtube_dnn")
     command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
     command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
-    command = commands.add_parser("sweep", help="run a declared experiment of experiments/")
+    command = add("sweep", "run a declared experiment of experiments/", _sweep)
     command.add_argument("name", help="file of experiments/, without suffix")
-    command.add_argument("--seeds", help="instead of the experiment's own, such as 1,2,3")
-    command = commands.add_parser("bench", help="run experiments on other data, write docs/results.md")
-    command.add_argument("--tables", type=Path, help="folder with one folder of tables a data set")
-    command.add_argument("--datasets", default="toys,beauty")
-    command.add_argument("--experiments", default="backbones,controls,ablation,threshold,tail_weight,volume")
-    command.add_argument("--seeds", default="1,2,3")
+    command.add_argument("--seeds", type=_numbers, help="instead of the experiment's own, such as 1,2,3")
+    command = add("bench", "run all experiments of docs/results.md on other data and write it", _bench)
+    command.add_argument(
+        "--tables", type=Path, help="folder with one folder of tables per data set; none: only write"
+    )
+    command.add_argument("--datasets", type=_words, default=("toys", "beauty"))
+    command.add_argument("--experiments", type=_words, help="only these of them")
+    command.add_argument("--seeds", type=_numbers, default=(1, 2, 3))
     command.add_argument("--profile", default="compact", help="file of profiles/")
-    command.add_argument("--tune", default="swing,item_knn,bm25", help="models to tune on valid, or empty")
+    command.add_argument(
+        "--tune", type=_words, default=("swing", "item_knn", "bm25"), help="models to tune on valid, or empty"
+    )
     return parser
 
 
-def _run(options: argparse.Namespace) -> bool | None:
-    """Run a command; False says that the gate's answer is no."""
-    command = options.command
-    if command in COMMANDS:
-        # Registry, tables and plots that the small stages do without.
-        done: bool | None = getattr(importlib.import_module(f"pipelines.release.{command}"), command)()
-        return done
-    if command == "check":
-        load_params()
-    elif command == "profile":
-        profile.apply(options.name)
-    elif command == "tune":
-        # Optuna is of use here only, and takes a second to import.
-        importlib.import_module("pipelines.lab.tune").run(
-            options.model, trials=options.trials, objective=options.objective
-        )
-    elif command == "sweep":
-        _sweep(options.name, options.seeds)
-    elif command == "bench":
-        _bench(options)
-    elif command == "show":
-        _show()
-    else:
-        if command == "report":
-            _compare(options.against)
-        _run_stage(command, {key: getattr(options, key) for key in STAGES.get(command, ())})
-    return None
+def _words(text: str) -> tuple[str, ...]:
+    """Words separated by commas or blanks."""
+    return tuple(text.replace(",", " ").split())
 
 
-def _run_stage(stage: str, matrix: dict[str, str]) -> None:
+def _numbers(text: str) -> tuple[int, ...]:
+    """Whole numbers separated by commas or blanks."""
+    words = _words(text)
+    if not words or not all(word.isdecimal() for word in words):
+        raise argparse.ArgumentTypeError(f"{text!r} is not numbers separated by commas, such as 1,2,3")
+    return tuple(map(int, words))
+
+
+def _load(module: str, name: str) -> Callable[..., Any]:
+    """A function of a tool: registry, tables and plots are imported only where they are used."""
+    found: Callable[..., Any] = getattr(importlib.import_module(f"pipelines.{module}"), name)
+    return found
+
+
+def _run_stage(options: argparse.Namespace) -> None:
     """Run a stage's pipeline, then add to its runtime facts what starting and ending it cost."""
+    stage = options.command
+    if stage == "report":
+        # A plain report is about one revision: the last comparison is forgotten.
+        _load("lab.compare", "write" if options.against else "clear")(*filter(None, [options.against]))
     load_params()  # before anything slow starts
     zenml_store.prepare(Path())
     if stage == "full":
-        importlib.import_module("pipelines.full").full()
+        _load("full", "full")()
         return
+    matrix = {key: getattr(options, key) for key in STAGES[stage]}
     stage_pipeline(stage)(**matrix)
     path = RUNTIME / f"{instance_name(stage, matrix)}.json"
     if path.is_file() and is_first_process():
@@ -127,46 +130,23 @@ def _run_stage(stage: str, matrix: dict[str, str]) -> None:
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
 
 
-def _compare(against: str | None) -> None:
-    """Put a comparison with another revision into the report about to be made, or take the last one out."""
-    from pipelines import compare  # noqa: PLC0415 - pandas and matplotlib, which the small stages do without
-
-    if against is None:
-        compare.clear()
-    else:
-        compare.write(against)
+def _tune(options: argparse.Namespace) -> None:
+    _load("lab.tune", "run")(options.model, trials=options.trials, objective=options.objective)
 
 
-def _sweep(name: str, seeds: str | None) -> None:
-    """Run a declared experiment."""
-    from pipelines.lab.sweep import sweep  # noqa: PLC0415 - matplotlib and pandas, which no other command needs
-
-    if seeds is not None and not re.fullmatch(r"\d+(,\d+)*", seeds):
-        raise LlmI2iError("--seeds", f"is {seeds!r}", "numbers separated by commas, such as 1,2,3")
-    sweep(name, seeds=[int(seed) for seed in seeds.split(",")] if seeds else None)
+def _sweep(options: argparse.Namespace) -> None:
+    _load("lab.sweep", "sweep")(options.name, seeds=options.seeds and list(options.seeds))
 
 
 def _bench(options: argparse.Namespace) -> None:
     """Run the benchmark, or without tables render what it has measured."""
-    from pipelines import benchmark  # noqa: PLC0415 - as above
-
+    benchmark = importlib.import_module("pipelines.lab.benchmark")
     if options.tables is None:
         benchmark.write_document()
         return
-    words = {
-        name: tuple(filter(None, getattr(options, name).replace(" ", ",").split(",")))
-        for name in ("datasets", "experiments", "seeds", "tune")
-    }
-    benchmark.run(
-        benchmark.Plan(
-            tables=options.tables,
-            datasets=words["datasets"],
-            experiments=words["experiments"],
-            seeds=tuple(map(int, words["seeds"])),
-            profile=options.profile,
-            tune=words["tune"],
-        )
-    )
+    names = ("tables", "datasets", "seeds", "profile", "tune")
+    plan = {name: getattr(options, name) for name in names}
+    benchmark.run(benchmark.Plan(**plan, experiments=options.experiments or benchmark.EXPERIMENTS))
 
 
 def _show() -> None:

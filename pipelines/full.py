@@ -8,14 +8,11 @@ project folder: on a remote stack, mount it, or give DVC a remote.
 import os
 import re
 from graphlib import TopologicalSorter
-from pathlib import Path
-
-import yaml
 
 from llm_i2i.errors import LlmI2iError
 from pipelines.zenml_store import zenml_pipeline
 from steps.description import Description
-from steps.dvc import dvc
+from steps.dvc import dvc, stage_outs
 from steps.stage import plain_step, zenml_is_on
 
 
@@ -27,8 +24,7 @@ def dvc_stage(stage: str) -> Description:
         stage: Name in dvc.lock, `fuse@real` for matrix stages.
     """
     dvc("repro", "--single-item", stage)
-    locked = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))["stages"][stage]
-    return Description(stage, {out["path"]: out["md5"] for out in locked["outs"]}, rows=None)
+    return Description(stage, stage_outs(stage), rows=None)
 
 
 def graph() -> dict[str, set[str]]:

@@ -1,6 +1,5 @@
-"""The ZenML pipeline of every stage: it calls the stage's step once. What runs before what is dvc.yaml's to say."""
+"""The ZenML pipeline of every stage: it calls the stage's step once. dvc.yaml decides the order."""
 
-import functools
 import importlib
 import inspect
 from collections.abc import Callable
@@ -21,11 +20,12 @@ def stage_pipeline(stage: str) -> Callable[..., Any]:
     """
     step = getattr(importlib.import_module(f"steps.{stage}"), stage)
 
-    @functools.wraps(step, assigned=("__doc__",), updated=())
     def run(**matrix: str) -> None:
         step(**matrix)
 
     keys = [inspect.Parameter(key, inspect.Parameter.KEYWORD_ONLY, annotation=str) for key in STAGES[stage]]
+    # Not functools.wraps: ZenML reads the source of what a function wraps, and a step has none.
     run.__name__ = run.__qualname__ = stage
+    run.__doc__ = step.__doc__
     run.__signature__ = inspect.Signature(keys, return_annotation=None)  # type: ignore[attr-defined]
     return zenml_pipeline(run)

@@ -25,7 +25,7 @@ UNUSED_INTEGRATIONS = ("numpy", "pandas", "pillow", "pytorch", "scipy", "sklearn
 
 
 def prepare(root: Path) -> None:
-    """Set ZenML's environment and, once a project folder, create its store.
+    """Set ZenML's environment and, once per project folder, create its store.
 
     Args:
         root: The project folder.
@@ -37,7 +37,7 @@ def prepare(root: Path) -> None:
         # An absolute path: a relative one makes a store in every folder it is used from.
         "ZENML_CONFIG_PATH": str(home / STORE),
         "ZENML_CUSTOM_SOURCE_ROOT": str(root.resolve()),
-        # Whatever fails in ZenML also raises, and is told once by `python -m pipelines`.
+        # Whatever fails in ZenML also raises, and is reported once by `python -m pipelines`.
         "ZENML_LOGGING_VERBOSITY": "CRITICAL",
         "ZENML_ENABLE_RICH_TRACEBACK": "false",
         "ZENML_DISABLE_STEP_LOGS_STORAGE": "true",
@@ -53,14 +53,14 @@ def prepare(root: Path) -> None:
 
 
 def _quieten() -> None:
-    """ZenML installs a root handler: let it pass warnings of other libraries, not their chatter."""
+    """ZenML installs a root handler: let it show only warnings of other libraries."""
     for handler in logging.getLogger().handlers:
         handler.setLevel(logging.WARNING)
     logging.getLogger("zenml").setLevel(os.environ["ZENML_LOGGING_VERBOSITY"])
 
 
 def _create_store(locks: Path) -> None:
-    """Create the store under a lock: of two processes that both create it, one would die."""
+    """Create the store under a lock: without it, one of two processes that create it at once would die."""
     ready = Path(os.environ["ZENML_CONFIG_PATH"]) / "ready"
     if ready.is_file():
         return
@@ -75,13 +75,13 @@ def _create_store(locks: Path) -> None:
 
 
 def _start_faster() -> None:
-    """Leave out what ZenML does at every start and this project has no use for."""
+    """Skip work that ZenML does at every start and this project does not need."""
     from zenml.environment import Environment  # noqa: PLC0415
     from zenml.integrations.registry import integration_registry  # noqa: PLC0415
 
     for name in UNUSED_INTEGRATIONS:
         integration_registry.integrations.pop(name, None)
-    # ZenML records the installed packages by running `pip freeze` twice a run, most of a second each.
+    # ZenML records the installed packages by running `pip freeze` twice per run: most of a second each.
     Environment.get_python_packages = staticmethod(installed_packages)  # type: ignore[method-assign]
 
 

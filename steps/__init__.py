@@ -1,1 +1,1 @@
-"""ZenML steps: load, call the core once, save, describe. One step a file, named like its DVC stage."""
+"""ZenML steps: load, call the core once, save, describe. One step per file, named like its DVC stage."""

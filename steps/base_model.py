@@ -14,4 +14,4 @@ def base_model() -> Outcome:
     DOWNLOADS.mkdir(exist_ok=True)
     with staged(BASE_MODEL) as out:
         prepare_base_model(params.base_model, seed=params.seed, out=out, downloads=DOWNLOADS)
-    return Outcome(inputs=(), outputs=(BASE_MODEL,))
+    return Outcome((BASE_MODEL,))

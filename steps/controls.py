@@ -2,7 +2,7 @@
 
 from llm_i2i.augmentation.compact_control import compact_rows
 from llm_i2i.augmentation.controls import control_rows
-from llm_i2i.files import remove, staged
+from llm_i2i.files import staged
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
 from steps import paths
@@ -11,22 +11,21 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def controls(name: str) -> Outcome:
-    """Write the pairs of a cheap recommender; a killed training of `compact` goes on where it stopped.
+    """Write the pairs of a cheap recommender; a killed training of `compact` resumes where it stopped.
 
     Args:
         name: One of controls.names.
     """
     params = load_params()
     train, items = read_table(paths.TRAIN, INTERACTIONS), read_table(paths.ITEMS, ITEMS)
-    work = paths.CHECKPOINTS / f"controls-{name}"
     if name == "compact":
-        rows = compact_rows(train=train, items=items, params=params, work=work)
+        rows = compact_rows(
+            train=train, items=items, params=params, work=paths.checkpoints("controls", name=name)
+        )
     else:
         synthetic = read_table(paths.SYNTHETIC, SYNTHETIC)
         rows = control_rows(name, train=train, synthetic=synthetic, items=items, seed=params.seed)
-    table = paths.CONTROLS / f"{name}.parquet"
+    table = paths.PROPOSED / f"{name}.parquet"
     with staged(table) as out:
         write_table(rows, out, SYNTHETIC)
-    remove(work)
-    inputs = (paths.TRAIN, paths.SYNTHETIC_FOLDER, paths.ITEMS_FOLDER)
-    return Outcome(inputs=inputs, outputs=(table,), rows=len(rows))
+    return Outcome((table,), rows=len(rows))

@@ -13,19 +13,22 @@ from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.files import read_json
 from llm_i2i.git import git
 
+DVC = (sys.executable, "-m", "dvc")
+
+
+def environment() -> dict[str, str]:
+    """Environment of commands that run stages: this Python's own programs first on PATH, no ZenML run of their own."""
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
+    return {**os.environ, "LLM_I2I_ZENML": "off", "PATH": path}
+
 
 def dvc(*arguments: str) -> str:
-    """Run dvc with this very Python and return what it printed.
-
-    A stage that runs under this pipeline must not start a ZenML run of its own.
+    """Run dvc and return what it printed.
 
     Raises:
         LlmI2iError: dvc failed; its output is in the message.
     """
-    command = [sys.executable, "-m", "dvc", *arguments]
-    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "LLM_I2I_ZENML": "off", "PATH": path}
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run([*DVC, *arguments], env=environment(), capture_output=True, text=True, check=False)  # noqa: S603
     if done.returncode:
         raise LlmI2iError(f"dvc {' '.join(arguments)}", f"failed:\n{done.stdout}{done.stderr}")
     return done.stdout
@@ -46,10 +49,7 @@ class Revision:
         if commit is None:
             raise ArtifactError(f"revision {name}", "git does not know it", "a commit, tag or branch")
         self.name, self.commit = name, commit.strip()
-        lock = yaml.safe_load(self.text("dvc.lock"))
-        self._md5: dict[str, str] = {
-            out["path"]: out["md5"] for stage in lock["stages"].values() for out in stage.get("outs", [])
-        }
+        self._md5 = _outs(self.text("dvc.lock"))
 
     def text(self, path: str) -> str:
         """Content of a tracked file.
@@ -94,6 +94,23 @@ class Revision:
             return None
         entries: list[dict[str, str]] = read_json(listing)
         return next((entry["md5"] for entry in entries if entry["relpath"] == name), None)
+
+
+def locked_md5(path: Path) -> str | None:
+    """What the workspace's dvc.lock records of an output; None if nothing."""
+    lock = Path("dvc.lock")
+    return _outs(lock.read_text(encoding="utf-8")).get(path.as_posix()) if lock.is_file() else None
+
+
+def stage_outs(stage: str) -> dict[str, str]:
+    """md5 by path of a stage's outputs, as the workspace's dvc.lock has them."""
+    return _outs(Path("dvc.lock").read_text(encoding="utf-8"), stage)
+
+
+def _outs(lock: str, only: str = "") -> dict[str, str]:
+    stages = yaml.safe_load(lock)["stages"]
+    chosen = [stages[only]] if only else stages.values()
+    return {out["path"]: out["md5"] for stage in chosen for out in stage.get("outs", [])}
 
 
 _cache: list[Path] = []

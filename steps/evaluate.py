@@ -18,9 +18,8 @@ def evaluate(model: str, arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     name = f"{model}-{arm}"
-    index_path = paths.I2I / name / "index.parquet"
     metrics, per_user = evaluate_index(
-        index=read_table(index_path, INDEX),
+        index=read_table(paths.I2I / name / "index.parquet", INDEX),
         train=read_table(paths.TRAIN, INTERACTIONS),
         valid=read_table(paths.VALID, INTERACTIONS),
         test=read_table(paths.TEST, INTERACTIONS),
@@ -31,5 +30,4 @@ def evaluate(model: str, arm: str) -> Outcome:
     with staged(table) as table_out, staged(numbers) as numbers_out:
         write_table(per_user, table_out, PER_USER)
         write_json({**metrics, "model": model, "arm": arm}, numbers_out)
-    inputs = (paths.I2I / name, paths.SPLIT, paths.ITEMS_FOLDER)
-    return Outcome(inputs, (table, numbers), rows=len(per_user), metrics=metrics["overall"])
+    return Outcome((table, numbers), rows=len(per_user), metrics=metrics["overall"])

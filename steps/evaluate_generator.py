@@ -5,7 +5,7 @@ import pandas as pd
 from llm_i2i.evaluation.generator import evaluate_generator as measure
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import staged, write_json
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import GENERATOR, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
 from steps import paths
@@ -25,19 +25,15 @@ def evaluate_generator(arm: str) -> Outcome:
     metrics, per_user = measure(
         history=pd.concat(known, ignore_index=True),
         test=read_table(paths.TEST, INTERACTIONS),
-        items=items,
-        identifiers=read_identifiers(paths.IDENTIFIERS, items),
-        base_model=paths.BASE_MODEL,
+        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
         generator=paths.GENERATOR if arm == "llm_only" else None,
         params=params.train_generator,
         asked=params.evaluate_generator,
         protocol=Protocol.from_params(params),
-        runtime=params.runtime,
     )
     name = f"{GENERATOR}-{arm}"
     table, numbers = paths.EVALUATION / f"{name}.parquet", paths.METRICS / f"{name}.json"
     with staged(table) as table_out, staged(numbers) as numbers_out:
         write_table(per_user, table_out, PER_USER)
         write_json({**metrics, "model": GENERATOR, "arm": arm}, numbers_out)
-    inputs = (paths.SPLIT, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL, paths.GENERATOR)
-    return Outcome(inputs, (table, numbers), rows=len(per_user), metrics=metrics["overall"])
+    return Outcome((table, numbers), rows=len(per_user), metrics=metrics["overall"])

@@ -1,9 +1,11 @@
 """Stage fuse: one arm's training data, real and synthetic."""
 
+import pandas as pd
+
 from llm_i2i.augmentation import fusion
 from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
-from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
+from llm_i2i.schema import FUSED, GENERATOR, INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
 from steps.stage import Outcome, stage_step
 
@@ -16,26 +18,20 @@ def fuse(arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     control, params = fusion.control_of(arm), load_params().fuse
+    sources = (GENERATOR, *([control] if control and arm != control else []))
+    scored = [read_table(paths.SCORED / f"{source}.parquet", SCORED) for source in sources]
     fused, kept = fusion.fuse(
         arm=arm,
         train=read_table(paths.TRAIN, INTERACTIONS),
         valid=read_table(paths.VALID, INTERACTIONS),
-        scored=read_table(paths.SCORED, SCORED),
+        scored=pd.concat(scored, ignore_index=True),
         items=read_table(paths.ITEMS, ITEMS),
         params=params,
         synthetic=read_table(paths.SYNTHETIC, SYNTHETIC) if params.confidence == "logprob" else None,
-        control=read_table(paths.CONTROLS / f"{control}.parquet", SYNTHETIC) if control else None,
+        control=read_table(paths.PROPOSED / f"{control}.parquet", SYNTHETIC) if control else None,
     )
     table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"
     with staged(table) as table_out, staged(counts) as counts_out:
         write_table(fused, table_out, FUSED)
         write_json(kept, counts_out)
-    inputs = (
-        paths.TRAIN,
-        paths.VALID,
-        paths.SYNTHETIC_FOLDER,
-        paths.SCORED_FOLDER,
-        paths.ITEMS_FOLDER,
-        paths.CONTROLS,
-    )
-    return Outcome(inputs=inputs, outputs=(table, counts), rows=len(fused))
+    return Outcome((table, counts), rows=len(fused))

@@ -18,5 +18,4 @@ def identify() -> Outcome:
     with staged(paths.IDENTIFIERS) as out:
         write_table(items[[ITEM_ID]].assign(identifier=names), out / "identifiers.parquet", IDENTIFIERS)
         write_json(new_tokens, out / "tokens.json")
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER)
-    return Outcome(inputs=inputs, outputs=(paths.IDENTIFIERS,), rows=len(items))
+    return Outcome((paths.IDENTIFIERS,), rows=len(items))

@@ -1,4 +1,4 @@
-"""How ZenML stores a step's description: some hundred bytes of references, never the data."""
+"""How ZenML stores a step's description: a few hundred bytes of references, never the data."""
 
 import json
 from pathlib import Path

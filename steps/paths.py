@@ -1,7 +1,9 @@
-"""Where every table, model and report lies, relative to the project folder; dvc.yaml names the same places."""
+"""Where every table, model and report lies, relative to the project folder, as in dvc.yaml."""
 
 from pathlib import Path
 from typing import Final
+
+from llm_i2i.stages import instance_name
 
 DATA: Final = Path("data")
 DOWNLOADS: Final = Path(".downloads")
@@ -21,11 +23,10 @@ GENERATOR: Final = Path("artifacts/generator")
 NEAR_MISSES_FOLDER: Final = Path("artifacts/near_misses")
 NEAR_MISSES: Final = NEAR_MISSES_FOLDER / "near_misses.parquet"
 DISCRIMINATOR: Final = Path("artifacts/discriminator")
-SYNTHETIC_FOLDER: Final = Path("artifacts/synthetic")
-SYNTHETIC: Final = SYNTHETIC_FOLDER / "synthetic.parquet"
-CONTROLS: Final = Path("artifacts/controls")
-SCORED_FOLDER: Final = Path("artifacts/scored")
-SCORED: Final = SCORED_FOLDER / "scored.parquet"
+PROPOSED: Final = Path("artifacts/proposed")
+SYNTHETIC: Final = PROPOSED / "generator.parquet"
+SYNTHESIS: Final = PROPOSED / "generator.json"
+SCORED: Final = Path("artifacts/scored")
 FUSED: Final = Path("artifacts/fused")
 I2I: Final = Path("artifacts/i2i")
 EVALUATION: Final = Path("artifacts/evaluation")
@@ -43,3 +44,8 @@ DATA_DOCS: Final = Path("reports/validation")
 SUMMARY: Final = Path("reports/summary.json")
 REPORT_HTML: Final = Path("reports/report.html")
 REPORT_MARKDOWN: Final = Path("reports/report.md")
+
+
+def checkpoints(stage: str, **matrix: str) -> Path:
+    """Where a stage keeps what a killed run resumes from; `stage_step` deletes it once the outputs are in place."""
+    return CHECKPOINTS / instance_name(stage, matrix)

@@ -11,7 +11,7 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def report() -> Outcome:
-    """Write report.html, report.md and, of both the part that depends on results only, summary.json."""
+    """Write report.html, report.md and summary.json, which holds only what depends on results."""
     result = build_report(collect(Path()))
     with (
         staged(paths.REPORT_HTML) as html,
@@ -21,4 +21,4 @@ def report() -> Outcome:
         html.write_text(result.html, encoding="utf-8")
         markdown.write_text(result.markdown, encoding="utf-8")
         write_json(result.summary, summary)
-    return Outcome(inputs=(paths.EVALUATION, paths.METRICS, paths.FUSED), outputs=(paths.SUMMARY,))
+    return Outcome((paths.SUMMARY,))

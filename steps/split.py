@@ -5,7 +5,7 @@ from llm_i2i.data.split import split_interactions
 from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, write_table
-from steps.paths import DATA, SPLIT, VALIDATION
+from steps.paths import DATA, SPLIT
 from steps.stage import Outcome, stage_step
 
 
@@ -20,4 +20,4 @@ def split() -> Outcome:
         write_table(result.valid, out / "valid.parquet", INTERACTIONS)
         write_table(result.test, out / "test.parquet", INTERACTIONS)
         write_json(result.manifest, out / "manifest.json")
-    return Outcome(inputs=(DATA, VALIDATION), outputs=(SPLIT,), rows=len(result.train))
+    return Outcome((SPLIT,), rows=len(result.train))

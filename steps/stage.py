@@ -8,6 +8,7 @@ import gc
 import inspect
 import logging
 import os
+import re
 import resource
 import sys
 import time
@@ -20,29 +21,27 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from llm_i2i.files import content_md5, is_first_process, write_json
+from llm_i2i.files import content_md5, is_first_process, remove, write_json
 from llm_i2i.git import git_revision
 from llm_i2i.params import load_params
 from llm_i2i.stages import instance_name
 from steps.description import Description
-from steps.paths import LOCKS, RUNTIME
+from steps.paths import CHECKPOINTS, LOCKS, RUNTIME
 
 logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a step's body read, wrote and measured.
+    """What a step's body wrote and measured.
 
     Attributes:
-        inputs: Files or folders read.
         outputs: Files or folders written.
         rows: Rows of the main table; None if there is none.
         metrics: Numbers worth comparing between runs.
         runtime: Facts that differ from run to run (device, tokens/s): never part of an output.
     """
 
-    inputs: tuple[Path, ...]
     outputs: tuple[Path, ...]
     rows: int | None = None
     metrics: Mapping[str, float] = field(default_factory=dict)
@@ -73,12 +72,13 @@ def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:
             with _collecting_garbage():
                 outcome = body(**matrix)
             seconds = time.perf_counter() - started
+            remove(CHECKPOINTS / name)
         description = Description(
             name, {str(path): content_md5(path) for path in outcome.outputs}, outcome.rows
         )
         _write_runtime(name, seconds, outcome)
         if zenml_is_on():
-            _log_to_zenml(stage, outcome, description)
+            _log_to_zenml(stage, matrix, outcome, description)
         logger.info("%s: wrote %s in %.1f s", name, ", ".join(description.outputs), seconds)
         return description
 
@@ -100,7 +100,7 @@ def plain_step(run: Callable[..., Description]) -> Callable[..., Any]:
 
 @contextmanager
 def _collecting_garbage() -> Iterator[None]:
-    """Collect garbage while a step works, also if the program around it does without."""
+    """Collect garbage while a step works, even if the program around it has turned that off."""
     was_on = gc.isenabled()
     if not was_on:
         gc.freeze()  # what is there by now stays
@@ -114,7 +114,7 @@ def _collecting_garbage() -> Iterator[None]:
 
 @contextmanager
 def _only_one(name: str) -> Iterator[None]:
-    """Wait until no other process runs this stage: dvc, when killed, leaves its child at work."""
+    """Wait until no other process runs this stage: when dvc is killed, the stage it started keeps running."""
     LOCKS.mkdir(parents=True, exist_ok=True)
     lock = FileLock(LOCKS / f"{name}.lock")
     try:
@@ -149,7 +149,17 @@ def _peak_memory_mb() -> float:
     return round(peak / (1 << 20 if sys.platform == "darwin" else 1 << 10), 1)
 
 
-def _log_to_zenml(stage: str, outcome: Outcome, description: Description) -> None:
+def _inputs(stage: str, matrix: Mapping[str, str]) -> Iterator[Path]:
+    """What dvc.yaml says a stage reads besides code; of a file in another stage's output, that output."""
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    outs = {out for other in stages.values() for out in other.get("outs", [])}
+    for dep in stages[stage]["deps"]:
+        if not dep.startswith(("src/", "steps/")):
+            path = Path(re.sub(r"\$\{item\.(\w+)\}", lambda found: matrix[found[1]], dep))
+            yield next((place for place in (path, *path.parents) if place.as_posix() in outs), path)
+
+
+def _log_to_zenml(stage: str, matrix: Mapping[str, str], outcome: Outcome, description: Description) -> None:
     """Log params section, content hashes, git revision and metrics to the ZenML run."""
     from zenml import log_metadata  # noqa: PLC0415
 
@@ -157,7 +167,7 @@ def _log_to_zenml(stage: str, outcome: Outcome, description: Description) -> Non
     log_metadata(
         {
             "params": {"seed": load_params().seed, stage: section},
-            "inputs": {str(path): content_md5(path) for path in outcome.inputs},
+            "inputs": {str(path): content_md5(path) for path in _inputs(stage, matrix) if path.exists()},
             "outputs": dict(description.outputs),
             "git_revision": git_revision(),
             "metrics": dict(outcome.metrics),

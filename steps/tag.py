@@ -18,4 +18,4 @@ def tag() -> Outcome:
     with staged(paths.ITEMS_FOLDER) as out:
         write_table(items, out / paths.ITEMS.name, ITEMS)
         long_tail_curve(items).to_csv(out / "popularity.csv", index=False, lineterminator="\n")
-    return Outcome(inputs=(paths.DATA, paths.TRAIN), outputs=(paths.ITEMS_FOLDER,), rows=len(items))
+    return Outcome((paths.ITEMS_FOLDER,), rows=len(items))

@@ -1,8 +1,8 @@
 """Stage train_discriminator: QLoRA-tune the judge of pairs of user and item."""
 
-from llm_i2i.files import is_first_process, remove, staged
+from llm_i2i.files import staged
 from llm_i2i.llm import discriminator as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table
 from steps import paths
@@ -11,30 +11,16 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def train_discriminator() -> Outcome:
-    """Train the discriminator's adapter; a killed training goes on from its last checkpoint."""
+    """Train the discriminator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
-    checkpoints = paths.CHECKPOINTS / "train_discriminator"
     with staged(paths.DISCRIMINATOR) as out:
         facts = core.train_discriminator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=items,
-            identifiers=read_identifiers(paths.IDENTIFIERS, items),
-            base_model=paths.BASE_MODEL,
+            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
             params=params.train_discriminator,
-            runtime=params.runtime,
-            seed=params.seed,
             out=out,
-            checkpoints=checkpoints,
+            checkpoints=paths.checkpoints("train_discriminator"),
             near_misses=read_table(paths.NEAR_MISSES, NEAR_MISSES),
         )
-    if is_first_process():
-        remove(checkpoints)
-    inputs = (
-        paths.TRAIN,
-        paths.ITEMS_FOLDER,
-        paths.IDENTIFIERS,
-        paths.BASE_MODEL,
-        paths.NEAR_MISSES_FOLDER,
-    )
-    return Outcome(inputs=inputs, outputs=(paths.DISCRIMINATOR,), runtime=facts)
+    return Outcome((paths.DISCRIMINATOR,), runtime=facts)

@@ -1,8 +1,8 @@
 """Stage train_generator: QLoRA-tune the writer of synthetic interactions."""
 
-from llm_i2i.files import is_first_process, remove, staged
+from llm_i2i.files import staged
 from llm_i2i.llm import generator as core
-from llm_i2i.llm.identifiers import read_identifiers
+from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from steps import paths
@@ -11,23 +11,15 @@ from steps.stage import Outcome, stage_step
 
 @stage_step
 def train_generator() -> Outcome:
-    """Train the generator's adapter; a killed training goes on from its last checkpoint."""
+    """Train the generator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
-    checkpoints = paths.CHECKPOINTS / "train_generator"
     with staged(paths.GENERATOR) as out:
         facts = core.train_generator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            items=items,
-            identifiers=read_identifiers(paths.IDENTIFIERS, items),
-            base_model=paths.BASE_MODEL,
+            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
             params=params.train_generator,
-            runtime=params.runtime,
-            seed=params.seed,
             out=out,
-            checkpoints=checkpoints,
+            checkpoints=paths.checkpoints("train_generator"),
         )
-    if is_first_process():
-        remove(checkpoints)
-    inputs = (paths.TRAIN, paths.ITEMS_FOLDER, paths.IDENTIFIERS, paths.BASE_MODEL)
-    return Outcome(inputs=inputs, outputs=(paths.GENERATOR,), runtime=facts)
+    return Outcome((paths.GENERATOR,), runtime=facts)

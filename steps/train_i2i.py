@@ -38,4 +38,4 @@ def train_i2i(model: str, arm: str) -> Outcome:
             "items_sha256": file_sha256(paths.ITEMS),
         }
         write_json(manifest, out / "manifest.json")
-    return Outcome(inputs=(fused_path, paths.ITEMS_FOLDER), outputs=(folder,), rows=len(index))
+    return Outcome((folder,), rows=len(index))

@@ -20,4 +20,4 @@ def validate() -> Outcome:
     raise_on_errors(result)
     with staged(VALIDATION) as out:
         write_json(result, out / "validation.json")
-    return Outcome(inputs=(DATA,), outputs=(VALIDATION,), rows=len(raw.interactions))
+    return Outcome((VALIDATION,), rows=len(raw.interactions))

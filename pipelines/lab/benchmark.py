@@ -1,12 +1,10 @@
-"""The benchmark on other data: a copy of this project a data set, declared experiments in it, docs/results.md.
+"""The benchmark on other data: a copy of this project per data set, declared experiments in it, docs/results.md.
 
-Everything goes on where it stopped: the copies stay in .bench/, DVC re-uses what they have trained, and sweeps
+A killed benchmark resumes where it stopped: the copies stay in .bench/, DVC re-uses what they have trained, and sweeps
 what they have measured.
 """
 
-import json
 import logging
-import os
 import shutil
 import subprocess
 import sys
@@ -16,11 +14,12 @@ from pathlib import Path
 import yaml
 
 from llm_i2i.errors import DataError, LlmI2iError
-from llm_i2i.files import content_md5, write_json
+from llm_i2i.files import content_md5, read_json, write_json
+from llm_i2i.git import git
 from llm_i2i.reporting.benchmark import render
 from pipelines import profile
-from steps.dvc import git
-from steps.paths import EXPERIMENTS
+from steps.dvc import DVC, environment
+from steps.paths import EXPERIMENTS as MEASURED
 
 logger = logging.getLogger(__name__)
 
@@ -29,7 +28,17 @@ RESULTS = Path("reports/benchmark")
 DOCUMENT = Path("docs/results.md")
 TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
-ALL = ("recipe", "backbones", "controls", "ablation", "threshold", "tail_weight", "volume", "negatives")
+# All that the document shows, in its order.
+EXPERIMENTS = (
+    "recipe",
+    "backbones",
+    "controls",
+    "ablation",
+    "threshold",
+    "tail_weight",
+    "volume",
+    "negatives",
+)
 COMMAND = "make bench-ard ARD=PATH"
 
 
@@ -38,7 +47,7 @@ class Plan:
     """What to run.
 
     Attributes:
-        tables: Folder with one folder a data set, each with interactions.csv and items.csv.
+        tables: Folder with one folder per data set, each with interactions.csv and items.csv.
         datasets: Names of those folders.
         experiments: Files of experiments/.
         seeds: Seeds of each experiment.
@@ -64,7 +73,7 @@ def run(plan: Plan) -> None:
     for name in plan.datasets:
         for table in TABLES:
             if not (plan.tables / name / table).is_file():
-                raise DataError(str(plan.tables / name / table), "no such file", "one folder a data set")
+                raise DataError(str(plan.tables / name / table), "no such file", "one folder per data set")
     for name in plan.datasets:
         copy = _Copy(COPIES / f"{name}-{plan.profile}")
         copy.prepare(plan, plan.tables / name)
@@ -80,20 +89,18 @@ def run(plan: Plan) -> None:
 def write_document() -> None:
     """Render docs/results.md from reports/benchmark/."""
     results: dict[str, dict[str, dict[str, object]]] = {}
-    for path in sorted(RESULTS.glob("*/*.json"), key=lambda p: (p.parent.name, _place(p.stem))):
-        results.setdefault(path.parent.name, {})[path.stem] = json.loads(path.read_text(encoding="utf-8"))
+    place = {name: number for number, name in enumerate(EXPERIMENTS)}
+    files = RESULTS.glob("*/*.json")
+    for path in sorted(files, key=lambda p: (p.parent.name, place.get(p.stem, len(place)), p.stem)):
+        results.setdefault(path.parent.name, {})[path.stem] = read_json(path)
     DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
     DOCUMENT.write_text(render(results, command=COMMAND), encoding="utf-8")
     logger.info("benchmark: %s", DOCUMENT)
 
 
-def _place(experiment: str) -> tuple[int, str]:
-    return (ALL.index(experiment) if experiment in ALL else len(ALL), experiment)
-
-
 def _keep(copy: "_Copy", name: str, experiment: str, plan: Plan) -> None:
     """Copy an experiment's results here, with what they were measured on."""
-    content = json.loads((copy.root / EXPERIMENTS / experiment / "results.json").read_text(encoding="utf-8"))
+    content = read_json(copy.root / MEASURED / experiment / "results.json")
     content.pop("plots", None)
     about = {
         "dataset": name,
@@ -111,7 +118,7 @@ class _Copy:
         self.root = root
 
     def prepare(self, plan: Plan, tables: Path) -> None:
-        """Bring the copy to this project's commit, with the profile, the data and tuned models; once a commit."""
+        """Bring the copy to this project's commit, with the profile, the data and tuned models; once per commit."""
         if git("status", "--porcelain", "--untracked-files=no", "--", "src", "steps", "pipelines", "dvc.yaml",
                "params.yaml", "experiments", "profiles"):  # fmt: skip
             logger.warning("benchmark: uncommitted changes are left out: it runs the last commit")
@@ -147,7 +154,7 @@ class _Copy:
         self.dvc("add", "--quiet", "data")
 
     def train(self, seed: int) -> None:
-        """Run every stage up to evaluate for a seed; a training that was killed goes on from its checkpoint.
+        """Run every stage up to evaluate for a seed; a killed training resumes from its checkpoint.
 
         The sweeps then find all of it in DVC's run cache.
         """
@@ -163,7 +170,7 @@ class _Copy:
         return (self.root / ".git" / "prepared").read_text(encoding="utf-8").partition("\n")[0]
 
     def dvc(self, *arguments: str) -> None:
-        self._run(sys.executable, "-m", "dvc", *arguments)
+        self._run(*DVC, *arguments)
 
     def pipelines(self, *arguments: str) -> None:
         self._run(sys.executable, "-m", "pipelines", *arguments)
@@ -175,13 +182,8 @@ class _Copy:
 
     def _run(self, *command: str) -> None:
         """Run a command in the copy with the copy's own sources; its output is shown as it comes."""
-        environment = {
-            **os.environ,
-            "LLM_I2I_ZENML": "off",
-            "PYTHONPATH": str((self.root / "src").resolve()),
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}",
-        }
-        done = subprocess.run(command, cwd=self.root, env=environment, check=False)  # noqa: S603 - no shell
+        own = environment() | {"PYTHONPATH": str((self.root / "src").resolve())}
+        done = subprocess.run(command, cwd=self.root, env=own, check=False)  # noqa: S603 - no shell
         if done.returncode:
             raise LlmI2iError(
                 f"{' '.join(command)} in {self.root}", f"exit status {done.returncode}", fix="see above"

@@ -1,6 +1,5 @@
 """`report --against REV`: write reports/comparison.json, which the report then shows."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ import yaml
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
-from llm_i2i.files import write_json
+from llm_i2i.files import read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.reporting.compare import compare_metrics, params_changes
 from llm_i2i.reporting.results import main_k
@@ -35,7 +34,7 @@ def write(against: str) -> None:
     params = load_params()
     metrics = revision.files(METRICS.as_posix())
     old = _by_run(revision.json(path) for path in metrics)
-    new = _by_run(json.loads(path.read_text(encoding="utf-8")) for path in sorted(METRICS.glob("*.json")))
+    new = _by_run(read_json(path) for path in sorted(METRICS.glob("*.json")))
     k = main_k(params.evaluate.ks)
     rows = compare_metrics(
         old,
@@ -70,7 +69,7 @@ def _by_run(contents: Any) -> dict[Run, dict[str, Any]]:
 
 
 def _per_user(revision: Revision, run: Run) -> tuple[pd.DataFrame, pd.DataFrame] | None:
-    """Per-user ranks of both sides; None where one is not at hand."""
+    """Per-user ranks of both sides; None where either is missing."""
     path = EVALUATION / f"{run[0]}-{run[1]}.parquet"
     try:
         there = schema.read_table(revision.output(path.as_posix()), schema.PER_USER)

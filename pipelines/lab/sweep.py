@@ -2,7 +2,7 @@
 
 DVC decides what a point re-runs: a threshold sweep trains nothing. A point that is done is written to
 reports/experiments/NAME/points/ and never run again while parameters, code and data stay; a sweep that was
-killed goes on from there, and DVC's run cache gives back the stages that the killed point had finished.
+killed resumes there, and DVC's run cache restores the stages that the killed point had finished.
 """
 
 import fcntl
@@ -31,13 +31,13 @@ from llm_i2i.evaluation.experiments import (
     load_experiment,
     resolve,
 )
-from llm_i2i.files import content_md5, write_json
+from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from pipelines import profile
-from steps.dvc import Revision, experiment_ref
+from steps.dvc import DVC, Revision, environment, experiment_ref
 from steps.paths import EXPERIMENTS, LOCKS
 
 logger = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ def _only_one() -> Iterator[None]:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            logger.warning("sweep: another one is at work here; waiting for it to end")
+            logger.warning("sweep: another sweep is running here; waiting for it to end")
             fcntl.flock(file, fcntl.LOCK_EX)
         os.set_inheritable(file.fileno(), True)
         yield
@@ -126,7 +126,7 @@ def _is_done(path: Path) -> bool:
     """Whether a point was measured; one that failed is tried again."""
     if not path.is_file() or not path.with_suffix(".parquet").is_file():
         return False
-    return not json.loads(path.read_text(encoding="utf-8"))["error"]
+    return not read_json(path)["error"]
 
 
 def _run_point(experiment: Experiment, point: Point, params: dict[str, Any], path: Path, bar: Any) -> None:
@@ -182,14 +182,12 @@ def _dvc_exp_run(name: str, words: list[str], path: Path, bar: Any) -> tuple[lis
 
     ZenML stays off: a point is a measurement of stages whose runs it would only repeat in the store.
     """
-    command = [sys.executable, "-m", "dvc", "exp", "run", "--temp", "--name", name, *words]
-    search = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
-    environment = {**os.environ, "LLM_I2I_ZENML": "off", "PATH": search}
+    command = [*DVC, "exp", "run", "--temp", "--name", name, *words]
     stages: list[str] = []
     log = path.with_suffix(".log")
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(  # noqa: S603 - fixed words and checked values, no shell
-            command, env=environment, stdout=subprocess.PIPE, stderr=errors, text=True, close_fds=False
+            command, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, close_fds=False
         )
         try:
             for line in process.stdout or ():
@@ -205,7 +203,7 @@ def _dvc_exp_run(name: str, words: list[str], path: Path, bar: Any) -> tuple[lis
 
 
 def _reason(log: Path) -> str:
-    """The stage's own error, else the last thing that was said."""
+    """The stage's own error, else the last line of the log."""
     lines = [line.strip() for line in log.read_text(encoding="utf-8", errors="replace").splitlines()]
     lines = [line for line in lines if line]
     ours = [line.removeprefix("error: ") for line in lines if line.startswith("error: ")]
@@ -219,10 +217,7 @@ def _collect(
     items = schema.read_table(revision.output("artifacts/items/items.parquet"), schema.ITEMS)
     long_tail = set(items.loc[items["is_long_tail"], schema.ITEM_ID])
     arms, models = params["fuse"]["arms"], params["train_i2i"]["models"]
-    record["fused"] = {
-        arm: json.loads(revision.output(f"artifacts/fused/{arm}.json").read_text(encoding="utf-8"))
-        for arm in arms
-    }
+    record["fused"] = {arm: read_json(revision.output(f"artifacts/fused/{arm}.json")) for arm in arms}
     record["metrics"], tables = {}, []
     runs = [(model, arm) for model in models for arm in arms]
     alone = [(schema.GENERATOR, arm) for arm in params["evaluate_generator"]["arms"] if generator_alone]
@@ -236,7 +231,7 @@ def _collect(
 
 
 def _read_point(path: Path, point: Point) -> PointResult:
-    record = json.loads(path.read_text(encoding="utf-8"))
+    record = read_json(path)
     if record["error"]:
         return PointResult(point.label, point.changed, point.seed, {}, {}, error=record["error"])
     return PointResult(
@@ -282,7 +277,7 @@ def _write(
 
 def _say_what_ran(name: str, folder: Path, paths: list[Path]) -> None:
     """Write stages.json: which stages each point ran; all others came from DVC's cache."""
-    records = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    records = map(read_json, paths)
     ran = {record["experiment"]: record["stages_run"] for record in records}
     trained = [stage for stages in ran.values() for stage in stages if stage in TRAININGS]
     write_json({"stages_run": ran, "llm_trainings": len(trained)}, folder / "stages.json")

@@ -1,6 +1,5 @@
 """`python -m pipelines gate`: may the workspace's model replace the one that serves? Exit status 0 = yes."""
 
-import json
 import logging
 from dataclasses import asdict
 from typing import Any
@@ -10,13 +9,14 @@ import pandas as pd
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.evaluation.gate import Case, Verdict, decide
 from llm_i2i.evaluation.parity import lookup_differs
-from llm_i2i.files import content_md5, write_json
+from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.markdown import escape_markdown
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table
 from pipelines.release import registry
-from pipelines.release.replicate import candidate_side, champion_side, locked_md5, run_name
+from pipelines.release.replicate import candidate_side, champion_side, run_name
 from steps import paths
+from steps.dvc import locked_md5
 
 logger = logging.getLogger(__name__)
 
@@ -59,12 +59,12 @@ def index_md5(params: Params) -> str | None:
 
 
 def index_problem(params: Params) -> str:
-    """What keeps the workspace's index from being served; empty if nothing."""
+    """Why the workspace's index cannot be served; empty if it can."""
     folder = paths.I2I / run_name(params)
     found = index_md5(params)
     if found is None or found != locked_md5(folder):
         return f"{folder} is not what dvc.lock records; run `dvc repro`"
-    metrics = json.loads((paths.METRICS / f"{run_name(params)}.json").read_text(encoding="utf-8"))
+    metrics = read_json(paths.METRICS / f"{run_name(params)}.json")
     histories = [read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID)]
     try:
         return lookup_differs(
@@ -83,9 +83,8 @@ def index_problem(params: Params) -> str:
 def is_validated() -> bool:
     """Whether stage validate passed on the data that dvc.lock records."""
     path = paths.VALIDATION / "validation.json"
-    if not path.is_file() or content_md5(paths.VALIDATION) != locked_md5(paths.VALIDATION):
-        return False
-    return json.loads(path.read_text(encoding="utf-8")).get("success") is True
+    is_locked = path.is_file() and content_md5(paths.VALIDATION) == locked_md5(paths.VALIDATION)
+    return is_locked and read_json(path).get("success") is True
 
 
 def write(verdict: Verdict, facts: dict[str, Any]) -> None:
@@ -95,14 +94,8 @@ def write(verdict: Verdict, facts: dict[str, Any]) -> None:
         for check in verdict.checks
     ]
     reasons = [f"{check.name}: {check.reason}" for check in verdict.checks]
-    content = {
-        **facts,
-        "verdict": verdict.word,
-        "passed": verdict.passed,
-        "reasons": reasons,
-        "checks": checks,
-    }
-    write_json(content, paths.GATE)
+    answer = {"verdict": verdict.word, "passed": verdict.passed, "reasons": reasons, "checks": checks}
+    write_json({**facts, **answer}, paths.GATE)
     champion = facts["champion"]
     against = "no champion yet" if champion is None else f"{champion['name']} ({champion['commit'][:12]})"
     lines = [

@@ -57,7 +57,5 @@ def _metrics(run: str, params: Params) -> dict[str, Any]:
 
 def _json(path: Path) -> dict[str, Any]:
     """A JSON file; empty if it is not there."""
-    if not path.is_file():
-        return {}
-    content: dict[str, Any] = read_json(path)
+    content: dict[str, Any] = read_json(path) if path.is_file() else {}
     return content

@@ -3,14 +3,14 @@
 Roll back with `gto assign i2i-index --version VERSION --stage prod --force`, for each model.
 """
 
-import json
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.errors import LlmI2iError
+from llm_i2i.files import read_json
 from llm_i2i.params import load_params
 from pipelines.release import model_cards, registry
 from pipelines.release.gate import index_md5
@@ -49,7 +49,7 @@ def promote() -> None:
     names = list(registry.models())
     head = registry.head()
     champion = registry.champion(names[0])
-    gate = _gate()
+    gate = read_json(GATE, fix="run `python -m pipelines gate`")
     if champion is None or champion.commit != head:
         state = State(gate, head, registry.uncommitted(), champion, index_md5(load_params()))
         found = problems(state)
@@ -60,9 +60,7 @@ def promote() -> None:
         current = registry.champion(name)
         if current is None or current.commit != head:
             registry.assign(name, version)
-            logger.info("promote: %s %s has stage %s", name, version, registry.STAGE)
-        else:
-            logger.info("promote: %s %s has stage %s already", name, version, registry.STAGE)
+        logger.info("promote: %s %s has stage %s", name, version, registry.STAGE)
     model_cards.write(version)
     if zenml_is_on():
         from pipelines.release.zenml_models import publish  # noqa: PLC0415 - a second and a half, only where it is used
@@ -72,8 +70,9 @@ def promote() -> None:
 
 
 def problems(state: State) -> list[str]:
-    """What forbids a promotion; empty if nothing does."""
-    return [problem for check in CHECKS.values() if (problem := check(state))]
+    """What forbids a promotion; empty if nothing does. A check that is missing forbids it too."""
+    missing = [f"check {name} is missing" for name in REQUIRED if name not in CHECKS]
+    return missing + [problem for check in CHECKS.values() if (problem := check(state))]
 
 
 def _registered(names: list[str], head: str) -> str:
@@ -90,48 +89,35 @@ def _registered(names: list[str], head: str) -> str:
     return found.name
 
 
-def _gate() -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads(GATE.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(str(GATE), "no such file", fix="run `python -m pipelines gate`") from error
-    return content
+def _first(files: list[str]) -> str:
+    return ", ".join(files[:5])
 
 
-def _gate_passed(state: State) -> str:
-    return "" if state.gate["passed"] is True else f"the gate says: {state.gate['verdict']}"
-
-
-def _same_commit(state: State) -> str:
-    gated = str(state.gate["commit"])
-    return "" if gated == state.head else f"the gate looked at {gated[:12]}, this is {state.head[:12]}"
-
-
-def _clean(state: State) -> str:
-    return f"uncommitted changes: {', '.join(state.uncommitted[:5])}" if state.uncommitted else ""
-
-
-def _was_clean(state: State) -> str:
-    changed = state.gate["uncommitted"]
-    return f"the gate looked at uncommitted changes: {', '.join(changed[:5])}" if changed else ""
-
-
-def _same_champion(state: State) -> str:
-    now = None if state.champion is None else state.champion._asdict()
-    return "" if state.gate["champion"] == now else "another model serves than the gate compared with"
-
-
-def _same_index(state: State) -> str:
-    return "" if state.gate["index_md5"] == state.index_md5 else "the index is not the one the gate looked at"
-
-
+# A check returns what is wrong, or nothing. One that is missing here refuses every promotion.
+REQUIRED: Final = ("gate_passed", "same_commit", "clean", "was_clean", "same_champion", "same_index")
 CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
     {
-        "gate_passed": _gate_passed,
-        "same_commit": _same_commit,
-        "clean": _clean,
-        "was_clean": _was_clean,
-        "same_champion": _same_champion,
-        "same_index": _same_index,
+        "gate_passed": lambda now: (
+            "" if now.gate["passed"] is True else f"the gate says: {now.gate['verdict']}"
+        ),
+        "same_commit": lambda now: (
+            ""
+            if now.gate["commit"] == now.head
+            else f"the gate looked at {now.gate['commit'][:12]}, this is {now.head[:12]}"
+        ),
+        "clean": lambda now: f"uncommitted changes: {_first(now.uncommitted)}" if now.uncommitted else "",
+        "was_clean": lambda now: (
+            f"the gate looked at uncommitted changes: {_first(now.gate['uncommitted'])}"
+            if now.gate["uncommitted"]
+            else ""
+        ),
+        "same_champion": lambda now: (
+            ""
+            if now.gate["champion"] == (now.champion and now.champion._asdict())
+            else "another model serves than the gate compared with"
+        ),
+        "same_index": lambda now: (
+            "" if now.gate["index_md5"] == now.index_md5 else "the index is not the one the gate looked at"
+        ),
     }
 )

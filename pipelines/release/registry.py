@@ -1,4 +1,4 @@
-"""The model registry: GTO's git tags, met through its command line."""
+"""The model registry: GTO's git tags, through GTO's command line."""
 
 import json
 import subprocess
@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import yaml
 
 from llm_i2i.errors import ArtifactError, LlmI2iError
-from steps.dvc import git
+from llm_i2i.git import git
 
 STAGE = "prod"
 
@@ -43,15 +43,15 @@ def models() -> dict[str, dict[str, str]]:
 
 def champion(model: str) -> Version | None:
     """The version that holds stage prod; None if no version ever did."""
-    return _version(f"{model}#{STAGE}")
+    found = _show(f"{model}#{STAGE}")
+    return Version(found[0]["version"], found[0]["commit_hexsha"]) if found else None
 
 
 def registered_at(model: str, commit: str) -> Version | None:
     """The version registered at a commit; None if there is none."""
-    for entry in _show(model):
-        if entry["commit_hexsha"] == commit:
-            return Version(entry["version"], commit)
-    return None
+    found = (entry["version"] for entry in _show(model) if entry["commit_hexsha"] == commit)
+    version = next(found, None)
+    return None if version is None else Version(version, commit)
 
 
 def register(model: str, version: str | None = None) -> None:
@@ -60,7 +60,7 @@ def register(model: str, version: str | None = None) -> None:
 
 
 def assign(model: str, version: str) -> None:
-    """Give a version stage prod, also if it held the stage before."""
+    """Give a version stage prod, even if it held that stage before."""
     # --force: a version that comes back after another one makes a new tag, which is what a roll-back is.
     _gto("assign", model, "--version", version, "--stage", STAGE, "--force")
 
@@ -82,27 +82,22 @@ def uncommitted() -> list[str]:
     return [line[3:] for line in (git("status", "--porcelain") or "").splitlines()]
 
 
-def _version(selector: str) -> Version | None:
-    found = _show(selector)
-    return Version(found[0]["version"], found[0]["commit_hexsha"]) if found else None
-
-
 def _show(selector: str) -> list[dict[str, Any]]:
-    done = _run("show", selector, "--json")
-    if done.returncode:
-        if "Cannot find artifact" in done.stderr:
-            return []
-        raise LlmI2iError(f"gto show {selector}", f"failed: {done.stdout}{done.stderr}")
-    entries: list[dict[str, Any]] = json.loads(done.stdout or "[]")
+    """Versions, newest first; none if the selector names nothing."""
+    entries: list[dict[str, Any]] = json.loads(_gto("show", selector, "--json") or "[]")
     return entries
 
 
-def _gto(*arguments: str) -> None:
-    done = _run(*arguments)
+def _gto(*arguments: str) -> str:
+    """What gto printed; nothing where it is asked to show a model that it does not know.
+
+    Raises:
+        LlmI2iError: It failed.
+    """
+    command = [str(Path(sys.executable).with_name("gto")), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    if done.returncode and arguments[0] == "show" and "Cannot find artifact" in done.stderr:
+        return ""
     if done.returncode:
         raise LlmI2iError(f"gto {' '.join(arguments)}", f"failed: {done.stdout}{done.stderr}")
-
-
-def _run(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [str(Path(sys.executable).with_name("gto")), *arguments]
-    return subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    return done.stdout

@@ -1,4 +1,4 @@
-"""Measure the model of section gate under every seed of the gate; results go to reports/seeds/, for git to keep.
+"""Measure the model of section gate under every seed of the gate; git keeps the results, in reports/seeds/.
 
 Each seed is a `dvc exp run --temp` of everything that leads to the model's evaluation, the LLM's trainings
 included: the generator's seed is what varies most. The workspace's own seed costs nothing. A seed measured under
@@ -8,7 +8,8 @@ the same code, data and parameters is not measured again.
 import json
 import logging
 import shutil
-import subprocess
+from collections.abc import Callable
+from dataclasses import replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,16 +20,16 @@ import yaml
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.experiments import digest
 from llm_i2i.evaluation.gate import Side
-from llm_i2i.files import content_md5, staged, write_json
+from llm_i2i.files import content_md5, read_json, staged, write_json
+from llm_i2i.git import git, git_bytes
 from llm_i2i.params import Params, load_params
-from llm_i2i.schema import PER_USER, read_table
 from pipelines.lab.sweep import code_digest
-from steps.dvc import Revision, dvc, experiment_ref
+from steps.dvc import Revision, dvc, experiment_ref, locked_md5
 from steps.paths import EVALUATION, METRICS, SEEDS
 
 logger = logging.getLogger(__name__)
 
-# Sections that decide nothing about a model's evaluation; the seed is told beside.
+# Sections that decide nothing about a model's evaluation; the seed is recorded separately.
 NOT_PART = ("gate", "report", "seed")
 
 
@@ -70,45 +71,32 @@ def identity_of(seed: int) -> str:
 def candidate_side(params: Params) -> Side:
     """What the workspace measured; seeds without results are left out."""
     run = run_name(params)
-    metrics, tables, stale = {}, {}, []
-    for seed in params.gate.seeds:
-        path = SEEDS / run / f"{seed}.parquet"
-        record = _record(run, seed)
-        if not record or not path.is_file():
-            continue
-        metrics[seed], tables[seed] = record["metrics"], read_table(path, PER_USER)
-        if not _is_current(run, seed, params):
-            stale.append(seed)
-    return Side(metrics, tables, tuple(stale))
+    side = _side(run, params, lambda path: path.read_bytes() if path.is_file() else None)
+    return replace(side, stale=tuple(seed for seed in side.metrics if not _is_current(run, seed, params)))
 
 
 def champion_side(commit: str, params: Params) -> Side:
-    """What another commit holds of the same seeds, out of git alone: whichever model served then."""
-    text = _git_show(commit, "params.yaml")
-    gate = (yaml.safe_load(text or b"") or {}).get("gate", {})
+    """What another commit holds of the same seeds, read from git alone, for whichever model that commit names."""
+    gate = (yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}).get("gate", {})
     run = f"{gate.get('model')}-{gate.get('arm')}"
+    return _side(run, params, lambda path: git_bytes("show", f"{commit}:./{path.as_posix()}"))
+
+
+def _side(run: str, params: Params, read: Callable[[Path], bytes | None]) -> Side:
+    """Results of the gate's seeds; those of which a file cannot be read are left out."""
     metrics, tables = {}, {}
     for seed in params.gate.seeds:
-        record = _git_show(commit, f"{SEEDS.as_posix()}/{run}/{seed}.json")
-        table = _git_show(commit, f"{SEEDS.as_posix()}/{run}/{seed}.parquet")
+        record, table = (read(SEEDS / run / f"{seed}.{kind}") for kind in ("json", "parquet"))
         if record is not None and table is not None:
             metrics[seed] = json.loads(record)["metrics"]
             tables[seed] = pd.read_parquet(BytesIO(table))
     return Side(metrics, tables)
 
 
-def _record(run: str, seed: int) -> dict[str, Any]:
-    try:
-        content: dict[str, Any] = json.loads((SEEDS / run / f"{seed}.json").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-    return content
-
-
 def _is_current(run: str, seed: int, params: Params) -> bool:
-    """Whether a seed was measured as everything is now; the workspace's own seed as dvc.lock has it."""
-    path = SEEDS / run / f"{seed}.parquet"
-    if not path.is_file() or _record(run, seed).get("identity") != identity_of(seed):
+    """Whether a seed's results are those of the present code and parameters, and the own seed's those of dvc.lock."""
+    record, path = (SEEDS / run / f"{seed}.{kind}" for kind in ("json", "parquet"))
+    if not record.is_file() or not path.is_file() or read_json(record)["identity"] != identity_of(seed):
         return False
     return seed != params.seed or content_md5(path) == locked_md5(EVALUATION / f"{run}.parquet")
 
@@ -119,11 +107,11 @@ def _own(run: str) -> tuple[Path, dict[str, Any]]:
     for path in (table, metrics):
         if not path.is_file() or content_md5(path) != locked_md5(path):
             raise ArtifactError(str(path), "is not what dvc.lock records", fix="run `dvc repro`")
-    return table, json.loads(metrics.read_text(encoding="utf-8"))
+    return table, read_json(metrics)
 
 
 def _measured(run: str, seed: int, identity: str) -> tuple[Path, dict[str, Any]]:
-    """Run one seed as a DVC experiment, unless there is one from before."""
+    """Run one seed as a DVC experiment, unless that experiment exists already."""
     name = f"seed-{seed}-{identity}"
     if experiment_ref(name) is None:
         dvc("exp", "run", "--temp", "--name", name, "--set-param", f"seed={seed}", "evaluate")
@@ -131,22 +119,5 @@ def _measured(run: str, seed: int, identity: str) -> tuple[Path, dict[str, Any]]
     if ref is None:
         raise ArtifactError(f"seed {seed}", "dvc exp run left no experiment", fix="run `dvc exp show`")
     revision = Revision(ref)
-    return revision.output(f"{EVALUATION.as_posix()}/{run}.parquet"), revision.json(
-        f"{METRICS.as_posix()}/{run}.json"
-    )
-
-
-def locked_md5(path: Path) -> str | None:
-    """What dvc.lock records of an output; None if nothing."""
-    try:
-        lock = yaml.safe_load(Path("dvc.lock").read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    outs = (out for stage in lock["stages"].values() for out in stage.get("outs", []))
-    return next((out["md5"] for out in outs if out["path"] == path.as_posix()), None)
-
-
-def _git_show(commit: str, path: str) -> bytes | None:
-    """Bytes of a tracked file; None if the commit does not have it."""
-    done = subprocess.run(["git", "show", f"{commit}:./{path}"], capture_output=True, check=False)  # noqa: S603, S607
-    return done.stdout if done.returncode == 0 else None
+    table, metrics = (EVALUATION / f"{run}.parquet").as_posix(), (METRICS / f"{run}.json").as_posix()
+    return revision.output(table), revision.json(metrics)

@@ -87,3 +87,11 @@ def histories_by_user(interactions: pd.DataFrame, items: pd.DataFrame) -> dict[s
     histories = histories_of(users, interactions, items)
     parts = np.split(histories.items.astype(np.int64), histories.bounds[1:-1])
     return dict(zip(users, parts, strict=True))
+
+
+def sample_keys(keys: list[str], size: int, *, seed: int) -> list[str]:
+    """A seeded sample of `size` keys, e.g. user ids, in their given order; all if `size` is 0 or not smaller."""
+    if size == 0 or size >= len(keys):
+        return keys
+    chosen = np.random.default_rng(seed).choice(len(keys), size=size, replace=False)
+    return [keys[i] for i in np.sort(chosen)]

@@ -20,6 +20,7 @@ PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(gt=0.0, le=1.0)]
 Control = Literal["random", "popularity", "item_knn", "compact"]
+Source = Literal["generator", "random", "popularity", "item_knn", "compact"]
 Arm = Literal[
     "real",
     "llm_i2i",
@@ -256,7 +257,7 @@ class ControlsParams(Section):
 class ScoreParams(Section):
     """Discriminator scoring; `real_rows_per_user` 0 = every real training row, `max_real_users` 0 = all users."""
 
-    controls: tuple[Control, ...]
+    sources: tuple[Source, ...]
     real_rows_per_user: NonNegativeInt
     max_real_users: NonNegativeInt
     batch_tokens: PositiveInt
@@ -483,13 +484,16 @@ class Params(Section):
             name = arm.removesuffix("_filtered")
             if name in CONTROLS and name not in self.controls.names:
                 raise ValueError(f"fuse.arms: {arm} needs {name} in controls.names")
-            if name != arm and name not in self.score.controls:
-                raise ValueError(f"fuse.arms: {arm} needs {name} in score.controls")
+            if name != arm and name not in self.score.sources:
+                raise ValueError(f"fuse.arms: {arm} needs {name} in score.sources")
         if "compact" in self.controls.names and self.base_model.source == "compact":
             raise ValueError("controls.names: compact is what base_model.source compact generates itself")
-        missing = [name for name in self.score.controls if name not in self.controls.names]
+        made = ("generator", *self.controls.names)
+        missing = [name for name in self.score.sources if name not in made]
         if missing:
-            raise ValueError(f"score.controls: {missing} must be in controls.names too")
+            raise ValueError(f"score.sources: {missing} must be in controls.names too")
+        if "generator" not in self.score.sources:
+            raise ValueError("score.sources: generator is what every arm needs")
         return self
 
     @model_validator(mode="after")

@@ -68,10 +68,10 @@ SYNTHETIC: Final = {
 # took at no time in training; empty unless the discriminator learns from it. rank: the generator's, 1 = most probable.
 NEAR_MISSES: Final = {USER_ID: "str", "moment": "int32", ITEM_ID: "str", "rank": "int32"}
 
-# controls/NAME.parquet: SYNTHETIC too; logprob NaN and empty hashes, since no LLM wrote them.
+# proposed/NAME.parquet of a control: SYNTHETIC too; logprob NaN and empty hashes, since no LLM wrote them.
 
-# scored/scored.parquet: every synthetic row, the scored real training rows, and the rows of the controls
-# that were asked about (source = the control's name).
+# scored/SOURCE.parquet: the proposed rows of one source. generator: its rows (source `synthetic`) and the real training
+# rows that were asked about; a control: its rows (source = the control's name).
 # p_yes in [0, 1]: calibrated probability of Yes; NaN never occurs.
 SCORED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "p_yes": "float32"}
 

@@ -20,7 +20,7 @@ STAGES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "train_discriminator": (),
         "synthesize": (),
         "controls": ("name",),
-        "score": (),
+        "score": ("source",),
         "fuse": ("arm",),
         "train_i2i": ("model", "arm"),
         "evaluate": ("model", "arm"),

@@ -46,7 +46,8 @@ PARAMS = {
         "runtime",
         "seed",
     },
-    "score": {"score", "runtime", "seed"},
+    "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"}
+    | {"runtime", "seed"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
     "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
@@ -91,7 +92,7 @@ def test_params_are_exactly_those_it_depends_on(stage, written) -> None:
 def test_every_key_of_params_is_somebodys(written, params) -> None:
     listed = {key for stage in written.values() for key in stage["params"]}
     listed |= {f"train_i2i.{model}" for model in re.findall(r"\w+", str(schema.Model.__args__))}
-    lists_of_the_matrices = {"controls.names"}
+    lists_of_the_matrices = {"controls.names", "score.sources"}
     keys = {
         f"{section}.{key}" if isinstance(values, dict) else section
         for section, values in params.items()
@@ -194,3 +195,10 @@ def test_a_changed_key_reruns_its_stage_and_later_ones_only(key, rerun, written,
     section = key.split(".")[0]
     direct = {name for name, stage in written.items() if {key, section} & set(stage["params"])}
     assert set().union(*(downstream(edges, name) for name in direct)) == rerun
+
+
+def test_one_more_control_makes_no_scoring_stale(edges) -> None:
+    """Minutes of an LLM: what the discriminator is asked about is one source's file."""
+    before_scoring = {before for before, after in edges if after.split("@")[0] == "score"}
+    assert "synthesize" in before_scoring
+    assert not {name for name in before_scoring if name.startswith("controls@")}

@@ -18,13 +18,19 @@ pytestmark = pytest.mark.slow
 
 def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
     outs = finished.locked_outs()
-    assert len(outs) == 11 + 3 + 2 * 2 + 4 + 2 * 4 + 2 * 2
+    assert len(outs) == 9 + 2 + 3 + 2 + 2 * 2 + 4 + 2 * 4 + 2 * 2
     for path, md5 in outs.items():
         assert content_md5(finished.root / path) == md5, path
     assert (finished.root / "reports" / "report.html").stat().st_size > 10_000
     assert (finished.root / "reports" / "validation").is_dir()
     assert list((finished.root / ".checkpoints").glob("*")) == []
     assert list(finished.root.rglob("*.partial")) == []
+
+
+def test_a_run_changes_results_only_in_git(finished: Project) -> None:
+    changed = finished.run("git", "show", "--name-only", "--format=", "HEAD").stdout.split()
+    others = {path for path in changed if not path.startswith("reports/metrics/")}
+    assert others == {"dvc.lock", "params.yaml", "reports/summary.json"}, "params.yaml: the ci profile"
 
 
 def test_second_repro_runs_no_stage(finished: Project) -> None:
@@ -34,7 +40,7 @@ def test_second_repro_runs_no_stage(finished: Project) -> None:
 
 def test_synthetic_rows_are_catalogue_items_outside_the_users_history(finished: Project) -> None:
     artifacts = finished.root / "artifacts"
-    synthetic = pd.read_parquet(artifacts / "synthetic" / "synthetic.parquet")
+    synthetic = pd.read_parquet(artifacts / "proposed" / "generator.parquet")
     items = pd.read_parquet(artifacts / "items" / "items.parquet")
     train = pd.read_parquet(artifacts / "split" / "train.parquet")
     assert len(synthetic) > 0
@@ -190,8 +196,7 @@ def test_no_byte_before_evaluation_depends_on_valid_or_test_items(
     rows.to_csv(path, index=False)
     project.repro("train_i2i")
     parts = [
-        f"artifacts/{name}/**/*"
-        for name in ("items", "synthetic", "controls", "scored", "fused", "i2i", "generator")
+        f"artifacts/{name}/**/*" for name in ("items", "proposed", "scored", "fused", "i2i", "generator")
     ]
     assert project.sha256(*parts) == finished.sha256(*parts)
     assert project.sha256("artifacts/split/test.parquet") != finished.sha256("artifacts/split/test.parquet")

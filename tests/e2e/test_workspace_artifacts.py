@@ -8,13 +8,13 @@ from tests.conftest import ROOT
 
 ARTIFACTS = ROOT / "artifacts"
 pytestmark = pytest.mark.skipif(
-    not (ARTIFACTS / "synthetic" / "synthetic.parquet").is_file(),
+    not (ARTIFACTS / "proposed" / "generator.parquet").is_file(),
     reason="`dvc repro` has not run in this workspace",
 )
 
 
 def test_every_synthetic_row_is_a_catalogue_item_outside_the_users_history() -> None:
-    synthetic = read_table(ARTIFACTS / "synthetic" / "synthetic.parquet", SYNTHETIC)
+    synthetic = read_table(ARTIFACTS / "proposed" / "generator.parquet", SYNTHETIC)
     items = read_table(ARTIFACTS / "items" / "items.parquet", ITEMS)
     train = read_table(ARTIFACTS / "split" / "train.parquet", INTERACTIONS)
     assert len(synthetic) > 0

@@ -120,14 +120,18 @@ def test_values_cannot_change() -> None:
     ("changes", "message"),
     [
         ({"fuse.arms": ["real", "item_knn"], "controls.names": ["random"]}, "item_knn in controls.names"),
-        ({"fuse.arms": ["real", "item_knn_filtered"]}, "item_knn in score.controls"),
-        ({"score.controls": ["random"], "controls.names": ["item_knn"]}, "must be in controls.names too"),
+        ({"fuse.arms": ["real", "item_knn_filtered"]}, "item_knn in score.sources"),
+        (
+            {"score.sources": ["generator", "random"], "controls.names": ["item_knn"]},
+            "must be in controls.names too",
+        ),
+        ({"score.sources": ["item_knn"]}, "generator is what every arm needs"),
     ],
 )
 def test_an_arm_needs_its_control(
     changes: dict[str, object], message: str, raw: dict[str, Any], tmp_path: Path
 ) -> None:
-    load({**raw, "score": {**raw["score"], "controls": ["item_knn"]},
+    load({**raw, "score": {**raw["score"], "sources": ["generator", "item_knn"]},
           "fuse": {**raw["fuse"], "arms": ["random", "item_knn_filtered"]}}, tmp_path)  # fmt: skip
     for key, value in changes.items():
         section, _, name = key.partition(".")

@@ -8,7 +8,10 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
+from llm_i2i.schema import NEAR_MISSES, read_table
 from pipelines import zenml_store
+from pipelines.__main__ import main
+from pipelines.lab.benchmark import EXPERIMENTS
 from tests.conftest import ROOT
 
 
@@ -66,6 +69,47 @@ def test_show_needs_a_report(folder: Path) -> None:
     assert done.returncode == 0
     assert done.stdout.startswith("| a |\n| - |\n")
     assert str(folder / "reports" / "report.html") in done.stdout
+
+
+def test_bench_without_tables_writes_the_document_from_what_was_measured(folder: Path) -> None:
+    assert pipelines(folder, "bench").returncode == 0
+    assert "Nothing has been measured" in (folder / "docs" / "results.md").read_text(encoding="utf-8")
+
+
+def test_bench_runs_every_experiment_whose_results_are_committed() -> None:
+    committed = {path.stem for path in (ROOT / "reports" / "benchmark").glob("*/*.json")}
+    assert committed == set(EXPERIMENTS)
+    assert all((ROOT / "experiments" / f"{name}.yaml").is_file() for name in EXPERIMENTS)
+
+
+@pytest.mark.parametrize("seeds", ["many", "1,x", ""])
+def test_seeds_are_numbers(seeds: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["sweep", "threshold", "--seeds", seeds])
+    assert "such as 1,2,3" in capsys.readouterr().err
+
+
+def test_random_negatives_load_no_llm(folder: Path) -> None:
+    """Nothing is read either: what nobody asks for is not run."""
+    code = (
+        "import sys; from pipelines.__main__ import main; "
+        "status = main(['mine_negatives']); print('torch' in sys.modules); sys.exit(status)"
+    )
+    environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "LLM_I2I_ZENML": "off"}
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines() == ["False"]
+    assert read_table(folder / "artifacts" / "near_misses" / "near_misses.parquet", NEAR_MISSES).empty
+
+
+@pytest.mark.slow
+def test_a_stage_is_a_zenml_pipeline_of_its_name(folder: Path) -> None:
+    (folder / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    done = pipelines(folder, "mine_negatives", zenml="on")
+    assert done.returncode == 0, done.stderr
+    assert (folder / "artifacts" / "near_misses" / "near_misses.parquet").is_file()
 
 
 def test_full_refuses_to_run_without_zenml(folder: Path) -> None:

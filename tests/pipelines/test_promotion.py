@@ -244,7 +244,7 @@ VIOLATIONS = {
 
 
 def test_every_check_of_a_promotion_has_its_case():
-    assert set(VIOLATIONS) == set(promote.CHECKS)
+    assert set(VIOLATIONS) == set(promote.CHECKS) == set(promote.REQUIRED)
 
 
 @pytest.mark.parametrize("name", VIOLATIONS)
@@ -255,6 +255,7 @@ def test_each_check_alone_stops_a_promotion(name, monkeypatch):
     assert not promote.problems(good)
     bad = promote.State(**{**vars(good), **VIOLATIONS[name]})
     assert len(promote.problems(bad)) == 1
+    assert "missing" not in promote.problems(bad)[0]
     left = {key: check for key, check in promote.CHECKS.items() if key != name}
     monkeypatch.setattr(promote, "CHECKS", MappingProxyType(left))
-    assert not promote.problems(bad)
+    assert promote.problems(bad) == promote.problems(good) == [f"check {name} is missing"]

@@ -25,7 +25,7 @@ def in_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write_out(facts: dict) -> Outcome:
     Path("out.txt").write_text("x")
-    return Outcome(inputs=(), outputs=(Path("out.txt"),), rows=3, runtime=facts)
+    return Outcome((Path("out.txt"),), rows=3, runtime=facts)
 
 
 def test_names_are_dvcs() -> None:
@@ -54,7 +54,7 @@ def test_speed_by_training_step_becomes_a_table_numbered_from_the_end() -> None:
     def train_generator() -> Outcome:
         Path("adapter").mkdir()
         Path("adapter/training.csv").write_text("step,loss\n" + "".join(f"{i},0.5\n" for i in range(1, 8)))
-        return Outcome((), (Path("adapter"),), runtime={"tokens_per_s_by_step": [10.0, 20.0]})
+        return Outcome((Path("adapter"),), runtime={"tokens_per_s_by_step": [10.0, 20.0]})
 
     train_generator()
     assert Path("reports/runtime/train_generator.csv").read_text() == "step,tokens_per_s\n6,10.0\n7,20.0\n"
@@ -75,7 +75,7 @@ def test_second_process_of_a_stage_waits(in_folder: Path, caplog: pytest.LogCapt
     code = (
         "import time, pathlib\nfrom steps.stage import Outcome, stage_step\n"
         "@stage_step\ndef split():\n    pathlib.Path('started').touch(); time.sleep(2)\n"
-        "    pathlib.Path('ended').touch(); return Outcome((), ())\n"
+        "    pathlib.Path('ended').touch(); return Outcome(())\n"
         "split()"
     )
     path = f"{ROOT}:{ROOT / 'src'}"
@@ -87,7 +87,7 @@ def test_second_process_of_a_stage_waits(in_folder: Path, caplog: pytest.LogCapt
     @stage_step
     def split() -> Outcome:
         assert Path("ended").exists()
-        return Outcome((), ())
+        return Outcome(())
 
     with caplog.at_level(logging.WARNING):
         split()
@@ -102,7 +102,7 @@ def test_any_but_the_first_of_several_processes_only_lends_its_device(monkeypatc
     def train_generator() -> Outcome:
         with staged(Path("adapter")) as out:
             (out / "weights").write_text("x")
-        return Outcome((), (Path("adapter"),))
+        return Outcome((Path("adapter"),))
 
     Path("adapter").mkdir()
     Path("adapter/weights").write_text("of the first process")

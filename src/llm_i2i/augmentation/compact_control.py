@@ -1,10 +1,9 @@
-"""The control `compact`: the same pairs by a small model of one token an item, trained on the interactions alone.
+"""The control `compact`: pairs by a small model of one token per item, trained on the interactions alone.
 
-What the LLM's pairs are worth more than these is what its pretraining adds.
+The gain of the LLM's pairs over these is what its pretraining adds.
 """
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
@@ -12,6 +11,7 @@ from llm_i2i.data.identifiers import identify_items
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import Params
 
@@ -19,7 +19,7 @@ TEMPLATE = "generator_compact_v1"
 
 
 def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, work: Path) -> pd.DataFrame:
-    """Train the compact backbone and let it write pairs, for the users and of the number that section synthesize says.
+    """Train the compact backbone and let it write pairs, for as many users and items as section synthesize says.
 
     Args:
         train: schema.INTERACTIONS.
@@ -44,16 +44,12 @@ def compact_rows(*, train: pd.DataFrame, items: pd.DataFrame, params: Params, wo
     base_model, generator = work / "base_model", work / "generator"
     source = params.base_model.model_copy(update={"source": "compact"})
     prepare_base_model(source, seed=params.seed, out=base_model, downloads=work)
-    shared: dict[str, Any] = {
-        "train": train,
-        "items": items,
-        "identifiers": Identifiers(tuple(names), tuple(new_tokens)),
-        "base_model": base_model,
-        "runtime": params.runtime,
-        "seed": params.seed,
-    }
-    train_generator(**shared, params=settings, out=generator, checkpoints=work / "checkpoints")
+    identifiers = Identifiers(tuple(names), tuple(new_tokens))
+    setup = LlmSetup(items, identifiers, base_model, params.runtime, params.seed)
+    train_generator(
+        train=train, setup=setup, params=settings, out=generator, checkpoints=work / "checkpoints"
+    )
     rows, _, _ = synthesize(
-        **shared, adapter=generator, params=params.synthesize, checkpoints=work / "shards"
+        train=train, setup=setup, adapter=generator, params=params.synthesize, checkpoints=work / "shards"
     )
     return rows

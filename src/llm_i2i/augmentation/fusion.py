@@ -216,7 +216,7 @@ def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) 
     if arm != name:
         rows = scored[scored["source"] == name]
         if rows.empty:
-            found, fix = f"holds no row of source {name}", f"add {name} to `score.controls` in params.yaml"
+            found, fix = f"holds no row of source {name}", f"add {name} to `score.sources` in params.yaml"
             raise ArtifactError("scored.parquet", found, f"what arm {arm} trains on", fix)
         return _by_confidence(rows)
     if control is None:

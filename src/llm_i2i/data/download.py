@@ -18,11 +18,11 @@ logger = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 _TIMEOUT = 60  # seconds without a byte
+_ATTEMPTS = 5  # tries in a row without any new byte before giving up
+_WAIT = 1.0  # seconds before the second try, doubled for each further one
 
 
-def obtain_file(
-    source: str, *, downloads: Path, sha256: str = "", attempts: int = 5, wait: float = 1.0
-) -> Path:
+def obtain_file(source: str, *, downloads: Path, sha256: str = "") -> Path:
     """Return a local file, downloaded if `source` is a URL.
 
     An interrupted download leaves NAME.partial (and the version tag of the server's file beside it); this
@@ -33,8 +33,6 @@ def obtain_file(
         source: Local path, or http(s) URL.
         downloads: Folder that keeps downloaded files; made if absent.
         sha256: Expected SHA-256; empty = not checked, only logged.
-        attempts: Tries in a row without any new byte before giving up.
-        wait: Seconds before the second try, doubled for each further one.
 
     Returns:
         Path of the complete file.
@@ -53,7 +51,7 @@ def obtain_file(
         path = downloads / name
         if not path.is_file():
             downloads.mkdir(parents=True, exist_ok=True)
-            _download(source, path, attempts=attempts, wait=wait)
+            _download(source, path)
     found = file_sha256(path)
     if sha256 and found != sha256.lower():
         raise DataError(str(path), f"SHA-256 {found}", sha256, "delete it and run again, or correct the hash")
@@ -61,7 +59,7 @@ def obtain_file(
     return path
 
 
-def _download(url: str, path: Path, *, attempts: int, wait: float) -> None:
+def _download(url: str, path: Path) -> None:
     """Fill PATH.partial, over as many connections as it takes, then rename it."""
     partial = path.with_name(path.name + ".partial")
     failures = 0
@@ -79,14 +77,14 @@ def _download(url: str, path: Path, *, attempts: int, wait: float) -> None:
             break
         after = partial.stat().st_size if partial.is_file() else 0
         failures = 0 if after > before else failures + 1
-        if failures >= attempts:
+        if failures >= _ATTEMPTS:
             raise DataError(
                 url,
                 f"interrupted after {after:,} bytes ({reason})",
                 fix="check the network and run again: it goes on from there",
             )
         logger.warning("%s: interrupted after %s bytes (%s); going on", url, f"{after:,}", reason)
-        time.sleep(wait * 2 ** max(failures - 1, 0))
+        time.sleep(_WAIT * 2 ** max(failures - 1, 0))
     partial.replace(path)
     _tag_file(partial).unlink(missing_ok=True)
 

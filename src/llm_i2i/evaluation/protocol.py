@@ -45,21 +45,21 @@ class Protocol(BaseModel):
 
     version: int
     split: Literal["leave_one_out", "temporal"]
-    split_ties: Literal["seeded_hash"]
-    target: Literal["first_of_test"]
-    repeated_items: Literal["earliest_stays"]
+    split_ties: Literal["seeded_hash"] = "seeded_hash"
+    target: Literal["first_of_test"] = "first_of_test"
+    repeated_items: Literal["earliest_stays"] = "earliest_stays"
     test_share: float
     valid_share: float
     min_user_items: int
     max_users: int
     seed: int
     index: Literal["train", "train+valid"]
-    query: Literal["train+valid"]
+    query: Literal["train+valid"] = "train+valid"
     last_m: int
     decay: float
-    seen: Literal["removed"]
-    candidates: Literal["whole_catalogue"]
-    rank_ties: Literal["float32_then_item_index"]
+    seen: Literal["removed"] = "removed"
+    candidates: Literal["whole_catalogue"] = "whole_catalogue"
+    rank_ties: Literal["float32_then_item_index"] = "float32_then_item_index"
     ks: tuple[int, ...]
     tail_max_count: int
     head_share: float
@@ -81,21 +81,14 @@ class Protocol(BaseModel):
         return cls(
             version=VERSION,
             split=split.strategy,
-            split_ties="seeded_hash",
-            target="first_of_test",
-            repeated_items="earliest_stays",
             test_share=split.test_share if by_time else 0.0,
             valid_share=split.valid_share if by_time else 0.0,
             min_user_items=split.min_user_items,
             max_users=split.max_users,
             seed=params.seed,
             index=params.fuse.index,
-            query="train+valid",
             last_m=query.last_m,
             decay=query.decay,
-            seen="removed",
-            candidates="whole_catalogue",
-            rank_ties="float32_then_item_index",
             ks=tuple(sorted(set(params.evaluate.ks))),
             tail_max_count=params.tag.tail_max_count,
             head_share=params.tag.head_share,

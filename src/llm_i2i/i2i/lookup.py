@@ -6,7 +6,6 @@ recent item on, compared as float32, ties by item id.
 """
 
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,8 +14,7 @@ import pandas as pd
 from llm_i2i.arrays import Array
 from llm_i2i.errors import ParamsError
 from llm_i2i.i2i._similar import check_number
-from llm_i2i.i2i.export import load_redis
-from llm_i2i.schema import INDEX, ITEM_ID, read_table
+from llm_i2i.schema import ITEM_ID
 
 
 class Scored(NamedTuple):
@@ -45,36 +43,8 @@ class Lookup:
         self._neighbours = neighbours.astype(np.int64)
         self._scores = ordered["score"].to_numpy(dtype=np.float32).astype(np.float64)
 
-    @classmethod
-    def from_parquet(cls, path: Path) -> "Lookup":
-        """Load `index.parquet`, or the folder that holds it.
-
-        Raises:
-            ArtifactError: No such file, or no index.
-        """
-        return cls(read_table(path / "index.parquet" if path.is_dir() else path, INDEX))
-
-    @classmethod
-    def from_redis(cls, url: str, *, prefix: str) -> "Lookup":
-        """Load the version that Redis serves at this moment.
-
-        Raises:
-            ArtifactError: Redis cannot be reached, has no index under the prefix, or lost a part of it.
-        """
-        return cls(load_redis(url, prefix=prefix)[0])
-
-    def __contains__(self, item_id: object) -> bool:
-        """Whether the index knows the item, as one with neighbours or as a neighbour."""
-        return item_id in self._position
-
     def recommend(
-        self,
-        history: Sequence[str],
-        *,
-        top_k: int,
-        last_m: int = 0,
-        decay: float = 1.0,
-        exclude: Sequence[str] = (),
+        self, history: Sequence[str], *, top_k: int, last_m: int = 0, decay: float = 1.0
     ) -> list[Scored]:
         """Rank the neighbours of a user's last items.
 
@@ -84,7 +54,6 @@ class Lookup:
             top_k: Longest list, >= 1.
             last_m: Query length M, 0 = the whole history.
             decay: In (0, 1].
-            exclude: More item ids that must not come out, beside the whole history.
 
         Returns:
             At most `top_k` items, best first.
@@ -100,7 +69,7 @@ class Lookup:
         if not found.size:
             return []
         candidates, scores = _sums(found, gains, len(self._ids))
-        known = (self._position.get(item) for item in (*history, *exclude))
+        known = (self._position.get(item) for item in history)
         unwanted = np.fromiter((place for place in known if place is not None), np.int64)
         kept = (scores > 0) & ~np.isin(candidates, unwanted)
         candidates, scores = candidates[kept], scores[kept]

@@ -8,7 +8,7 @@ import numpy.typing as npt
 from scipy.optimize import minimize_scalar
 from sklearn.metrics import roc_auc_score
 
-from llm_i2i.arrays import FloatArray
+from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.schema import BUCKETS
 
 
@@ -17,7 +17,7 @@ def p_yes(margin: FloatArray, temperature: float) -> FloatArray:
     return np.asarray(1.0 / (1.0 + np.exp(-np.clip(margin / temperature, -60.0, 60.0))), dtype=np.float64)
 
 
-def fit_temperature(margin: FloatArray, label: npt.NDArray[np.int64]) -> float:
+def fit_temperature(margin: FloatArray, label: IntArray) -> float:
     """The temperature that minimises the held-out negative log-likelihood (Guo et al. 2017, section 4.2).
 
     Args:
@@ -41,7 +41,7 @@ class Reliability:
     """Reliability curve over equal-width bins of p_yes, and its expected calibration error.
 
     Attributes:
-        bins: One entry a non-empty bin: bin_low, bin_high, n, mean_p_yes, share_yes.
+        bins: One entry per non-empty bin: bin_low, bin_high, n, mean_p_yes, share_yes.
         ece: Sum over bins of n/N * |mean_p_yes - share_yes| (Guo et al. 2017, equation 3).
     """
 
@@ -49,8 +49,8 @@ class Reliability:
     ece: float
 
 
-def reliability(probability: FloatArray, label: npt.NDArray[np.int64], n_bins: int = 10) -> Reliability:
-    """Compare stated probabilities with what happened.
+def reliability(probability: FloatArray, label: IntArray, n_bins: int = 10) -> Reliability:
+    """Compare stated probabilities with observed frequencies.
 
     Args:
         probability: float64 (n,), in [0, 1].
@@ -79,19 +79,14 @@ def reliability(probability: FloatArray, label: npt.NDArray[np.int64], n_bins: i
 
 
 def auc_interval(
-    margin: FloatArray,
-    label: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    *,
-    seed: int,
-    resamples: int = 1000,
+    margin: FloatArray, label: IntArray, group: IntArray, *, seed: int, resamples: int = 1000
 ) -> dict[str, float]:
     """AUC and its 95 % percentile bootstrap interval, whole users resampled (rows of a user are not independent).
 
     Args:
         margin: float64 (n,).
         label: int64 (n,), both classes present.
-        group: int64 (n,): the user of a row, 0..n_users - 1.
+        group: int64 (n,): the user of each row, 0..n_users - 1.
         seed: Of the resampling.
         resamples: Number of bootstrap samples.
 
@@ -115,9 +110,7 @@ def auc_interval(
     }
 
 
-def _wins(
-    margin: FloatArray, label: npt.NDArray[np.int64], group: npt.NDArray[np.int64], n_groups: int
-) -> FloatArray:
+def _wins(margin: FloatArray, label: IntArray, group: IntArray, n_groups: int) -> FloatArray:
     """float64 (n_groups, n_groups): how often a Yes row of user g beats a No row of user h, ties half."""
     no_margin, no_group = margin[label == 0], group[label == 0]
     wins = np.zeros((n_groups, n_groups))
@@ -128,9 +121,7 @@ def _wins(
     return wins
 
 
-def cross_fitted(
-    margin: FloatArray, label: npt.NDArray[np.int64], group: npt.NDArray[np.int64]
-) -> FloatArray:
+def cross_fitted(margin: FloatArray, label: IntArray, group: IntArray) -> FloatArray:
     """p_yes of every row at a temperature fitted on *other* users: each half of the users serves the other.
 
     A temperature judged on the rows it was fitted on looks better than it is.
@@ -138,10 +129,10 @@ def cross_fitted(
     Args:
         margin: float64 (n,).
         label: int64 (n,): 1 = real.
-        group: int64 (n,): the user of a row.
+        group: int64 (n,): the user of each row.
 
     Returns:
-        float64 (n,), in [0, 1]; of a single user, at the temperature of the user's own rows.
+        float64 (n,), in [0, 1]; with a single user, at the temperature of that user's own rows.
     """
     probability = p_yes(margin, 1.0)
     for half in (0, 1):
@@ -153,13 +144,11 @@ def cross_fitted(
     return probability
 
 
-def held_out_report(
-    margin: FloatArray, label: npt.NDArray[np.int64], group: npt.NDArray[np.int64], *, seed: int
-) -> dict[str, Any]:
+def held_out_report(margin: FloatArray, label: IntArray, group: IntArray, *, seed: int) -> dict[str, Any]:
     """AUC with interval, temperature, and reliability before and after calibration.
 
-    The temperature is fitted on all rows, since scoring uses it on other users; what is said of it (`ece`,
-    `reliability`) is of rows that the temperature applied to them had not seen (`cross_fitted`).
+    The temperature is fitted on all rows, since scoring uses it on other users; `ece` and `reliability` judge each row
+    at a temperature fitted without it (`cross_fitted`).
     """
     before, after = (
         reliability(p_yes(margin, 1.0), label),
@@ -177,31 +166,25 @@ def held_out_report(
 
 
 def auc_by_bucket(
-    margin: FloatArray,
-    label: npt.NDArray[np.int64],
-    group: npt.NDArray[np.int64],
-    bucket: npt.NDArray[np.str_],
-    *,
-    seed: int,
+    margin: FloatArray, label: IntArray, group: IntArray, bucket: npt.NDArray[np.str_], *, seed: int
 ) -> dict[str, dict[str, float]]:
     """AUC overall and by the bucket of the real item, always against all negatives.
 
     Args:
         margin: float64 (n,).
         label: int64 (n,), both classes present.
-        group: int64 (n,): the user of a row.
-        bucket: Popularity bucket of a row's item, (n,).
+        group: int64 (n,): the user of each row.
+        bucket: Popularity bucket of each row's item, (n,).
         seed: Of the intervals' resampling.
 
     Returns:
-        auc, auc_low, auc_high, n_yes, n_no by `overall` and bucket; buckets without a real item are left out.
+        auc, auc_low, auc_high, n_yes, n_no for `overall` and each bucket; buckets without a real item are left out.
     """
     found = {}
     for name in ("overall", *BUCKETS):
         rows = (label == 0) | (bucket == name) if name != "overall" else np.ones(len(label), dtype=np.bool_)
         n_yes = int((label[rows] == 1).sum())
         if n_yes:
-            # A bucket of one user's rows has no spread between users: resamples without it are left out.
             found[name] = {
                 **auc_interval(margin[rows], label[rows], group[rows], seed=seed),
                 "n_yes": n_yes,

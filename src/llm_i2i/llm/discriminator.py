@@ -1,17 +1,16 @@
 """The discriminator: would this user take this item, Yes or No (LLM-I2I, arXiv 2512.21595, section 3.3).
 
-Differs from the paper: the loss is the negative log-likelihood of the answer among Yes and No only (p_yes is that
-very softmax), and several questions about one history share its encoding (`batches.packed`): same results, a
-fraction of the tokens.
+Differs from the paper: the loss is the negative log-likelihood of the answer among Yes and No only (p_yes is this same
+softmax), and several questions about one history share its encoding (`batches.packed`): same results, a fraction of
+the tokens.
 """
 
-import json
 import logging
 import time
 from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -21,77 +20,91 @@ import torch
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.catalogue import histories_by_user, item_indices
 from llm_i2i.errors import DataError
+from llm_i2i.files import write_json
 from llm_i2i.llm.calibration import auc_by_bucket, auc_interval, held_out_report
-from llm_i2i.llm.engine.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.engine.loss import over_tokens
-from llm_i2i.llm.engine.models import TargetLogits, context_length, load_for_training, with_vectors
-from llm_i2i.llm.engine.training import process_facts, save_model, train_model
-from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.moments import draw_moment, held_out_and_fit, n_positives
-from llm_i2i.llm.negatives import Sampler, negative_sampler
-from llm_i2i.llm.prompts import discriminator_prompt, load_template
+from llm_i2i.llm.engine.batches import Sequence
+from llm_i2i.llm.engine.logits import TargetLogits
+from llm_i2i.llm.engine.loss import logits_over_tokens
+from llm_i2i.llm.engine.training import TrainingSetup, train_model
+from llm_i2i.llm.negatives import Sampler, draw_moment, held_out_and_fit, n_positives, negative_sampler
+from llm_i2i.llm.prompts import DiscriminatorPrompt
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
-from llm_i2i.llm.task import adapter_sha256, write_task
-from llm_i2i.params import OF_THE_GENERATOR, Negatives, RuntimeParams, TrainDiscriminatorParams
+from llm_i2i.llm.role import LlmSetup, Role, Task, discriminator_role
+from llm_i2i.params import OF_THE_GENERATOR, Negatives, TrainDiscriminatorParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 
 log = logging.getLogger(__name__)
 JUDGED_ALWAYS: tuple[Negatives, ...] = ("random", "popularity")  # so that trainings on any kind compare
 
 
+class Asked(NamedTuple):
+    """Questions about one user's history.
+
+    Attributes:
+        user: User id.
+        history: Item indices in time order.
+        candidates: Item indices.
+        origin: int64 (n_candidates,): 0 = taken by the user, k = from the k-th sampler.
+    """
+
+    user: str
+    history: IntArray
+    candidates: IntArray
+    origin: IntArray
+
+
+class Mined(NamedTuple):
+    """Near misses of the generator by user: the moments at which it was asked, and the item indices."""
+
+    moments: Mapping[str, int]
+    items: Mapping[str, IntArray]
+
+
 def sampled_questions(
     sequences: dict[str, IntArray],
-    users: list[str],
     params: TrainDiscriminatorParams,
     *,
     samplers: SequenceOf[Sampler],
     seed: int,
-    moments: Mapping[str, int] | None = None,
-) -> list[tuple[str, IntArray, IntArray, IntArray]]:
-    """One question set a user: a random moment of the history, the items taken next, and negatives.
+    moments: Mapping[str, int],
+) -> list[Asked]:
+    """Questions about each user: a random moment of the history, the items taken next, and negatives.
 
     Args:
-        sequences: Users' training items in time order.
-        users: Whose.
+        sequences: Training items in time order, of the users to ask about.
         params: Section train_discriminator.
-        samplers: Each gives `negatives_per_positive` negatives a positive.
+        samplers: Each gives `negatives_per_positive` negatives per positive.
         seed: Of moments and negatives.
-        moments: Users' moments, where they are given: those at which the generator was asked.
+        moments: Moments of users at which the generator was asked; other users' are drawn.
 
     Returns:
-        (user, history, candidates, origin) tuples; origin, int64: 0 = taken by the user, k = from the k-th
-        sampler. Users with fewer than two items give none.
+        One per user; users with fewer than two items give none.
     """
     rng = np.random.default_rng(seed)
     found = []
-    for user in users:
-        items = sequences[user]
+    for user, items in sequences.items():
         if len(items) < 2:
             continue
-        moment = draw_moment(items, params, rng)
-        moment = moment if moments is None else moments.get(user, moment)
+        drawn = draw_moment(items, params, rng)
+        moment = moments.get(user, drawn)
         positives = items[moment : moment + n_positives(params)]
         size = len(positives) * params.negatives_per_positive
         parts = [positives, *(draw(user, items, size, rng) for draw in samplers)]
         origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         # Blocks do not see each other, so their order carries nothing.
         history = items[max(0, moment - params.max_history) : moment]
-        found.append((user, history, np.concatenate(parts), origin))
+        found.append(Asked(user, history, np.concatenate(parts), origin))
     return found
 
 
 def train_discriminator(
     *,
     train: pd.DataFrame,
-    items: pd.DataFrame,
-    identifiers: Identifiers,
-    base_model: Path,
+    near_misses: pd.DataFrame,
+    setup: LlmSetup,
     params: TrainDiscriminatorParams,
-    runtime: RuntimeParams,
-    seed: int,
     out: Path,
     checkpoints: Path,
-    near_misses: pd.DataFrame | None = None,
 ) -> dict[str, Any]:
     """Tune the discriminator; write its weights, `task.json`, `training.csv` and `held_out.json` into `out`.
 
@@ -99,118 +112,114 @@ def train_discriminator(
 
     Args:
         train: Training interactions (schema.INTERACTIONS).
-        items: Catalogue (schema.ITEMS).
-        identifiers: The items' names.
-        base_model: Output folder of stage base_model.
+        near_misses: Near misses of the generator (schema.NEAR_MISSES); empty unless `params.negatives` needs them.
+        setup: Items, names, base model, runtime and seed; the seed also draws users, moments and negatives.
         params: Section train_discriminator.
-        runtime: Section runtime.
-        seed: Chooses users, moments and negatives, initialises the adapter, orders batches.
         out: Folder of the adapter.
         checkpoints: Folder of resumable states; the caller removes it once the output is in place.
-        near_misses: Near misses of the generator (schema.NEAR_MISSES), for the negatives that are of them.
 
     Returns:
         Runtime facts.
 
     Raises:
         ParamsError: The template does not exist.
-        DataError: Too few users to train and to hold some out.
+        DataError: Too few users to train and to hold some out, or near misses are needed and there are none.
     """
-    device = resolve_runtime(runtime)
-    template, template_sha256 = load_template(params.template, "discriminator")
-    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
-    prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = vocabulary.catalogue
-    by_user = histories_by_user(train, items)
-    held_out, fit = held_out_and_fit(by_user, params, seed=seed)
+    role = discriminator_role(setup, Task.of(params))
+    by_user = histories_by_user(train, setup.items)
+    held_out, fit = held_out_and_fit(by_user, params, seed=setup.seed)
+    # The kind trained on comes first: calibration and the headline AUC are about it.
+    kinds = tuple(dict.fromkeys((params.negatives, *JUDGED_ALWAYS)))
+    mined = _mined(near_misses, setup.items, params.negatives)
+    samplers = [negative_sampler(kind, by_user, len(setup.items), params, mined.items) for kind in kinds]
+    asked = [
+        sampled_questions(
+            {user: by_user[user] for user in users}, params, samplers=used, seed=seed, moments=mined.moments
+        )
+        for users, used, seed in ((fit, samplers[:1], setup.seed), (held_out, samplers, setup.seed + 1))
+    ]
+    sequences, held_out_sequences = ([_sequence(role, one) for one in part] for part in asked)
     left_out = set(held_out)
     known = {user: taken for user, taken in by_user.items() if user not in left_out}
-    new_tokens = with_vectors(vocabulary.new_tokens, items, known, base_model=base_model, seed=seed)
-    module = TargetLogits(load_for_training(base_model, params, device, seed=seed, new_tokens=new_tokens))
-    answers = (prompt.no_id, prompt.yes_id)
-    # The kind trained on comes first: it is what calibration and the headline AUC are about.
-    kinds = tuple(dict.fromkeys((params.negatives, *JUDGED_ALWAYS)))
-    moments, misses = _by_user(near_misses, items, params.negatives)
-    samplers = [negative_sampler(kind, by_user, len(items), params, misses) for kind in kinds]
-    fit_set = sampled_questions(by_user, fit, params, samplers=samplers[:1], seed=seed, moments=moments)
-    held_out_set = sampled_questions(
-        by_user, held_out, params, samplers=samplers, seed=seed + 1, moments=moments
-    )
-    context = context_length(base_model)
-    sequences, held_out_sequences = (
-        [
-            questions(h, c, np.where(o == 0, YES, NO), prompt, catalogue, context=context)
-            for _, h, c, o in chosen
-        ]
-        for chosen in (fit_set, held_out_set)
-    )
-    reading = {"batch_tokens": params.batch_tokens, "runtime": device, "pad_id": catalogue.end_id}
-    module.eval()
-    untrained = np.concatenate(read_margins(module, held_out_sequences, answers, **reading))  # type: ignore[arg-type]
+    module = role.fresh(params, known)
+    untrained = _margins(role, module, held_out_sequences, params)
     started = time.perf_counter()
-    training_log = train_model(
+    answers = torch.tensor(role.prompt.answers, device=role.device.device)
+    how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, logits_over_tokens(answers))
+    training_log = train_model(module, sequences, how, checkpoints=checkpoints)
+    seconds = time.perf_counter() - started
+    margins = _margins(role, module, held_out_sequences, params)
+    bucket = setup.items["bucket"].to_numpy(dtype=str)
+    report = _judge(_Answers(asked[1], margins, untrained), kinds, bucket, seed=setup.seed)
+    facts = role.save(module, training_log, out)
+    write_json(report, out / HELD_OUT_FILE)
+    log.info("train_discriminator: held-out AUC %(auc).3f [%(auc_low).3f, %(auc_high).3f]", report)
+    facts["questions"] = int(sum(len(s.labels) for s in sequences))
+    return {**facts, **role.device.usage, **training_log.facts(seconds)}
+
+
+def _sequence(role: Role[DiscriminatorPrompt], asked: Asked) -> Sequence:
+    labels = np.where(asked.origin == 0, YES, NO)
+    return questions(
+        asked.history, asked.candidates, labels, role.prompt, role.catalogue, context=role.context
+    )
+
+
+def _margins(
+    role: Role[DiscriminatorPrompt],
+    module: TargetLogits,
+    sequences: list[Sequence],
+    params: TrainDiscriminatorParams,
+) -> FloatArray:
+    """logit_yes - logit_no of every question, float64 (n_questions,); leaves the model in eval mode."""
+    module.eval()
+    margins = read_margins(
         module,
         sequences,
-        params=params,
-        runtime=device,
-        seed=seed,
-        pad_id=catalogue.end_id,
-        checkpoints=checkpoints,
-        classes=over_tokens(torch.tensor(answers, device=device.device)),
+        role.prompt.answers,
+        batch_tokens=params.batch_tokens,
+        runtime=role.device,
+        pad_id=role.catalogue.end_id,
     )
-    seconds = time.perf_counter() - started
-    module.eval()
-    margins = np.concatenate(read_margins(module, held_out_sequences, answers, **reading))  # type: ignore[arg-type]
-    report = _judge(margins, untrained, held_out_set, kinds, items["bucket"].to_numpy(dtype=str), seed=seed)
-    save_model(module.model, out)
-    training_log.write(out / "training.csv")
-    (out / HELD_OUT_FILE).write_text(json.dumps(report, indent=2, sort_keys=True) + "\n", encoding="utf-8")
-    write_task(
-        out,
-        {"template": params.template, "template_sha256": template_sha256, "max_history": params.max_history},
-    )
-    log.info("train_discriminator: held-out AUC %(auc).3f [%(auc_low).3f, %(auc_high).3f]", report)
-    facts = {"adapter_sha256": adapter_sha256(out), "questions": int(sum(len(s.labels) for s in sequences))}
-    return {**facts, **device.facts, **peak_memory_mb(device), **process_facts(seconds, training_log)}
+    return np.concatenate(margins)
 
 
-def _by_user(
-    near_misses: pd.DataFrame | None, items: pd.DataFrame, kind: Negatives
-) -> tuple[dict[str, int], dict[str, IntArray]]:
-    """Users' moments and near misses (item indices).
+def _mined(near_misses: pd.DataFrame, items: pd.DataFrame, kind: Negatives) -> Mined:
+    """Near misses by user.
 
     Raises:
         DataError: The negatives are near misses of the generator, and there are none.
     """
-    if near_misses is None or near_misses.empty:
-        if kind in OF_THE_GENERATOR:
-            raise DataError(
-                f"train_discriminator.negatives: {kind}",
-                "no near misses of the generator",
-                "rows of stage mine_negatives",
-                "run `dvc repro mine_negatives`",
-            )
-        return {}, {}
-    by_user = near_misses.groupby(USER_ID, sort=True)
-    misses = {
-        str(user): item_indices(rows[ITEM_ID], items, where="near_misses.parquet") for user, rows in by_user
-    }
-    return {str(user): int(moment) for user, moment in by_user["moment"].first().items()}, misses
+    if near_misses.empty and kind in OF_THE_GENERATOR:
+        raise DataError(
+            f"train_discriminator.negatives: {kind}",
+            "no near misses of the generator",
+            "rows of stage mine_negatives",
+            "run `dvc repro mine_negatives`",
+        )
+    moments, misses = {}, {}
+    for user, rows in near_misses.groupby(USER_ID, sort=True):
+        moments[str(user)] = int(rows["moment"].iloc[0])
+        misses[str(user)] = item_indices(rows[ITEM_ID], items, where="near_misses.parquet")
+    return Mined(moments, misses)
+
+
+class _Answers(NamedTuple):
+    """What was asked, and the margins after and before training."""
+
+    asked: list[Asked]
+    margins: FloatArray
+    untrained: FloatArray
 
 
 def _judge(
-    margins: FloatArray,
-    untrained: FloatArray,
-    asked: list[tuple[str, IntArray, IntArray, IntArray]],
-    kinds: tuple[Negatives, ...],
-    bucket: npt.NDArray[np.str_],
-    *,
-    seed: int,
+    answers: _Answers, kinds: tuple[Negatives, ...], bucket: npt.NDArray[np.str_], *, seed: int
 ) -> dict[str, Any]:
-    """What the held-out users say: calibration against the kind trained on, AUC against every kind and by bucket."""
-    origin = np.concatenate([o for *_, o in asked])
-    group = np.repeat(np.arange(len(asked)), [len(o) for *_, o in asked])
-    buckets = bucket[np.concatenate([c for _, _, c, _ in asked])]
+    """Results on held-out users: calibration against the kind trained on, AUC against every kind and by bucket."""
+    asked, margins, untrained = answers
+    origin = np.concatenate([a.origin for a in asked])
+    group = np.repeat(np.arange(len(asked)), [len(a.origin) for a in asked])
+    buckets = bucket[np.concatenate([a.candidates for a in asked])]
     label = np.where(origin == 0, YES, NO)
     of_kind = {kind: (origin == 0) | (origin == number) for number, kind in enumerate(kinds, start=1)}
     rows = of_kind[kinds[0]]

@@ -1,6 +1,5 @@
 """The names by which an LLM knows the items: from stage identify to token ids."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -8,6 +7,7 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError
+from llm_i2i.files import read_json
 from llm_i2i.llm.engine.models import load_tokenizer
 from llm_i2i.llm.engine.new_tokens import NewTokens, describe_tokens
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
@@ -19,7 +19,7 @@ TOKENS = "tokens.json"
 
 @dataclass(frozen=True)
 class Identifiers:
-    """One name an item.
+    """One name per item.
 
     Attributes:
         texts: Shape (n_items,): unique, one line each, in the order of the catalogue.
@@ -32,7 +32,7 @@ class Identifiers:
 
 @dataclass(frozen=True)
 class Vocabulary:
-    """A base model's tokenizer with the new tokens, the items as its ids, and how the new tokens begin."""
+    """A base model's tokenizer with the new tokens, the items in its ids, and the new tokens' first embeddings."""
 
     tokenizer: Any
     catalogue: Catalogue
@@ -50,12 +50,7 @@ def read_identifiers(folder: Path, items: pd.DataFrame) -> Identifiers:
         ArtifactError: A file is missing or broken, or names other items than the catalogue's.
     """
     table = read_table(folder / TABLE, IDENTIFIERS)
-    try:
-        new_tokens = json.loads((folder / TOKENS).read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(
-            str(folder / TOKENS), f"unreadable ({error})", "a JSON list", "run `dvc repro identify`"
-        ) from error
+    new_tokens = read_json(folder / TOKENS, fix="run `dvc repro identify`")
     if table[ITEM_ID].tolist() != items[ITEM_ID].tolist():
         raise ArtifactError(
             str(folder / TABLE),
@@ -74,7 +69,7 @@ def load_vocabulary(
     Args:
         base_model: Output folder of stage base_model.
         identifiers: Of the items.
-        items: The catalogue (schema.ITEMS); its texts are what new tokens begin as.
+        items: The catalogue (schema.ITEMS); new tokens start from its texts.
         seed: Of the new tokens' first embeddings.
 
     Raises:

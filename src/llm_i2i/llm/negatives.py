@@ -1,25 +1,73 @@
-"""Items that a discriminator learns to answer No to.
+"""What a discriminator learns from: whose histories, up to which moment, and the items to answer No to.
 
-`random`, as in the paper: uniform over the catalogue. `popularity`: by training count to a power, so that being
-frequent says nothing about the answer. `item_knn`: near misses of item-kNN, the items closest to the user's own.
-`generator`: near misses of the generator (stage mine_negatives), what the filter is there to tell apart. `hard`: half
-of each of these two. Random items fill up where there are too few.
+Kinds of negatives. `random`, as in the paper: uniform over the catalogue. `popularity`: by training count to a power,
+so that being frequent says nothing about the answer. `item_knn`: near misses of item-kNN, the items closest to the
+user's own. `generator`: near misses of the generator (stage mine_negatives), which the filter has to recognise.
+`hard`: half of each of these two. Random items fill up where there are too few.
 
-Only the user's *training* items are excluded. Validation and test items are not looked at: a No that is missing
-from a set would tell them apart, and with it the answer would leak.
+Only the user's *training* items are excluded. Validation and test items are not looked at: if they never occurred as
+a No, their absence would leak the answer.
 """
 
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 import numpy as np
-import numpy.typing as npt
 from scipy import sparse
 
-from llm_i2i.arrays import IntArray
+from llm_i2i.arrays import FloatArray, IntArray
+from llm_i2i.catalogue import sample_keys
+from llm_i2i.errors import DataError
 from llm_i2i.params import Negatives, TrainDiscriminatorParams
 
 # (user, user's training items, how many, random state) to distinct items, sorted.
 Sampler = Callable[[str, IntArray, int, np.random.Generator], IntArray]
+
+
+def n_positives(params: TrainDiscriminatorParams) -> int:
+    """How many of the items taken next are asked about at a moment, at most."""
+    return max(1, params.candidates_per_history // (1 + params.negatives_per_positive))
+
+
+def draw_moment(items: IntArray, params: TrainDiscriminatorParams, rng: np.random.Generator) -> int:
+    """Draw after how many items to ask; `n_positives` items follow wherever the history is long enough.
+
+    Args:
+        items: A user's training items, at least two.
+        params: Section train_discriminator.
+        rng: Random state.
+    """
+    return int(rng.integers(1, max(2, len(items) - n_positives(params) + 1)))
+
+
+def held_out_and_fit(
+    by_user: dict[str, IntArray], params: TrainDiscriminatorParams, *, seed: int
+) -> tuple[list[str], list[str]]:
+    """Users held out and users to train on, both seeded samples.
+
+    Args:
+        by_user: Users' training items; users with fewer than two are left out.
+        params: Section train_discriminator.
+        seed: Of both samples.
+
+    Raises:
+        DataError: Too few users to train and to hold some out.
+    """
+    users = [user for user, items in by_user.items() if len(items) >= 2]
+    order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
+    size = round(params.held_out_share * len(order))
+    if params.max_histories:
+        size = min(
+            size, max(1, round(params.held_out_share * params.max_histories / (1 - params.held_out_share)))
+        )
+    held_out, rest = sorted(order[:size]), sorted(order[size:])
+    if not held_out or not rest:
+        raise DataError(
+            "train_discriminator",
+            f"{len(users)} users with at least two training interactions",
+            f"enough to hold {params.held_out_share:.0%} of them out and to train on the rest",
+        )
+    return held_out, sample_keys(rest, params.max_histories, seed=seed)
 
 
 def negative_sampler(
@@ -27,16 +75,16 @@ def negative_sampler(
     sequences: dict[str, IntArray],
     n_items: int,
     params: TrainDiscriminatorParams,
-    near_misses: Mapping[str, IntArray] | None = None,
+    near_misses: Mapping[str, IntArray] = MappingProxyType({}),
 ) -> Sampler:
     """A sampler of distinct items outside a user's own training items.
 
     Args:
-        kind: Which.
+        kind: Kind of negatives.
         sequences: All users' training items; counts and neighbours are of these alone.
         n_items: Catalogue size.
         params: `popularity_exponent` and `near_neighbours`.
-        near_misses: For `generator` and `hard`: users' near misses of the generator, none of them their own.
+        near_misses: For `generator` and `hard`: the generator's near misses of each user, without the user's own items.
     """
     if kind == "random":
         return lambda _, own, size, rng: random_negatives(own, n_items, size, rng)
@@ -46,12 +94,13 @@ def negative_sampler(
         return lambda _, own, size, rng: weighted_negatives(own, weights, size, rng)
     nothing = np.empty(0, dtype=np.int64)
     nearest = None if kind == "generator" else _nearest(sequences, n_items, params.near_neighbours)
-    named = near_misses or {}
 
     def draw(user: str, own: IntArray, size: int, rng: np.random.Generator) -> IntArray:
         chosen = nothing
         if kind != "item_knn":
-            chosen = _some(named.get(user, nothing), size if kind == "generator" else (size + 1) // 2, rng)
+            chosen = _some(
+                near_misses.get(user, nothing), size if kind == "generator" else (size + 1) // 2, rng
+            )
         if nearest is not None:
             others = np.setdiff1d(nearest(own), chosen)
             chosen = np.concatenate([chosen, _some(others, size - len(chosen), rng)])
@@ -79,9 +128,7 @@ def random_negatives(own: IntArray, n_items: int, size: int, rng: np.random.Gene
     return np.sort(rng.choice(open_items, size=min(size, len(open_items)), replace=False))
 
 
-def weighted_negatives(
-    own: IntArray, weights: npt.NDArray[np.float64], size: int, rng: np.random.Generator
-) -> IntArray:
+def weighted_negatives(own: IntArray, weights: FloatArray, size: int, rng: np.random.Generator) -> IntArray:
     """Distinct items outside `own`, drawn by weight without replacement.
 
     Args:
@@ -94,7 +141,7 @@ def weighted_negatives(
     # log(u) / w, in which a weight of 0 gives minus infinity and equal ones a plain uniform draw.
     with np.errstate(divide="ignore"):
         key = np.log(1.0 - rng.random(len(weights))) / weights
-    # Among items of weight 0 chance decides, not the order of the catalogue.
+    # Among items of weight 0 chance decides, not their order in the catalogue.
     tie = rng.random(len(weights))
     order = np.lexsort((tie, -key))
     taken = np.isin(order, own)
@@ -104,7 +151,7 @@ def weighted_negatives(
 def _nearest(
     sequences: dict[str, IntArray], n_items: int, n_neighbours: int
 ) -> Callable[[IntArray], IntArray]:
-    """The `n_neighbours` items with the highest summed cosine to a user's own, those of cosine 0 left out."""
+    """The `n_neighbours` items with the highest summed cosine to a user's own, without those of cosine 0."""
     users = [np.unique(items) for items in sequences.values()]
     rows = np.repeat(np.arange(len(users)), [len(items) for items in users])
     columns = np.concatenate(users)
@@ -113,7 +160,7 @@ def _nearest(
     by_item = sparse.csr_array((values, (columns, rows)), shape=(n_items, len(users)))
 
     def nearest(own: IntArray) -> IntArray:
-        # The cosines to all items of `own` at once, without ever building the matrix of items by items.
+        # The cosines to all items of `own` at once, without building the item-by-item matrix.
         score = np.asarray(by_item @ by_item[own].sum(axis=0))
         score[own] = 0.0
         order = np.argsort(-score, kind="stable")[:n_neighbours]

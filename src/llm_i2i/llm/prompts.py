@@ -1,29 +1,27 @@
 """Prompt templates and their token ids.
 
 A template is a versioned YAML file. Its own words go through the model's chat template (where the model has
-one); item texts never do: they are tokenized apart, with special tokens switched off, and spliced in as token
+one); item texts never do: they are tokenized separately, with special tokens switched off, and spliced in as token
 ids. So a hostile title (braces, role tokens, "No.1") changes nothing but its own text, and an item has the same
 token ids wherever it stands.
 """
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
-import numpy.typing as npt
 import yaml
-from pydantic import Field, TypeAdapter, ValidationError, field_validator
+from pydantic import ValidationError, field_validator
 
+from llm_i2i.arrays import IntArray
 from llm_i2i.errors import BaseModelError, ParamsError
+from llm_i2i.files import file_sha256
 from llm_i2i.params import Section
 
 TEMPLATES = Path(__file__).parent / "templates"
-# Private-use characters: they stand for the splice points while the chat template is rendered.
+# Private-use characters that mark the splice points while the chat template is rendered.
 _HISTORY, _CANDIDATE, _USER = "\ue000", "\ue001", "\ue002"
-
-TokenIds = npt.NDArray[np.int64]
 
 
 class GeneratorTemplate(Section):
@@ -58,43 +56,74 @@ class DiscriminatorTemplate(Section):
         return value
 
 
-Template = Annotated[GeneratorTemplate | DiscriminatorTemplate, Field(discriminator="task")]
+Template = TypeVar("Template", GeneratorTemplate, DiscriminatorTemplate)
 
 
-def load_template(name: str, task: str) -> tuple[GeneratorTemplate | DiscriminatorTemplate, str]:
-    """Read a template by name.
-
-    Args:
-        name: File name without ending, e.g. `generator_v1`.
-        task: `generator` or `discriminator`, which it must be for.
-
-    Returns:
-        The template and the SHA-256 of its file's bytes.
+def generator_template(name: str) -> GeneratorTemplate:
+    """Read a generator's template, e.g. `generator_v1`.
 
     Raises:
-        ParamsError: There is no such template, or it breaks the schema.
+        ParamsError: There is no such template, it is for the discriminator, or it breaks the schema.
     """
-    path = TEMPLATES / f"{name}.yaml"
-    names = sorted(p.stem for p in TEMPLATES.glob(f"{task}_*.yaml"))
-    if not path.is_file():
-        raise ParamsError(f"train_{task}.template", f"no template {name!r}", f"one of {names}")
-    content = path.read_bytes()
+    return _load(name, "generator", GeneratorTemplate)
+
+
+def discriminator_template(name: str) -> DiscriminatorTemplate:
+    """Read a discriminator's template, e.g. `discriminator_v1`.
+
+    Raises:
+        ParamsError: There is no such template, it is for the generator, or it breaks the schema.
+    """
+    return _load(name, "discriminator", DiscriminatorTemplate)
+
+
+def template_sha256(name: str) -> str:
+    """SHA-256 of a template's file.
+
+    Raises:
+        ParamsError: There is no such template.
+    """
+    return file_sha256(_path(name))
+
+
+def _load(name: str, task: str, kind: type[Template]) -> Template:
+    path = _path(name)
     try:
-        template: GeneratorTemplate | DiscriminatorTemplate = TypeAdapter(Template).validate_python(
-            yaml.safe_load(content)
-        )
+        content = yaml.safe_load(path.read_bytes())
+        found = content.get("task", task) if isinstance(content, dict) else task
+        if found != task:
+            names = sorted(p.stem for p in TEMPLATES.glob(f"{task}_*.yaml"))
+            raise ParamsError(f"train_{task}.template", f"{name!r} is for the {found}", f"one of {names}")
+        return kind.model_validate(content)
     except (ValidationError, yaml.YAMLError) as error:
         raise ParamsError(str(path), f"breaks the template schema ({error})") from error
-    if template.task != task:
-        raise ParamsError(f"train_{task}.template", f"{name!r} is for the {template.task}", f"one of {names}")
-    return template, hashlib.sha256(content).hexdigest()
+
+
+def _path(name: str) -> Path:
+    path = TEMPLATES / f"{name}.yaml"
+    if not path.is_file():
+        names = sorted(p.stem for p in TEMPLATES.glob("*.yaml"))
+        raise ParamsError("template", f"no template {name!r}", f"one of {names}")
+    return path
+
+
+def recent_that_fit(history: IntArray, lengths: IntArray, room: int) -> IntArray:
+    """The longest end of a history whose tokens fit: the oldest items are left out first, no item is cut.
+
+    Args:
+        history: Item indices in time order.
+        lengths: int64 (n_items,): tokens per item.
+        room: Tokens available for the history; below 0 is the same as 0.
+    """
+    fits = np.cumsum(lengths[history][::-1]) <= room
+    return history[len(history) - int(fits.sum()) :]
 
 
 @dataclass(frozen=True)
 class GeneratorPrompt:
     """Token ids before the first item, int64 (n_tokens,). Items follow, each ended by `Catalogue.end_id`."""
 
-    prefix: TokenIds
+    prefix: IntArray
 
 
 @dataclass(frozen=True)
@@ -109,15 +138,20 @@ class DiscriminatorPrompt:
         no_id: Token id that answers No.
     """
 
-    prefix: TokenIds
-    between: TokenIds
-    suffix: TokenIds
+    prefix: IntArray
+    between: IntArray
+    suffix: IntArray
     yes_id: int
     no_id: int
 
+    @property
+    def answers(self) -> tuple[int, int]:
+        """Token ids of the classes NO and YES, in this order."""
+        return self.no_id, self.yes_id
+
 
 def generator_prompt(tokenizer: Any, template: GeneratorTemplate) -> GeneratorPrompt:
-    """Token ids of the generator's instruction: the list itself is the model's answer."""
+    """Token ids of the generator's instruction; the list of items is the model's answer."""
     return GeneratorPrompt(_encode(tokenizer, _render(tokenizer, template.system, template.user), first=True))
 
 
@@ -140,7 +174,7 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
         raise BaseModelError(
             "tokenizer", f"cannot tell {template.answer_yes!r} from {template.answer_no!r} by a token"
         )
-    # What both answers begin with (a blank, for a byte tokenizer) belongs to the question.
+    # The common beginning of both answers (a blank, for a byte tokenizer) belongs to the question.
     first = int(differ[0])
     suffix = np.concatenate([_encode(tokenizer, after), yes[:first]])
     return DiscriminatorPrompt(
@@ -155,7 +189,7 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
 def _render(tokenizer: Any, system: str, user: str) -> str:
     if not tokenizer.chat_template:
         return (f"{system}\n\n" if system else "") + (f"{user}\n" if user else "")
-    # The user text is put in after rendering: some chat templates strip or reformat what they are given.
+    # The user text is inserted after rendering: some chat templates strip or reformat it.
     messages = [{"role": "system", "content": system}, {"role": "user", "content": _USER}]
     try:
         text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
@@ -167,7 +201,7 @@ def _render(tokenizer: Any, system: str, user: str) -> str:
     return str(text).replace(_USER, user)
 
 
-def _encode(tokenizer: Any, text: str, *, first: bool = False) -> TokenIds:
+def _encode(tokenizer: Any, text: str, *, first: bool = False) -> IntArray:
     ids = tokenizer(text, add_special_tokens=False).input_ids
     # A chat template writes its own start token; running text needs the tokenizer's.
     if first and not tokenizer.chat_template and tokenizer.bos_token_id is not None:

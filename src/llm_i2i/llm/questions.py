@@ -8,10 +8,9 @@ from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import BaseModelError
 from llm_i2i.llm.engine.batches import Sequence, collate, packed, plan_batches
 from llm_i2i.llm.engine.device import Runtime
-from llm_i2i.llm.engine.models import TargetLogits
+from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.trie import Catalogue
-from llm_i2i.llm.histories import recent_that_fit
-from llm_i2i.llm.prompts import DiscriminatorPrompt
+from llm_i2i.llm.prompts import DiscriminatorPrompt, recent_that_fit
 
 HELD_OUT_FILE = "held_out.json"
 NO, YES = 0, 1
@@ -28,16 +27,16 @@ def questions(
 ) -> Sequence:
     """Several candidates asked about after one history.
 
-    What does not fit into the context is taken from the history, oldest item first: never from a candidate, and
-    never the answer's place.
+    Where the question exceeds the context, the oldest items of the history are left out; candidates and the place of
+    the answer are never cut.
 
     Args:
         history: Item indices in time order; the candidates are not among them.
         candidates: Item indices.
         labels: int64 (n_candidates,): YES or NO.
-        prompt: The words around.
+        prompt: The words around history and candidate.
         catalogue: Token ids of the items.
-        context: Positions the model knows; None = without end.
+        context: Positions the model knows; None = no limit.
 
     Raises:
         BaseModelError: A question does not fit even without a history.
@@ -45,7 +44,7 @@ def questions(
     # A candidate stands without its line feed; the suffix follows.
     blocks = [np.concatenate([catalogue.words(int(c)), prompt.suffix]) for c in candidates]
     if context is not None:
-        # Every block counts its positions on from the end of the beginning, so the longest decides.
+        # The positions of every block continue from the end of the beginning, so the longest block decides.
         longest = max(range(len(blocks)), key=lambda i: len(blocks[i]))
         room = context - len(prompt.prefix) - len(prompt.between) - len(blocks[longest])
         if room < 0:
@@ -75,12 +74,12 @@ def read_margins(
         module: The discriminator.
         sequences: From `questions`.
         answers: Token ids of No and Yes.
-        batch_tokens: Tokens a batch, padding included.
+        batch_tokens: Tokens per batch, padding included.
         runtime: Device.
         pad_id: Token id of padding.
 
     Returns:
-        float64 (n_questions,) a sequence, in the given order.
+        float64 (n_questions,) per sequence, in the given order.
     """
     margins: list[FloatArray] = [np.empty(0)] * len(sequences)
     columns = torch.tensor(answers, device=runtime.device)

@@ -1,49 +1,59 @@
 """Scoring: p_yes of synthetic and real interactions (LLM-I2I, section 3.3)."""
 
-import json
 import logging
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.catalogue import histories_by_user, item_indices
+from llm_i2i.catalogue import histories_by_user, item_indices, sample_keys
+from llm_i2i.files import read_json
 from llm_i2i.llm.calibration import p_yes
 from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.device import peak_memory_mb, resolve_runtime
-from llm_i2i.llm.engine.models import MANIFEST, TargetLogits, context_length, load_for_inference
+from llm_i2i.llm.engine.models import MANIFEST
 from llm_i2i.llm.engine.shards import Shards, fingerprint
-from llm_i2i.llm.histories import sample_keys
-from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.prompts import discriminator_prompt, load_template
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
-from llm_i2i.llm.task import adapter_sha256, read_task
-from llm_i2i.params import RuntimeParams, ScoreParams
+from llm_i2i.llm.role import LlmSetup, Task, adapter_sha256, discriminator_role, read_task
+from llm_i2i.params import ScoreParams
 from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
 
 log = logging.getLogger(__name__)
-SHARD_SEQUENCES = 64  # histories with their candidates a shard: what a killed run loses at most
+SHARD_SEQUENCES = 64  # histories with their candidates per shard: what a killed run loses at most
+
+
+class Asked(NamedTuple):
+    """Questions about one user's history.
+
+    Attributes:
+        user: User id.
+        source: Where the candidates come from (schema.SCORED).
+        history: Item indices in time order.
+        candidates: Item indices.
+        ranks: int64 (n_candidates,): the synthetic rank, 0 for real items.
+    """
+
+    user: str
+    source: str
+    history: IntArray
+    candidates: IntArray
+    ranks: IntArray
 
 
 def score(
     *,
     train: pd.DataFrame,
     synthetic: pd.DataFrame,
-    items: pd.DataFrame,
-    identifiers: Identifiers,
-    base_model: Path,
+    setup: LlmSetup,
     adapter: Path,
     params: ScoreParams,
-    runtime: RuntimeParams,
-    seed: int,
     checkpoints: Path,
-    controls: Mapping[str, pd.DataFrame] | None = None,
+    source: str = SOURCE_SYNTHETIC,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
-    """p_yes of every synthetic row and of real training rows.
+    """p_yes of every proposed row and, beside the generator's, of real training rows.
 
     A synthetic item is asked about after the user's last training items. Real items are asked about in runs of
     neighbours, after the items before the run (and, where those are too few, those after it): never after
@@ -52,87 +62,104 @@ def score(
     Args:
         train: Training interactions (schema.INTERACTIONS).
         synthetic: schema.SYNTHETIC.
-        items: Catalogue (schema.ITEMS).
-        identifiers: The items' names.
-        base_model: Output folder of stage base_model.
+        setup: Items, names, base model, runtime and seed; the seed samples the real rows.
         adapter: Output folder of stage train_discriminator.
         params: Section score.
-        runtime: Section runtime.
-        seed: Samples the real rows.
-        checkpoints: Folder of finished shards: a killed run goes on after them. The caller deletes it once the
+        checkpoints: Folder of finished shards: a killed run continues after them. The caller deletes it once the
             outputs are in place.
-        controls: schema.SYNTHETIC of cheap recommenders by their name, which becomes the source of their rows.
+        source: Who proposed the rows: `synthetic` (the generator) or the name of a control. Real rows are asked about
+            with the generator's only, once for all sources.
 
     Returns:
         Rows (schema.SCORED, and `rank`: the synthetic rank, 0 for real rows); calibration facts; runtime facts.
     """
-    device = resolve_runtime(runtime)
-    task = read_task(adapter)
-    template, _ = load_template(task["template"], "discriminator")
-    vocabulary = load_vocabulary(base_model, identifiers, items, seed=seed)
-    prompt = discriminator_prompt(vocabulary.tokenizer, template)  # type: ignore[arg-type]  # load_template checked the task
-    catalogue = vocabulary.catalogue
+    task, items = read_task(adapter), setup.items
     by_user = histories_by_user(train, items)
-    held_out = json.loads((adapter / HELD_OUT_FILE).read_text(encoding="utf-8"))
-    written = {SOURCE_SYNTHETIC: synthetic, **(controls or {})}
-    asked = pd.DataFrame(
-        [
-            *(
-                question
-                for source, table in written.items()
-                for question in _synthetic_questions(table, source, items, by_user, task["max_history"])
-            ),
-            *_real_questions(by_user, task["max_history"], params, seed),
-        ],
-        columns=["user_id", "source", "history", "candidates", "ranks"],
-    )
-    context = context_length(base_model)
+    asked = list(_synthetic_questions(synthetic, source, items, by_user, task.max_history))
+    if source == SOURCE_SYNTHETIC:
+        asked += _real_questions(by_user, task.max_history, params, setup.seed)
+    margins, facts = _answers(asked, setup=setup, adapter=adapter, params=params, checkpoints=checkpoints)
+    held_out = read_json(adapter / HELD_OUT_FILE)
+    table = _table(asked, margins, items, temperature=held_out["temperature"])
+    return table, _calibration(held_out, task, table), facts
+
+
+def _answers(
+    asked: list[Asked], *, setup: LlmSetup, adapter: Path, params: ScoreParams, checkpoints: Path
+) -> tuple[list[FloatArray], dict[str, Any]]:
+    """logit_yes - logit_no of every candidate, float64 (n_candidates,) per history; runtime facts."""
+    role = discriminator_role(setup, read_task(adapter))
     sequences = [
-        questions(h, c, np.zeros(len(c), dtype=np.int64), prompt, catalogue, context=context)
-        for h, c in zip(asked["history"], asked["candidates"], strict=True)
+        questions(
+            a.history,
+            a.candidates,
+            np.zeros(len(a.candidates), dtype=np.int64),
+            role.prompt,
+            role.catalogue,
+            context=role.context,
+        )
+        for a in asked
     ]
-    module = TargetLogits(load_for_inference(base_model, adapter, device, new_tokens=vocabulary.new_tokens))
+    module = role.trained(adapter)
     work = fingerprint(
         [
             params.model_dump_json(),
-            str(device.facts),
+            str(role.device.facts),
             adapter_sha256(adapter),
-            (base_model / MANIFEST).read_text(encoding="utf-8"),
+            (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
             *(part for sequence in sequences for part in (sequence.ids, sequence.positions)),
         ]
     )
     shards = Shards(checkpoints, work)
-    started = time.perf_counter()
 
     def read(chosen: list[Sequence]) -> list[FloatArray]:
         return read_margins(
             module,
             chosen,
-            (prompt.no_id, prompt.yes_id),
+            role.prompt.answers,
             batch_tokens=params.batch_tokens,
-            runtime=device,
-            pad_id=catalogue.end_id,
+            runtime=role.device,
+            pad_id=role.catalogue.end_id,
         )
 
+    started = time.perf_counter()
     margins = _in_shards(sequences, shards, read)
     seconds = time.perf_counter() - started
-    table = asked[["user_id", "source", "candidates", "ranks"]].assign(
-        margin=pd.Series(margins, dtype=object)
-    )
-    table = table.explode(["candidates", "ranks", "margin"], ignore_index=True)
-    table["p_yes"] = p_yes(table["margin"].to_numpy(dtype=np.float64), held_out["temperature"])
-    table["item_id"] = items["item_id"].to_numpy(dtype=object)[table["candidates"].to_numpy(dtype=np.int64)]
-    table = table.rename(columns={"ranks": "rank"})[[*SCORED, "rank"]].astype({**SCORED, "rank": "int32"})
-    table = table.sort_values(["user_id", "source", "item_id"], ignore_index=True)
-    calibration = {k: v for k, v in held_out.items() if k not in ("reliability", "auc_by_negatives")}
-    calibration["template"], calibration["template_sha256"] = task["template"], task["template_sha256"]
-    calibration["n_real"] = int((table["source"] == SOURCE_REAL).sum())
-    calibration["n_synthetic"] = int((table["source"] == SOURCE_SYNTHETIC).sum())
-    facts: dict[str, Any] = {"resumed_shards": shards.found, **device.facts, **peak_memory_mb(device)}
+    facts: dict[str, Any] = {"resumed_shards": shards.found, **role.device.usage}
+    pairs = sum(len(a.candidates) for a in asked)
     if not shards.found:
-        facts["pairs_per_s"] = round(len(table) / seconds, 1)
-    log.info("score: %d pairs in %.1f s", len(table), seconds)
-    return table, calibration, facts
+        facts["pairs_per_s"] = round(pairs / seconds, 1)
+    log.info("score: %d pairs in %.1f s", pairs, seconds)
+    return margins, facts
+
+
+def _table(
+    asked: list[Asked], margins: list[FloatArray], items: pd.DataFrame, *, temperature: float
+) -> pd.DataFrame:
+    """One row per candidate: schema.SCORED and `rank`, sorted by user, source and item."""
+    repeats = [len(a.candidates) for a in asked]
+    candidates = np.concatenate([a.candidates for a in asked])
+    table = pd.DataFrame(
+        {
+            "user_id": np.repeat(np.array([a.user for a in asked], dtype=object), repeats),
+            "item_id": items["item_id"].to_numpy(dtype=object)[candidates],
+            "source": np.repeat(np.array([a.source for a in asked], dtype=object), repeats),
+            "p_yes": p_yes(np.concatenate(margins), temperature),
+            "rank": np.concatenate([a.ranks for a in asked]),
+        }
+    ).astype({**SCORED, "rank": "int32"})
+    return table.sort_values(["user_id", "source", "item_id"], ignore_index=True)
+
+
+def _calibration(held_out: dict[str, Any], task: Task, table: pd.DataFrame) -> dict[str, Any]:
+    """Facts of the discriminator on held-out users, and of what was scored."""
+    return {
+        **{k: v for k, v in held_out.items() if k not in ("reliability", "auc_by_negatives")},
+        "template": task.template,
+        "template_sha256": task.template_sha256,
+        "n_real": int((table["source"] == SOURCE_REAL).sum()),
+        "n_synthetic": int((table["source"] == SOURCE_SYNTHETIC).sum()),
+    }
 
 
 def _in_shards(
@@ -153,27 +180,24 @@ def _in_shards(
     return margins
 
 
-_Asked = tuple[str, str, IntArray, IntArray, IntArray]
-
-
 def _synthetic_questions(
     synthetic: pd.DataFrame, source: str, items: pd.DataFrame, by_user: dict[str, IntArray], max_history: int
-) -> Iterable[_Asked]:
+) -> Iterable[Asked]:
     indices = item_indices(synthetic["item_id"], items, where="synthetic.parquet")
     ranks = synthetic["rank"].to_numpy(dtype=np.int64)
     for user, rows in synthetic.groupby("user_id", sort=True).indices.items():
-        yield str(user), source, by_user[str(user)][-max_history:], indices[rows], ranks[rows]
+        yield Asked(str(user), source, by_user[str(user)][-max_history:], indices[rows], ranks[rows])
 
 
 def _real_questions(
     by_user: dict[str, IntArray], max_history: int, params: ScoreParams, seed: int
-) -> Iterable[_Asked]:
-    """Runs of neighbouring real items with the context around them; a budget takes one random run a user."""
+) -> Iterable[Asked]:
+    """Runs of neighbouring real items with the context around them; a budget takes one random run per user."""
     rng = np.random.default_rng(seed)
     users = [user for user, items in by_user.items() if len(items) >= 2]
     for user in sample_keys(users, params.max_real_users, seed=seed):
         items = by_user[user]
-        # A run leaves at least one item of context and shares one encoding among at most max_history items.
+        # A run leaves at least one item of context, and at most max_history items share one encoding.
         size = min(params.real_rows_per_user or max_history, max_history, len(items) - 1)
         starts: Iterable[int] = range(0, len(items), size)
         if params.real_rows_per_user:
@@ -182,4 +206,4 @@ def _real_questions(
             run = items[start : start + size]
             before, after = items[:start][-max_history:], items[start + len(run) :]
             history = np.concatenate([before, after[: max_history - len(before)]])
-            yield user, SOURCE_REAL, history, run, np.zeros(len(run), dtype=np.int64)
+            yield Asked(user, SOURCE_REAL, history, run, np.zeros(len(run), dtype=np.int64))

@@ -249,8 +249,14 @@ def collect(root: Path) -> ReportInputs:
         split_rows={part: len(table) for part, table in split.items()},
         split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
         validation=_read_json(artifacts / "validation" / "validation.json", stage="validate"),
-        synthetic=schema.read_table(artifacts / "synthetic" / "synthetic.parquet", schema.SYNTHETIC),
-        scored=schema.read_table(artifacts / "scored" / "scored.parquet", schema.SCORED),
+        synthetic=schema.read_table(artifacts / "proposed" / "generator.parquet", schema.SYNTHETIC),
+        scored=pd.concat(
+            [
+                schema.read_table(artifacts / "scored" / f"{source}.parquet", schema.SCORED)
+                for source in params.score.sources
+            ],
+            ignore_index=True,
+        ),
         fused={
             arm: schema.read_table(artifacts / "fused" / f"{arm}.parquet", schema.FUSED)
             for arm, counts in kept.items()
@@ -259,8 +265,8 @@ def collect(root: Path) -> ReportInputs:
         kept=kept,
         generator_alone=_read_generator_alone(reports / "metrics", artifacts / "evaluation", params),
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
-        calibration=_optional_json(artifacts / "scored" / "calibration.json", stage="score"),
-        synthesis=_optional_json(artifacts / "synthetic" / "stats.json", stage="synthesize"),
+        calibration=_optional_json(artifacts / "scored" / "generator.json", stage="score"),
+        synthesis=_optional_json(artifacts / "proposed" / "generator.json", stage="synthesize"),
         training=_read_logs(training, TRAINING_COLUMNS),
         tokens_per_s=_read_logs(tokens, TOKEN_COLUMNS),
         runtime=_read_runtime(reports / "runtime"),

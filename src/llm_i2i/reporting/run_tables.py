@@ -169,6 +169,7 @@ def stage_facts(inputs: ReportInputs) -> dict[str, list[Json]]:
     runs = {"-".join(run) for run in inputs.metrics}
     ran: dict[str, set[str]] = {
         "controls": set(inputs.params.controls.names),
+        "score": set(inputs.params.score.sources),
         "fuse": set(inputs.arms),
         "train_i2i": runs,
         "evaluate": runs,

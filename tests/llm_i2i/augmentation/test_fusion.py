@@ -158,7 +158,7 @@ def test_filtered_control_keeps_its_most_confident_and_as_many_a_user_as_llm_i2i
     fused, _ = run("item_knn_filtered", scored=scored)
     assert pairs(fused, "real") == pairs(run("llm_i2i")[0], "real")
     assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg"]  # llm_i2i keeps 3 of u, 1 of v
-    with pytest.raises(ArtifactError, match=r"no row of source random.*`score\.controls`"):
+    with pytest.raises(ArtifactError, match=r"no row of source random.*`score\.sources`"):
         run("random_filtered", scored=scored)
 
 

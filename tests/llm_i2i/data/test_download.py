@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from llm_i2i.data import download
 from llm_i2i.data.download import obtain_file
 from llm_i2i.errors import DataError
 
@@ -59,7 +60,8 @@ class Handler(BaseHTTPRequestHandler):
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(download, "_WAIT", 0)
     server = Server(("127.0.0.1", 0), Handler)
     server.cuts, server.asked = [], []
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
@@ -71,32 +73,36 @@ def server() -> Iterator[Server]:
 
 def test_goes_on_where_it_stopped(server: Server, tmp_path: Path) -> None:
     server.cuts = [300_000, 200_000]
-    path = obtain_file(server.url, downloads=tmp_path, sha256=hashlib.sha256(BODY).hexdigest(), wait=0)
+    path = obtain_file(server.url, downloads=tmp_path, sha256=hashlib.sha256(BODY).hexdigest())
     assert path.read_bytes() == BODY
     assert server.asked == [None, "bytes=300000-", "bytes=500000-"]
     assert {file.name for file in tmp_path.iterdir()} == {"reviews.json.gz"}
 
 
 def test_a_later_call_goes_on_too_and_a_finished_file_is_not_asked_for(
-    server: Server, tmp_path: Path
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     server.cuts = [400_000, 0, 0]
+    monkeypatch.setattr(download, "_ATTEMPTS", 2)
     with pytest.raises(DataError, match="400,000 bytes"):
-        obtain_file(server.url, downloads=tmp_path, attempts=2, wait=0)
+        obtain_file(server.url, downloads=tmp_path)
     assert not (tmp_path / "reviews.json.gz").exists()
-    assert obtain_file(server.url, downloads=tmp_path, wait=0).read_bytes() == BODY
+    assert obtain_file(server.url, downloads=tmp_path).read_bytes() == BODY
     assert server.asked[-1] == "bytes=400000-"
     count = len(server.asked)
     obtain_file(server.url, downloads=tmp_path)
     assert len(server.asked) == count
 
 
-def test_a_changed_file_is_never_glued_together(server: Server, tmp_path: Path) -> None:
+def test_a_changed_file_is_never_glued_together(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     server.cuts = [300_000, 0]
+    monkeypatch.setattr(download, "_ATTEMPTS", 1)
     with pytest.raises(DataError):
-        obtain_file(server.url, downloads=tmp_path, attempts=1, wait=0)
+        obtain_file(server.url, downloads=tmp_path)
     server.body, server.etag = BODY[::-1], '"two"'
-    assert obtain_file(server.url, downloads=tmp_path, wait=0).read_bytes() == BODY[::-1]
+    assert obtain_file(server.url, downloads=tmp_path).read_bytes() == BODY[::-1]
 
 
 @pytest.mark.parametrize(("ranges", "etag"), [(False, '"one"'), (True, "")])
@@ -104,13 +110,13 @@ def test_a_server_that_cannot_resume_sends_everything_again(
     server: Server, tmp_path: Path, ranges, etag
 ) -> None:
     server.cuts, server.ranges, server.etag = [300_000], ranges, etag
-    assert obtain_file(server.url, downloads=tmp_path, wait=0).read_bytes() == BODY
+    assert obtain_file(server.url, downloads=tmp_path).read_bytes() == BODY
 
 
 def test_refusals_are_told_at_once(server: Server, tmp_path: Path) -> None:
     server.status = 404
     with pytest.raises(DataError, match="404"):
-        obtain_file(server.url, downloads=tmp_path, wait=0)
+        obtain_file(server.url, downloads=tmp_path)
     assert len(server.asked) == 1
 
 

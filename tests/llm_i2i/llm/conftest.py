@@ -11,8 +11,12 @@ import yaml
 
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.engine.device import Runtime
-from llm_i2i.llm.engine.models import TargetLogits, load_for_inference, load_tokenizer
+from llm_i2i.llm.engine.logits import TargetLogits
+from llm_i2i.llm.engine.models import load_for_inference, load_tokenizer
+from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.params import Params, RuntimeParams
+from llm_i2i.schema import NEAR_MISSES
 
 ROOT = Path(__file__).parents[3]
 
@@ -80,3 +84,14 @@ def train(items: pd.DataFrame) -> pd.DataFrame:
         rows += [(f"u{user:02d}", items["item_id"][i], 100 + p, p) for p, i in enumerate(taken)]
     table = pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "position"])
     return table.astype({"user_id": "str", "item_id": "str", "timestamp": "int64", "position": "int32"})
+
+
+@pytest.fixture(scope="session")
+def setup(items: pd.DataFrame, base_model: Path, cpu_fp32: RuntimeParams) -> LlmSetup:
+    """Items named by their titles."""
+    return LlmSetup(items, Identifiers(tuple(items["text"])), base_model, cpu_fp32, seed=1)
+
+
+@pytest.fixture(scope="session")
+def no_misses() -> pd.DataFrame:
+    return pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES)

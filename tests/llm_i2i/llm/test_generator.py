@@ -2,6 +2,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -10,17 +11,14 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.engine.batches import collate
-from llm_i2i.llm.engine.beam import beam_search
-from llm_i2i.llm.engine.loss import over_children, weighted_nll
-from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, tokenize_catalogue
+from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.loss import logits_over_children, weighted_nll
+from llm_i2i.llm.engine.trie import tokenize_catalogue
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
-from llm_i2i.llm.histories import next_item_prompt
 from llm_i2i.llm.identifiers import Identifiers
-from llm_i2i.llm.prompts import GeneratorPrompt, generator_prompt, load_template
+from llm_i2i.llm.prompts import generator_prompt, generator_template
 from llm_i2i.llm.synthesis import synthesize
-from llm_i2i.llm.task import read_task
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC
 
@@ -38,7 +36,7 @@ def test_every_item_but_the_first_is_a_target_once(lengths, max_history):
 @torch.no_grad()
 def test_one_pass_equals_one_prompt_a_target(module, tokenizer, items):
     catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
-    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    prompt = generator_prompt(tokenizer, generator_template("generator_v1"))
     weights = np.where(items["is_long_tail"], 4.0, 1.0)
     window = np.array([3, 17, 5, 30, 8])
     batch = collate([window_sequence(window, prompt, catalogue, weights)], 0)
@@ -63,22 +61,19 @@ def test_one_pass_equals_one_prompt_a_target(module, tokenizer, items):
 def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokenizer, items):
     """The choices' losses add up to -log P(item) as a wide beam search gives it, in the same one pass."""
     catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
-    trie = build_trie(catalogue)
-    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
-    prompt = generator_prompt(tokenizer, load_template("generator_v1", "generator")[0])
+    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax="catalogue")
+    prompt = generator_prompt(tokenizer, generator_template("generator_v1"))
     weights = np.where(items["is_long_tail"], 4.0, 1.0)
     window = np.array([3, 17, 5, 30, 8])
-    batch = collate([window_sequence(window, prompt, catalogue, weights, trie)], 0)
+    batch = collate([window_sequence(window, prompt, catalogue, weights, model.trie)], 0)
     total = float(batch.weights.sum())
-    logits = over_children(on_device)(module, batch)
+    logits = logits_over_children(model.on_device)(module, batch)
     loss = weighted_nll(logits, batch.labels, batch.weights, total).item()
     expected = 0.0
     for t in range(1, len(window)):
         history = np.concatenate([prompt.prefix, *(catalogue.item(i) for i in window[:t])])
-        found = beam_search(
-            module, [history], trie, on_device, [np.empty(0, dtype=np.int64)],
-            n=len(items), num_beams=len(items), pad_id=0, softmax="catalogue",
-        )  # fmt: skip
+        nothing = [np.empty(0, dtype=np.int64)]
+        found = beam_search(model, [history], nothing, n=len(items), num_beams=len(items))
         logprob = found.logprobs[0][found.items[0] == window[t]].item()
         expected -= (4.0 if items["is_long_tail"][window[t]] else 1.0) * logprob
     assert loss * total == pytest.approx(expected, rel=1e-4)
@@ -87,19 +82,11 @@ def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokeniz
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory, train, items, base_model, params, cpu_fp32):
+def adapter(tmp_path_factory, train, setup, params):
     out = tmp_path_factory.mktemp("generator")
     settings = params.train_generator.model_copy(update={"max_windows": 0, "batch_tokens": 512})
     facts = train_generator(
-        train=train,
-        items=items,
-        identifiers=Identifiers(tuple(items["text"])),
-        base_model=base_model,
-        params=settings,
-        runtime=cpu_fp32,
-        seed=1,
-        out=out,
-        checkpoints=out / "checkpoints",
+        train=train, setup=setup, params=settings, out=out, checkpoints=out / "checkpoints"
     )
     assert facts["device"] == "cpu"
     return out
@@ -118,16 +105,12 @@ PARAMS = SynthesizeParams(
 
 
 @pytest.fixture(scope="module")
-def run(adapter, train, items, base_model, cpu_fp32, tmp_path_factory):
+def run(adapter, train, items, setup, tmp_path_factory):
     def synthesize_with(train=train, items=items, checkpoints=None, **changes):
         return synthesize(
             train=train,
-            items=items,
-            identifiers=Identifiers(tuple(items["text"])),
-            base_model=base_model,
+            setup=replace(setup, items=items, identifiers=Identifiers(tuple(items["text"]))),
             adapter=adapter,
-            runtime=cpu_fp32,
-            seed=1,
             params=PARAMS.model_copy(update=changes),
             checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "synthesize",
         )
@@ -208,19 +191,17 @@ import sys
 from pathlib import Path
 import pandas as pd
 from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 folder = Path(sys.argv[1])
 items = pd.read_parquet(folder / "items.parquet")
+runtime = RuntimeParams(device="cpu", precision="fp32", threads=1)
 synthesize(
     train=pd.read_parquet(folder / "train.parquet"),
-    items=items,
-    identifiers=Identifiers(tuple(items["text"])),
-    base_model=Path(sys.argv[2]),
+    setup=LlmSetup(items, Identifiers(tuple(items["text"])), Path(sys.argv[2]), runtime, seed=1),
     adapter=Path(sys.argv[3]),
     params=SynthesizeParams.model_validate_json(sys.argv[4]),
-    runtime=RuntimeParams(device="cpu", precision="fp32", threads=1),
-    seed=1,
     checkpoints=folder / "shards",
 )
 """
@@ -265,25 +246,3 @@ def test_hostile_titles_change_only_their_own_text(run, items):
     before = run()[0].drop_duplicates("user_id").set_index("user_id")["prompt_sha256"]
     after = table.drop_duplicates("user_id").set_index("user_id")["prompt_sha256"]
     assert 0 < (before == after).sum() < len(before)
-
-
-def test_a_template_changed_after_training_is_an_error(adapter, tmp_path):
-    (tmp_path / "task.json").write_text(
-        (adapter / "task.json").read_text().replace('sha256": "', 'sha256": "0')
-    )
-    with pytest.raises(ArtifactError, match="changed since training"):
-        read_task(tmp_path)
-
-
-@pytest.mark.parametrize(
-    ("max_history", "context", "left"),
-    [(10, 100, [0, 1, 2, 3]), (2, 100, [2, 3]), (10, 13, [1, 2, 3]), (10, 12, [2, 3]), (10, 6, [])],
-)
-def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(max_history, context, left):
-    # The instruction has 2 tokens, the longest answer 4.
-    lengths = np.array([4, 3, 2, 2])
-    tokens = np.array([[10, 11, 12, 13], [20, 21, 22, -1], [30, 31, -1, -1], [40, 41, -1, -1]])
-    catalogue = Catalogue(tokens, lengths, end_id=0, terminated=False)
-    prompt = GeneratorPrompt(np.array([1, 2]))
-    ids = next_item_prompt(np.arange(4), prompt, catalogue, max_history=max_history, context=context)
-    assert ids.tolist() == [1, 2, *[t for i in left for t in tokens[i] if t >= 0]]

@@ -1,14 +1,12 @@
 import json
 
 import numpy as np
-import pandas as pd
 import pytest
 
 from llm_i2i.catalogue import histories_by_user
 from llm_i2i.errors import DataError
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.generator import train_generator
-from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.near_misses import mine_negatives
 from llm_i2i.params import MineNegativesParams
 from llm_i2i.schema import NEAR_MISSES
@@ -17,15 +15,8 @@ PARAMS = MineNegativesParams(items_per_user=8, num_beams=8, batch_users=4)
 
 
 @pytest.fixture(scope="module")
-def common(train, items, base_model, cpu_fp32):
-    return {
-        "train": train,
-        "items": items,
-        "identifiers": Identifiers(tuple(items["text"])),
-        "base_model": base_model,
-        "runtime": cpu_fp32,
-        "seed": 1,
-    }
+def common(train, setup):
+    return {"train": train, "setup": setup}
 
 
 @pytest.fixture(scope="module")
@@ -103,13 +94,9 @@ def test_the_discriminator_learns_from_them(kind, mine, common, params, tmp_path
     assert np.isfinite(report["auc"])
 
 
-def test_near_misses_that_are_missing_are_one_error(common, params, tmp_path):
+def test_near_misses_that_are_missing_are_one_error(common, params, no_misses, tmp_path):
     settings = discriminator_params(params, "hard")
     with pytest.raises(DataError, match=r"no near misses of the generator.*dvc repro mine_negatives"):
         train_discriminator(
-            **common,
-            params=settings,
-            out=tmp_path,
-            checkpoints=tmp_path / "c",
-            near_misses=pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES),
+            **common, params=settings, out=tmp_path, checkpoints=tmp_path / "c", near_misses=no_misses
         )

@@ -58,12 +58,7 @@ def test_an_exponent_of_0_is_random(params):
 
 def test_near_misses_of_item_knn_are_the_nearest_by_cosine(params):
     # Item 1 shares two users of item 0 (cosine 2/sqrt(3*2) = .82), item 2 one (1/sqrt(3*2) = .41), item 3 none.
-    sequences = {
-        "a": np.array([0, 1]),
-        "b": np.array([0, 1]),
-        "c": np.array([0, 2]),
-        "d": np.array([2, 3]),
-    }
+    sequences = {"a": np.array([0, 1]), "b": np.array([0, 1]), "c": np.array([0, 2]), "d": np.array([2, 3])}
     nearest = params.train_discriminator.model_copy(update={"near_neighbours": 1})
     draw = negative_sampler("item_knn", sequences, 6, nearest)
     rng = np.random.default_rng(0)

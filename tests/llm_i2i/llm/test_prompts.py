@@ -6,8 +6,10 @@ from llm_i2i.llm.prompts import (
     TEMPLATES,
     DiscriminatorTemplate,
     discriminator_prompt,
+    discriminator_template,
     generator_prompt,
-    load_template,
+    generator_template,
+    template_sha256,
 )
 
 CHAT = (
@@ -22,8 +24,9 @@ NO_SYSTEM = (
 
 @pytest.mark.parametrize("name", sorted(p.stem for p in TEMPLATES.glob("*.yaml")))
 def test_every_shipped_template_is_valid(name):
-    template, sha256 = load_template(name, name.split("_")[0])
-    assert len(sha256) == 64
+    load = {"generator": generator_template, "discriminator": discriminator_template}[name.split("_")[0]]
+    template = load(name)
+    assert len(template_sha256(name)) == 64
     assert name.endswith(f"v{template.version}")
 
 
@@ -34,13 +37,13 @@ def test_at_least_two_variants_of_each():
 
 def test_unknown_template_lists_the_known_ones():
     with pytest.raises(ParamsError, match="generator_v1"):
-        load_template("generator_v9", "generator")
+        generator_template("generator_v9")
     with pytest.raises(ParamsError, match="for the discriminator"):
-        load_template("discriminator_v1", "generator")
+        generator_template("discriminator_v1")
 
 
 def test_pieces_without_chat_template(tokenizer):
-    template, _ = load_template("discriminator_v1", "discriminator")
+    template = discriminator_template("discriminator_v1")
     prompt = discriminator_prompt(tokenizer, template)
     assert prompt.prefix[0] == tokenizer.bos_token_id
     # A byte tokenizer's " Yes" and " No" share the blank: it ends the question, the letters answer.
@@ -53,7 +56,7 @@ def test_pieces_without_chat_template(tokenizer):
 def test_pieces_with_chat_template(tokenizer, chat):
     tokenizer = type(tokenizer).from_pretrained(tokenizer.name_or_path)
     tokenizer.chat_template = chat
-    template, _ = load_template("discriminator_v1", "discriminator")
+    template = discriminator_template("discriminator_v1")
     prompt = discriminator_prompt(tokenizer, template)
     whole = tokenizer.decode(np.concatenate([prompt.prefix, prompt.between, prompt.suffix]))
     assert template.system in whole
@@ -61,7 +64,7 @@ def test_pieces_with_chat_template(tokenizer, chat):
     assert "\ue001" not in whole
     assert whole.endswith("<s>assistant\n")
     assert tokenizer.decode(prompt.prefix).endswith("oldest first:\n")
-    generator, _ = load_template("generator_v1", "generator")
+    generator = generator_template("generator_v1")
     assert tokenizer.decode(generator_prompt(tokenizer, generator).prefix).endswith("<s>assistant\n")
 
 

@@ -5,8 +5,12 @@ from hypothesis import strategies as st
 
 from llm_i2i.errors import BaseModelError
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
-from llm_i2i.llm.histories import recent_that_fit
-from llm_i2i.llm.prompts import DiscriminatorPrompt, discriminator_prompt, load_template
+from llm_i2i.llm.prompts import (
+    DiscriminatorPrompt,
+    discriminator_prompt,
+    discriminator_template,
+    recent_that_fit,
+)
 from llm_i2i.llm.questions import questions
 
 PROMPT = DiscriminatorPrompt(np.array([1, 2]), np.array([3]), np.array([4, 5]), yes_id=6, no_id=7)
@@ -58,8 +62,7 @@ def test_truncation_never_touches_candidate_or_answer(data):
 
 
 def test_a_title_of_10000_characters_empties_the_history_and_is_asked_about_whole(tokenizer):
-    template, _ = load_template("discriminator_v1", "discriminator")
-    prompt = discriminator_prompt(tokenizer, template)
+    prompt = discriminator_prompt(tokenizer, discriminator_template("discriminator_v1"))
     catalogue = tokenize_catalogue(["short", "x" * 10_000, "other"], tokenizer)
     own = len(prompt.prefix) + len(prompt.between) + len(prompt.suffix)
     args = (np.array([0, 2]), np.array([1]), np.array([1]), prompt, catalogue)

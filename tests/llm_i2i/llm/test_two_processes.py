@@ -19,14 +19,16 @@ from pathlib import Path
 import pandas as pd
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.params import Params, RuntimeParams
 folder, out = Path(sys.argv[1]), Path(sys.argv[1]) / f"adapter-{sys.argv[2]}-{os.environ.get('RANK', '0')}"
 params = Params.model_validate(json.loads((folder / "params.json").read_text()))
 items = pd.read_parquet(folder / "items.parquet")
+runtime = RuntimeParams(device="cpu", precision="fp32", threads=1)
 facts = train_generator(
-    train=pd.read_parquet(folder / "train.parquet"), items=items, identifiers=Identifiers(tuple(items["text"])),
-    base_model=Path(sys.argv[3]), params=params.train_generator,
-    runtime=RuntimeParams(device="cpu", precision="fp32", threads=1), seed=1, out=out, checkpoints=out / "states")
+    train=pd.read_parquet(folder / "train.parquet"),
+    setup=LlmSetup(items, Identifiers(tuple(items["text"])), Path(sys.argv[3]), runtime, seed=1),
+    params=params.train_generator, out=out, checkpoints=out / "states")
 assert facts["processes"] == int(os.environ.get("WORLD_SIZE", "1"))
 """
 

@@ -248,7 +248,7 @@ def write_run(
     params["evaluate"]["ks"] = list(KS)
     params["train_i2i"]["models"], params["fuse"]["arms"] = list(models), list(arms)
     params["controls"]["names"] = ["random", "popularity", "item_knn"]
-    params["score"]["controls"] = params["controls"]["names"]
+    params["score"]["sources"] = ["generator", *params["controls"]["names"]]
     shutil.copytree(PARAMS.parent / "profiles", root / "profiles", dirs_exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     data_dvc = {
@@ -272,10 +272,12 @@ def write_run(
     items = _items(split["train"], hostile or {})
     schema.write_table(items, artifacts / "items" / "items.parquet", schema.ITEMS)
     synthetic, scored = _synthetic(split["train"], rng)
-    schema.write_table(synthetic, artifacts / "synthetic" / "synthetic.parquet", schema.SYNTHETIC)
-    schema.write_table(scored, artifacts / "scored" / "scored.parquet", schema.SCORED)
-    _write_json(artifacts / "synthetic" / "stats.json", {"rows": len(synthetic), "valid_share": 1.0})
-    _write_json(artifacts / "scored" / "calibration.json", {"temperature": 1.3})
+    schema.write_table(synthetic, artifacts / "proposed" / "generator.parquet", schema.SYNTHETIC)
+    schema.write_table(scored, artifacts / "scored" / "generator.parquet", schema.SCORED)
+    for control in params["controls"]["names"]:
+        schema.write_table(scored.iloc[:0], artifacts / "scored" / f"{control}.parquet", schema.SCORED)
+    _write_json(artifacts / "proposed" / "generator.json", {"rows": len(synthetic), "valid_share": 1.0})
+    _write_json(artifacts / "scored" / "generator.json", {"temperature": 1.3})
     for arm in arms:
         fused, kept = _fuse(arm, split["train"], scored, items)
         schema.write_table(fused, artifacts / "fused" / f"{arm}.parquet", schema.FUSED)

@@ -22,8 +22,8 @@ REQUIRED = [
     "artifacts/split/test.parquet",
     "artifacts/split/manifest.json",
     "artifacts/validation/validation.json",
-    "artifacts/synthetic/synthetic.parquet",
-    "artifacts/scored/scored.parquet",
+    "artifacts/proposed/generator.parquet",
+    "artifacts/scored/generator.parquet",
     "artifacts/fused/real.json",
     "artifacts/fused/llm_i2i.parquet",
 ]
@@ -32,8 +32,8 @@ OPTIONAL = [
     "artifacts/generator",
     "artifacts/discriminator",
     "artifacts/base_model",
-    "artifacts/scored/calibration.json",
-    "artifacts/synthetic/stats.json",
+    "artifacts/scored/generator.json",
+    "artifacts/proposed/generator.json",
     "data.dvc",
 ]
 

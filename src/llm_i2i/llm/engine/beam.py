@@ -2,14 +2,14 @@
 
 Only catalogue items outside a row's excluded set can come out, each at most once. All beams of a row share one
 encoded prompt: instead of copying the key/value cache for every beam and reordering it at every step, each step
-appends the beams' new tokens to the cache and an attention mask lets a beam see the prompt and its own ancestors.
-What all prompts begin with is encoded once for all rows. Where tokens that follow of themselves cost nothing (softmax
-over the catalogue), a step goes from fork to fork of the trie: an item is found as soon as no other shares its
-beginning, and what leads to the next fork is fed at once.
+appends the beams' new tokens to the cache, and an attention mask lets a beam see the prompt and its own ancestors.
+The common beginning of all prompts is encoded once for all rows. With the softmax over the catalogue, a token without
+an alternative has probability 1: a step then goes from fork to fork of the trie, an item is found as soon as no other
+shares its beginning, and the tokens that lead to the next fork are fed together.
 """
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -18,9 +18,9 @@ from transformers import DynamicCache
 
 from llm_i2i.arrays import IntArray
 from llm_i2i.errors import GenerationError
-from llm_i2i.llm.engine.models import TargetLogits
+from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.sampling import Sampling, perturb
-from llm_i2i.llm.engine.trie import Trie, TrieOnDevice, blocked_leaves
+from llm_i2i.llm.engine.trie import Catalogue, Trie, TrieOnDevice, blocked_leaves, build_trie
 from llm_i2i.params import Softmax
 
 _NEVER = float("-inf")
@@ -28,13 +28,13 @@ _NEVER = float("-inf")
 
 @dataclass(frozen=True)
 class Generated:
-    """Items of each row, best (beam search) or first drawn (sampling) first.
+    """Items of each row, the best (beam search) or the first drawn (sampling) first.
 
     Attributes:
         items: int64 (n_rows, n), -1 where fewer than n items were found.
         logprobs: float32 (n_rows, n): natural log of P(item | prompt), -inf with -1.
-        log_q: float64 (n_rows, n): log-probability in the distribution that was drawn from (see `sampling`), -inf
-            with -1; in beam search `logprobs` again.
+        log_q: float64 (n_rows, n): log-probability in the distribution drawn from (see `sampling`), -inf with -1;
+            in beam search the same as `logprobs`.
     """
 
     items: npt.NDArray[np.int64]
@@ -42,14 +42,42 @@ class Generated:
     log_q: npt.NDArray[np.float64]
 
 
-@dataclass
-class _Nodes:
+@dataclass(frozen=True)
+class ItemModel:
+    """A causal LM and the catalogue whose items it names.
+
+    Attributes:
+        module: The model.
+        trie: The catalogue.
+        on_device: The same trie on the model's device.
+        pad_id: Token id of padding.
+        softmax: As in training. With "vocabulary" an item's score is its log-probability as text under the model.
+            With "catalogue" each step's softmax is over the tokens that continue some item, excluded or not: the
+            score is the item's log-probability among the items.
+    """
+
+    module: TargetLogits
+    trie: Trie
+    on_device: TrieOnDevice
+    pad_id: int
+    softmax: Softmax
+
+    @classmethod
+    def of(
+        cls, module: TargetLogits, catalogue: Catalogue, device: torch.device, *, softmax: Softmax
+    ) -> "ItemModel":
+        """Build the trie of `catalogue` and copy it to `device`, the model's."""
+        trie = build_trie(catalogue)
+        return cls(module, trie, TrieOnDevice.of(trie, device), catalogue.end_id, softmax)
+
+
+class _Nodes(NamedTuple):
     """Trie nodes of all rows, best first; all shapes (n_rows, n_nodes).
 
     Attributes:
         parent: int64: the beam a node came from.
         node: int64.
-        score: float64: what is maximised, -inf = not there. The log-probability, perturbed in sampling.
+        score: float64: what is maximised: the log-probability, perturbed in sampling; -inf = no node.
         logprob: float64.
         log_q: float64.
     """
@@ -68,76 +96,55 @@ class _Nodes:
         return cls(whole, whole, value, value, value)
 
     def best(self, score: torch.Tensor, size: int) -> "_Nodes":
-        """The `size` nodes of highest `score`, which takes the place of their own."""
+        """The `size` nodes of highest `score`, which replaces their own."""
         score, order = score.topk(min(size, score.shape[1]), dim=1)
-        return _Nodes(
-            self.parent.gather(1, order),
-            self.node.gather(1, order),
-            score,
-            self.logprob.gather(1, order),
-            self.log_q.gather(1, order),
-        )
+        return _Nodes(*(values.gather(1, order) for values in self))._replace(score=score)
 
     def first(self, n: int) -> "_Nodes":
         """The first `n` nodes of each row."""
-        return _Nodes(*(values[:, :n] for values in _values(self)))
+        return _Nodes(*(values[:, :n] for values in self))
 
     def joined(self, other: "_Nodes") -> "_Nodes":
         """These nodes and `other`'s."""
-        return _Nodes(*(torch.cat([a, b], dim=1) for a, b in zip(_values(self), _values(other), strict=True)))
-
-
-def _values(nodes: _Nodes) -> tuple[torch.Tensor, ...]:
-    return nodes.parent, nodes.node, nodes.score, nodes.logprob, nodes.log_q
+        return _Nodes(*(torch.cat(both, dim=1) for both in zip(self, other, strict=True)))
 
 
 @torch.no_grad()
 def beam_search(
-    module: TargetLogits,
+    model: ItemModel,
     prompts: list[IntArray],
-    trie: Trie,
-    on_device: TrieOnDevice,
     excluded: list[IntArray],
     *,
     n: int,
     num_beams: int,
-    pad_id: int,
     sampling: Sampling | None = None,
-    softmax: Softmax = "vocabulary",
 ) -> Generated:
     """The `n` most probable items after each prompt, as beam search finds them; or `n` drawn ones.
 
-    With `softmax="vocabulary"` an item's score is its log-probability as text under the model. With "catalogue" each
-    step's softmax is over the tokens that some item goes on with, excluded or not: the score is its log-probability
-    among the items, and what follows of itself costs nothing.
-
-    Items are prefix-free and scores only fall, also perturbed ones, so the search ends as soon as no live beam can
+    Items are prefix-free and scores only fall, perturbed ones too, so the search ends as soon as no live beam can
     beat the n-th finished item. With `sampling` the same search maximises perturbed log-probabilities, which draws
-    exactly (Kool et al. 2019), whatever the width >= n.
+    exactly (Kool et al. 2019) at any width >= n.
 
     Args:
-        module: The model.
-        prompts: Token ids, one array a row.
-        trie: The catalogue.
-        on_device: The same trie on the model's device.
-        excluded: Item indices a row may not produce, without repeats.
-        n: Items a row.
+        model: The model and its catalogue.
+        prompts: Token ids, one array per row.
+        excluded: Item indices that a row may not produce, without repeats.
+        n: Items per row.
         num_beams: Width, >= n.
-        pad_id: Token id of padding.
         sampling: Draw items without replacement instead (from the open items, with either softmax).
-        softmax: As in training.
 
     Raises:
         GenerationError: A row excludes the whole catalogue.
     """
-    if any(len(items) >= int(trie.n_leaves[0]) for items in excluded):
+    on_device, softmax = model.on_device, model.softmax
+    if any(len(items) >= int(model.trie.n_leaves[0]) for items in excluded):
         raise GenerationError(
             "beam search", "a user's history covers the whole catalogue", "at least one other item"
         )
     device = on_device.child_start.device
-    blocked = torch.from_numpy(blocked_leaves(trie, excluded)).to(device)
+    blocked = torch.from_numpy(blocked_leaves(model.trie, excluded)).to(device)
     ends = on_device.fork if softmax == "catalogue" else torch.arange(len(on_device.fork), device=device)
-    cache, log_probs, seen = _encode_prompts(module, prompts, pad_id, device)
+    cache, log_probs, seen = _encode_prompts(model, prompts, device)
     beams = _Nodes.root(len(prompts), device)
     finished: _Nodes | None = None
     while True:
@@ -150,20 +157,20 @@ def beam_search(
         finished = finished.best(finished.score, n)
         beams = children.best(children.score.masked_fill(is_item, _NEVER), num_beams)
         if finished.score.shape[1] == n:
-            # Pruned when even a sure continuation could not enter the best n: scores only fall.
-            beams.score = beams.score.masked_fill(beams.score <= finished.score[:, -1:], _NEVER)
-        # Best first, so the dead ones of a row are its last: as many columns go on as some row has live beams.
+            # Scores only fall: a beam below the n-th finished item cannot enter the best n any more.
+            beaten = beams.score <= finished.score[:, -1:]
+            beams = beams._replace(score=beams.score.masked_fill(beaten, _NEVER))
+        # Best first, so a row's dead beams are its last: keep as many columns as the row with most live beams has.
         live = int((beams.score > _NEVER).sum(dim=1).max())
         if live == 0:
             break
         beams = beams.first(live)
         tokens, there = on_device.runs(beams.node, ends[beams.node])
         seen = seen.gather(1, beams.parent[:, :, None].expand(-1, -1, seen.shape[2]))
-        logits, seen = _feed(module, cache, tokens, there & (beams.score > _NEVER)[:, :, None], seen)
+        logits, seen = _feed(model.module, cache, tokens, there & (beams.score > _NEVER)[:, :, None], seen)
         log_probs = logits.log_softmax(dim=-1)
-        beams.node = ends[beams.node]
-    finished.node = ends[finished.node]
-    return _generated(finished, on_device, n)
+        beams = beams._replace(node=ends[beams.node])
+    return _generated(finished._replace(node=ends[finished.node]), on_device, n)
 
 
 def _feed(
@@ -173,13 +180,13 @@ def _feed(
 
     Args:
         module: The model.
-        cache: Of the prompts and what was fed before.
+        cache: Of the prompts and the tokens fed before.
         tokens: int64 (n_rows, n_beams, n_tokens).
         there: bool, the same shape: whether there is a token; a run's tokens are its first ones.
-        seen: bool (n_rows, n_beams, n_cached): what each beam sees of the cache.
+        seen: bool (n_rows, n_beams, n_cached): which cached tokens each beam sees.
 
     Returns:
-        Logits after each run, float32 (n_rows, n_beams, vocabulary); `seen` with what was fed.
+        Logits after each run, float32 (n_rows, n_beams, vocabulary); `seen`, extended by the fed tokens.
     """
     n_rows, width, longest = tokens.shape
     last = (there.sum(dim=2) - 1).clamp(min=0)
@@ -195,13 +202,8 @@ def _feed(
     own = (beam[:, None, :] == torch.arange(width, device=tokens.device)[:, None]) & real[:, None, :]
     among = (beam[:, :, None] == beam[:, None, :]) & (at[:, None, :] <= at[:, :, None]) & real[:, None, :]
     of_beam = seen.gather(1, beam[:, :, None].expand(-1, -1, seen.shape[2]))
-    logits = module.extend(
-        cache,
-        keep=width,
-        input_ids=ids,
-        attention_mask=torch.cat([of_beam, among], dim=2)[:, None],
-        position_ids=seen.sum(dim=2).gather(1, beam) + at,
-    )
+    mask, places = torch.cat([of_beam, among], dim=2)[:, None], seen.sum(dim=2).gather(1, beam) + at
+    logits = module.extend(cache, keep=width, input_ids=ids, attention_mask=mask, position_ids=places)
     return logits, torch.cat([seen, own], dim=2)
 
 
@@ -221,15 +223,15 @@ def _generated(finished: _Nodes, trie: TrieOnDevice, n: int) -> Generated:
 
 
 def _encode_prompts(
-    module: TargetLogits, prompts: list[IntArray], pad_id: int, device: torch.device
+    model: ItemModel, prompts: list[IntArray], device: torch.device
 ) -> tuple[Any, torch.Tensor, torch.Tensor]:
     """Cache of the prompts, log-probabilities of the next token (n_rows, 1, vocabulary), mask (n_rows, 1, n_cached).
 
-    What the prompts share at their beginning stands first, encoded once; the rests follow, left-padded.
+    The common beginning of the prompts stands first, encoded once; the rests follow, left-padded.
     """
     shared = _common_beginning(prompts)
     length = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), length), pad_id, dtype=torch.long)
+    ids = torch.full((len(prompts), length), model.pad_id, dtype=torch.long)
     mask = torch.zeros((len(prompts), length), dtype=torch.bool)
     ids[:, :shared] = torch.from_numpy(prompts[0][:shared])
     mask[:, :shared] = True
@@ -241,7 +243,7 @@ def _encode_prompts(
     places = (mask.cumsum(dim=1) - 1).clamp(min=0)
     cache = DynamicCache()
     if shared:
-        module.extend(
+        model.module.extend(
             cache,
             keep=1,
             input_ids=ids[:1, :shared],
@@ -249,12 +251,8 @@ def _encode_prompts(
             position_ids=places[:1, :shared],
         )
         cache.batch_repeat_interleave(len(prompts))
-    logits = module.extend(
-        cache,
-        keep=1,
-        input_ids=ids[:, shared:],
-        attention_mask=mask,
-        position_ids=places[:, shared:],
+    logits = model.module.extend(
+        cache, keep=1, input_ids=ids[:, shared:], attention_mask=mask, position_ids=places[:, shared:]
     )
     return cache, logits.log_softmax(dim=-1), mask[:, None]
 
@@ -280,7 +278,7 @@ def _expand(
 ) -> _Nodes:
     """All open children of the live beams, the best `size` of each row.
 
-    `size` is twice the width, so that as many beams live on even when every second candidate ends an item.
+    `size` is twice the width, so that enough beams live on even when every second candidate ends an item.
     """
     n_rows = len(beams.node)
     tokens, nodes, exists = trie.children(beams.node)

@@ -1,7 +1,7 @@
-"""The compact backbone: a small Llama of seeded weights with one token an item, trained whole.
+"""The compact backbone: a small Llama of seeded weights with one token per item, trained whole.
 
-For catalogues without text, for CPUs, and as a control of what pretraining adds. Its own vocabulary holds the few
-words of its templates (`generator_compact_v1`, `discriminator_compact_v1`); the items are new tokens, added as for
+For catalogues without text, for CPUs, and as a control that shows what pretraining adds. Its own vocabulary holds the
+few words of its templates (`generator_compact_v1`, `discriminator_compact_v1`); the items are new tokens, added as for
 any other LLM.
 """
 
@@ -26,7 +26,7 @@ from llm_i2i.schema import ITEM_ID, USER_ID
 # Special tokens, the line feed that separates, and the words of the templates.
 VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "\n", "?", "Yes", "No")
 MAX_POSITIONS = 4096
-# Root mean square of a first embedding's coordinates, and the noise's share of it that tells like items apart.
+# Root mean square of a first embedding's coordinates, and the share of noise in it, so that like items differ.
 INIT_SCALE, INIT_NOISE = 0.05, 0.1
 
 
@@ -61,13 +61,13 @@ def write_compact(params: CompactParams, *, seed: int, out: Path) -> Any:
 def item_vectors(
     items: pd.DataFrame, by_user: dict[str, IntArray], *, item_init: str, size: int, seed: int
 ) -> npt.NDArray[np.float64]:
-    """What item embeddings begin as: factors of who took what, beside those of the words of their texts.
+    """First item embeddings: factors of who took what, optionally beside factors of the words of the items' texts.
 
-    From noise a model of one token an item takes three times as many epochs to reach the same NDCG.
+    From noise, a model of one token per item takes three times as many epochs to reach the same NDCG.
 
     Args:
         items: The catalogue (schema.ITEMS).
-        by_user: Item indices of the users trained on; those who are held out must not be among them.
+        by_user: Item indices of the users trained on, without those held out.
         item_init: `interactions`, or `text+interactions`: half of the coordinates each.
         size: Coordinates.
         seed: Of the decompositions and of the noise.
@@ -84,7 +84,7 @@ def item_vectors(
     )
     n_text = size // 2 if item_init == "text+interactions" else 0
     features = item_features(items, train, seed=seed, sizes=(n_text, size - n_text))
-    # Texts of one catalogue share words: without what is common to all, rows tell items apart from the start.
+    # Texts of one catalogue share words: without their common part, the rows tell items apart from the start.
     features -= features.mean(axis=0)
     vectors = np.random.default_rng(seed).normal(0.0, INIT_NOISE * INIT_SCALE, (len(items), size))
     if features.shape[1]:  # else no word and no user occurs twice
@@ -93,10 +93,10 @@ def item_vectors(
 
 
 def add_dropout(model: Any, rate: float) -> None:
-    """Drop item embeddings, what each layer adds, and the last hidden state, in training mode only.
+    """Apply dropout to item embeddings, each layer's output and the last hidden state, in training mode only.
 
-    Llama knows dropout of attention weights alone; these are the places of SASRec (Kang and McAuley 2018,
-    section III-E), without which a model of one token an item overfits within a few epochs.
+    Llama itself has dropout of attention weights only; these are the places of SASRec (Kang and McAuley 2018,
+    section III-E), without which a model of one token per item overfits within a few epochs.
 
     Args:
         model: The Llama of `write_compact`, its vocabulary already extended.

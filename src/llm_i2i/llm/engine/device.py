@@ -4,6 +4,7 @@ import ctypes
 import logging
 import os
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 
@@ -29,9 +30,16 @@ class Runtime:
 
     @property
     def facts(self) -> dict[str, str]:
-        """Device and precision as they are recorded beside every LLM artifact."""
+        """Device and precision, recorded beside every LLM artifact."""
         name = torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else "cpu"
         return {"device": name, "precision": str(self.dtype).removeprefix("torch.")}
+
+    @property
+    def usage(self) -> dict[str, Any]:
+        """`facts`, and on CUDA the peak device memory in MiB since the start of the process."""
+        if self.device.type != "cuda":
+            return dict(self.facts)
+        return {**self.facts, "peak_device_memory_mb": torch.cuda.max_memory_allocated(self.device) / 2**20}
 
 
 def _cores() -> int:
@@ -59,7 +67,7 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
         dtype = torch.bfloat16 if fast else torch.float32
     else:
         dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[params.precision]
-    # Of several processes on one machine (`accelerate launch`) each takes its own device.
+    # With several processes on one machine (`accelerate launch`) each takes its own device.
     own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_cuda else torch.device("cpu")
     runtime = Runtime(own, dtype)
     log.info("device %(device)s, compute dtype %(precision)s", runtime.facts)
@@ -69,8 +77,8 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
 def _keep_freed_memory() -> None:
     """Let freed blocks stay with the process.
 
-    By default the GNU C library gives blocks of the size of logits back to the kernel, which clears every page anew
-    at the next batch: a third of the compact backbone's training time. Other C libraries have no such switch.
+    By default the GNU C library returns blocks as large as the logits to the kernel, which then clears every page
+    again at the next batch: a third of the compact backbone's training time. Other C libraries have no such switch.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if os.name == "posix" else None
     if mallopt is not None:
@@ -79,13 +87,6 @@ def _keep_freed_memory() -> None:
 
 
 def _cpu_has_bf16() -> bool:
-    # torch offers no public question for this; a CPU without the instruction falls back to fp32.
+    # torch has no public function for this; a CPU without the instruction falls back to fp32.
     cpu = torch.cpu
     return bool(cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported())  # noqa: SLF001
-
-
-def peak_memory_mb(runtime: Runtime) -> dict[str, float]:
-    """Peak device memory in MiB since the start of the process; empty on the CPU (the process itself is measured)."""
-    if runtime.device.type != "cuda":
-        return {}
-    return {"peak_device_memory_mb": torch.cuda.max_memory_allocated(runtime.device) / 2**20}

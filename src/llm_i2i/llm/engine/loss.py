@@ -1,4 +1,4 @@
-"""The long-tail weighted loss (LLM-I2I, arXiv 2512.21595, section 3.2), and what its softmax is over."""
+"""The long-tail weighted loss (LLM-I2I, arXiv 2512.21595, section 3.2), and the logits that it is computed from."""
 
 from collections.abc import Callable
 
@@ -6,25 +6,25 @@ import torch
 from torch.nn import functional
 
 from llm_i2i.llm.engine.batches import Batch
-from llm_i2i.llm.engine.models import TargetLogits
+from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.trie import TrieOnDevice
 
-# Logits, float32 (n_targets, n_classes), of the classes that a batch's labels number.
-Classes = Callable[[TargetLogits, Batch], torch.Tensor]
+# Gives the logits, float32 (n_targets, n_classes), of the classes that a batch's labels number.
+LogitsFunction = Callable[[TargetLogits, Batch], torch.Tensor]
 
 
-def over_vocabulary(module: TargetLogits, batch: Batch) -> torch.Tensor:
-    """Every token is a class."""
+def logits_over_vocabulary(module: TargetLogits, batch: Batch) -> torch.Tensor:
+    """Logits whose classes are all tokens."""
     return module(batch.inputs, batch.rows, batch.positions, None)  # type: ignore[no-any-return]  # of a torch module
 
 
-def over_tokens(token_ids: torch.Tensor) -> Classes:
-    """These tokens are the classes, int64 (n_classes,)."""
+def logits_over_tokens(token_ids: torch.Tensor) -> LogitsFunction:
+    """Logits whose classes are these tokens, int64 (n_classes,)."""
     return lambda module, batch: module(batch.inputs, batch.rows, batch.positions, token_ids)
 
 
-def over_children(trie: TrieOnDevice) -> Classes:
-    """The children of each target's trie node are the classes.
+def logits_over_children(trie: TrieOnDevice) -> LogitsFunction:
+    """Logits whose classes are the children of each target's trie node.
 
     The product of their softmaxes along the way to an item is a distribution over the catalogue.
     """
@@ -33,7 +33,7 @@ def over_children(trie: TrieOnDevice) -> Classes:
         if batch.nodes is None:
             raise ValueError("a softmax over children needs sequences with nodes")
         ids, _, exists = trie.children(batch.nodes)
-        return over_vocabulary(module, batch).gather(1, ids).masked_fill(~exists, float("-inf"))
+        return logits_over_vocabulary(module, batch).gather(1, ids).masked_fill(~exists, float("-inf"))
 
     return logits
 

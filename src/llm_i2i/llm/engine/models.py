@@ -1,7 +1,5 @@
-"""Loading a causal LM (in 4-bit with a LoRA adapter, or compact and whole), and its logits at chosen positions."""
+"""Loading and saving a causal LM: in 4-bit with a LoRA adapter, or the compact backbone as a whole."""
 
-import json
-import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,8 +9,6 @@ import bitsandbytes as bnb
 import pandas as pd
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
-from torch import nn
-from torch.nn import functional
 from transformers import (
     AddedToken,
     AutoConfig,
@@ -25,12 +21,12 @@ from transformers import logging as transformers_logging
 
 from llm_i2i.arrays import IntArray
 from llm_i2i.errors import ArtifactError, BaseModelError
+from llm_i2i.files import read_json, write_json
 from llm_i2i.llm.engine.compact import add_dropout, item_vectors
 from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.new_tokens import NewTokens, extend_embeddings, trainable_rows
 from llm_i2i.params import LlmTraining
 
-log = logging.getLogger(__name__)
 MANIFEST = "manifest.json"
 
 
@@ -38,13 +34,9 @@ def read_manifest(base_model: Path) -> dict[str, Any]:
     """The manifest that stage base_model wrote.
 
     Raises:
-        ArtifactError: It is missing or no JSON.
+        ArtifactError: It is missing or not JSON.
     """
-    path = base_model / MANIFEST
-    try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", fix="run `dvc repro base_model`") from error
+    manifest: dict[str, Any] = read_json(base_model / MANIFEST, fix="run `dvc repro base_model`")
     return manifest
 
 
@@ -87,11 +79,6 @@ def context_length(base_model: Path) -> int:
     return int(config.max_position_embeddings)
 
 
-def is_compact(base_model: Path) -> bool:
-    """Whether the base model is the compact backbone, which is trained whole."""
-    return bool(read_manifest(base_model)["source"] == "compact")
-
-
 def with_vectors(
     new_tokens: NewTokens | None,
     items: pd.DataFrame,
@@ -100,12 +87,12 @@ def with_vectors(
     base_model: Path,
     seed: int,
 ) -> NewTokens | None:
-    """Give the items' tokens what they begin as in the compact backbone; any other model's begin as words it knows.
+    """Add the first embeddings that the compact backbone gives the items' tokens; elsewhere known words give them.
 
     Args:
-        new_tokens: One an item, or None if items have no tokens of their own.
+        new_tokens: One per item, or None if items have no tokens of their own.
         items: The catalogue (schema.ITEMS).
-        by_user: Item indices of the users trained on, held-out ones left out.
+        by_user: Item indices of the users trained on, without those held out.
         base_model: Output folder of stage base_model.
         seed: Of `item_vectors`.
     """
@@ -121,31 +108,31 @@ def with_vectors(
 def load_for_training(
     base_model: Path, params: LlmTraining, runtime: Runtime, *, seed: int, new_tokens: NewTokens | None = None
 ) -> Any:
-    """The model as it is trained: a 4-bit base with a fresh LoRA adapter, or the whole compact backbone.
+    """Load what is trained: a 4-bit base with a fresh LoRA adapter, or the whole compact backbone.
 
     Args:
         base_model: Output folder of stage base_model.
         params: LoRA sizes.
         runtime: Device and compute dtype.
         seed: Initialises the adapter.
-        new_tokens: The items' own, if they have any.
+        new_tokens: The items' own tokens, if they have any.
     """
-    if is_compact(base_model):
+    manifest = read_manifest(base_model)
+    if manifest["source"] == "compact":
         model = _load_compact(base_model, new_tokens)
-        add_dropout(model, float(read_manifest(base_model)["dropout"]))
+        add_dropout(model, float(manifest["dropout"]))
         return model.to(runtime.device)
-    name = str(read_manifest(base_model)["id"])
     model = load_quantized(base_model, runtime, training=True, new_tokens=new_tokens)
-    return add_adapter(model, params, seed=seed, name=name, new_tokens=new_tokens)
+    return add_adapter(model, params, seed=seed, name=str(manifest["id"]), new_tokens=new_tokens)
 
 
 def _load_compact(folder: Path, new_tokens: NewTokens | None) -> Any:
-    """The compact backbone, in fp32 as its weights themselves are trained.
+    """Load the compact backbone, in fp32 because its own weights are trained.
 
     Args:
         folder: Of the base model or of a trained one.
-        new_tokens: Tokens to make room for. Their rows begin as their `vectors` or as those of any fresh model: made
-            of the few words that the vocabulary has, as `extend_embeddings` would, they would all be alike.
+        new_tokens: Tokens to make room for. Their rows start from their `vectors`, or else as in any fresh model;
+            `extend_embeddings` would make them all alike, since this vocabulary has only a few words.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -171,8 +158,8 @@ def load_quantized(
     Args:
         base_model: Output folder of stage base_model.
         runtime: Device and compute dtype.
-        training: Choose the attention kernel for training: on the CPU the fused kernel's backward in bf16 takes
-            more than twice the time of plain matrix products; in every other case the fused one is faster.
+        training: Choose the attention kernel for training: on the CPU the fused kernel's backward pass in bf16
+            takes more than twice as long as plain matrix products; in every other case the fused one is faster.
         new_tokens: Tokens to make room for; embeddings are never quantized.
 
     Raises:
@@ -213,13 +200,13 @@ def add_adapter(
         params: LoRA sizes.
         seed: Initialises the adapter.
         name: Recorded as base model in the adapter's config: an id, never a path of this machine.
-        new_tokens: Their embeddings are trained with the adapter, no others.
+        new_tokens: Their embeddings are trained with the adapter; no others are.
     """
     torch.manual_seed(seed)
     for module in model.modules():
-        # bitsandbytes (0.50) repacks a layer's weights at its first forward in eval mode on an AVX512-BF16 CPU, and
-        # the kernel for them has no backward: a model that was once read in eval mode would train on silently
-        # wrong gradients.
+        # bitsandbytes (0.50) repacks a layer's weights at its first forward pass in eval mode on an AVX512-BF16
+        # CPU, and the kernel for them has no backward pass: a model once read in eval mode would silently train
+        # on wrong gradients.
         if isinstance(module, bnb.nn.Linear4bit):
             module.support_avx512bf16_for_cpu = False
     for parameter in model.parameters():
@@ -243,11 +230,11 @@ def add_adapter(
 def load_for_inference(
     base_model: Path, adapter: Path | None, runtime: Runtime, *, new_tokens: NewTokens | None = None
 ) -> Any:
-    """Load base and adapter for reading.
+    """Load base and adapter for inference.
 
     On CUDA the base stays in 4-bit with the adapter beside it. On the CPU, where every 4-bit product first
     unpacks its weights, the NF4 values are unpacked once and the adapter is added in the compute dtype: the same
-    quantized base, twice the speed. (Merging back *into* 4-bit would change the outputs; nothing here does.)
+    quantized base at twice the speed. (Merging back *into* 4-bit would change the outputs.)
 
     The compact backbone's "adapter" is the whole model, in fp32.
 
@@ -255,12 +242,12 @@ def load_for_inference(
         base_model: Output folder of stage base_model.
         adapter: Adapter folder, or None for the base alone.
         runtime: Device and compute dtype.
-        new_tokens: The adapter's, if it has any.
+        new_tokens: The tokens that the adapter was trained with, if any.
 
     Raises:
         ArtifactError: The adapter is missing or does not fit the base model.
     """
-    if is_compact(base_model):
+    if read_manifest(base_model)["source"] == "compact":
         whole = _load_compact(base_model if adapter is None else adapter, new_tokens)
         return whole.to(runtime.device).eval()
     model = load_quantized(base_model, runtime, new_tokens=new_tokens)
@@ -278,84 +265,21 @@ def load_for_inference(
     return model.eval()
 
 
-class TargetLogits(nn.Module):
-    """Logits of a causal LM at chosen positions only.
+def save_model(model: Any, out: Path) -> None:
+    """Write what was trained as safetensors and config: an adapter (without PEFT's empty model card) or a whole model.
 
-    The vocabulary projection is a fifth of a small model's work; most positions are no targets.
+    Args:
+        model: A PEFT model, or a whole one.
+        out: Folder to write to.
     """
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.model = model
-        # In a tuple, so that torch does not register it a second time: it is inside `model` already.
-        self._inner = (model.get_base_model() if isinstance(model, PeftModel) else model,)
-        self.plain_head = self._head_is_plain()
-
-    @property
-    def lm(self) -> Any:
-        """The causal LM itself, below PEFT's wrapper."""
-        return self._inner[0]
-
-    @torch.no_grad()
-    def _head_is_plain(self) -> bool:
-        """Whether logits are just head(hidden). Some architectures scale or cap them: then the slow way is taken."""
-        lm = self.lm
-        was_training = lm.training
-        lm.eval()
-        ids = torch.tensor([[1, 2, 3]], device=lm.device)
-        whole = lm(input_ids=ids, use_cache=False).logits
-        parts = lm.get_output_embeddings()(lm.base_model(input_ids=ids, use_cache=False).last_hidden_state)
-        lm.train(was_training)
-        return bool(torch.allclose(whole, parts, rtol=1e-2, atol=1e-2))
-
-    def extend(self, cache: Any, *, keep: int, **inputs: torch.Tensor) -> torch.Tensor:
-        """Feed tokens behind what `cache` holds; logits, float32 (n_rows, keep, vocabulary), of the last `keep`."""
-        inputs["attention_mask"] = _additive(inputs["attention_mask"], self.lm.dtype)
-        fed: dict[str, Any] = {**inputs, "past_key_values": cache, "use_cache": True}
-        if not self.plain_head:
-            logits: torch.Tensor = self.lm(**fed, logits_to_keep=keep).logits.float()
-            return logits
-        # The library hands the head a slice; of one that is not contiguous torch makes a product a row, each with a
-        # copy of the whole weight: most of the time of a short step.
-        return self._head(self.lm.base_model(**fed).last_hidden_state[:, -keep:].contiguous(), None)
-
-    def _head(self, hidden: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
-        head = self.lm.get_output_embeddings()
-        if columns is None:
-            whole: torch.Tensor = head(hidden).float()
-            return whole
-        bias = None if getattr(head, "bias", None) is None else head.bias[columns]
-        return functional.linear(hidden, head.weight[columns], bias).float()
-
-    def forward(
-        self,
-        inputs: dict[str, torch.Tensor],
-        rows: torch.Tensor,
-        positions: torch.Tensor,
-        columns: torch.Tensor | None,
-    ) -> torch.Tensor:
-        """Logits at (row, position) pairs.
-
-        Args:
-            inputs: input_ids and, where needed, position_ids and attention_mask (bool, 2-D or 4-D).
-            rows: int64 (n_targets,).
-            positions: int64 (n_targets,): the position whose output predicts the target.
-            columns: Token ids to compare, or None for the whole vocabulary.
-
-        Returns:
-            float32 (n_targets, vocabulary or len(columns)).
-        """
-        if "attention_mask" in inputs:
-            inputs = {**inputs, "attention_mask": _additive(inputs["attention_mask"], self.lm.dtype)}
-        if not self.plain_head:
-            logits: torch.Tensor = self.lm(**inputs, use_cache=False).logits[rows, positions].float()
-            return logits if columns is None else logits[:, columns]
-        hidden = self.lm.base_model(**inputs, use_cache=False).last_hidden_state
-        return self._head(hidden[rows, positions], columns)
-
-
-def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:
-    """A 4-D mask of bools as the addend that every attention kernel takes; a 2-D padding mask as it is."""
-    if mask.ndim != 4:
-        return mask
-    return torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+    out.mkdir(parents=True, exist_ok=True)
+    if not isinstance(model, PeftModel):
+        model.save_pretrained(str(out))
+        return
+    # The vocabulary never changes; without this option PEFT asks the hub whether it did.
+    model.save_pretrained(str(out), safe_serialization=True, save_embedding_layers=False)
+    (out / "README.md").unlink(missing_ok=True)
+    # PEFT keeps the names of the adapted layers as a set: their order differs from process to process.
+    config = out / "adapter_config.json"
+    content = read_json(config)
+    write_json({**content, "target_modules": sorted(content["target_modules"])}, config)

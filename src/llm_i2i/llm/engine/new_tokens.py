@@ -1,42 +1,38 @@
-"""Tokens that are new to an LLM: rows of its embeddings that begin as words it knows and are then trained."""
+"""Tokens that are new to an LLM: rows of its embeddings that start from words it knows and are then trained."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import torch
 from scipy import sparse
 
-NOISE = 0.1  # of the embeddings' own spread: tokens of equal words are told apart
+from llm_i2i.arrays import FloatArray, IntArray
+
+NOISE = 0.1  # share of the embeddings' own spread, so that tokens of equal words differ
 
 
 @dataclass(frozen=True)
 class NewTokens:
-    """Tokens at the end of a vocabulary and what they begin as.
+    """Tokens at the end of a vocabulary and their first embeddings.
 
     Attributes:
         ids: int64 (n_new,).
-        words: Sparse float64 (n_new, n_vocabulary), rows of sum 1: the mixture of known tokens each begins as.
+        words: Sparse float64 (n_new, n_vocabulary), rows of sum 1: the mixture of known tokens that each starts from.
         seed: Of the noise on top.
-        vectors: float64 (n_new, hidden size): what each begins as in the compact backbone, which knows no words; None
+        vectors: float64 (n_new, hidden size): first embeddings in the compact backbone, which knows no words; None
             = noise.
     """
 
-    ids: npt.NDArray[np.int64]
+    ids: IntArray
     words: sparse.csr_array
     seed: int
-    vectors: npt.NDArray[np.float64] | None = None
+    vectors: FloatArray | None = None
 
 
 def describe_tokens(
-    tokenizer: Any,
-    names: Sequence[str],
-    item_tokens: npt.NDArray[np.int64],
-    texts: Sequence[str],
-    *,
-    seed: int,
+    tokenizer: Any, names: Sequence[str], item_tokens: IntArray, texts: Sequence[str], *, seed: int
 ) -> NewTokens:
     """Give each new token the mean of the words of the items that carry it.
 
@@ -44,7 +40,7 @@ def describe_tokens(
         tokenizer: It has the new tokens.
         names: The new tokens.
         item_tokens: int64 (n_items, max_tokens): token ids of each item's identifier.
-        texts: What each item is called, shape (n_items,); read as plain text, whatever it spells.
+        texts: The items' titles, shape (n_items,); read as plain text, whatever they spell.
         seed: Of the noise.
     """
     ids = np.asarray(tokenizer.convert_tokens_to_ids(list(names)), dtype=np.int64)
@@ -58,10 +54,8 @@ def describe_tokens(
     return NewTokens(ids, sparse.csr_array(items @ words), seed)
 
 
-def _mean_of(
-    rows: npt.NDArray[np.int64], columns: npt.NDArray[np.int64], shape: tuple[int, int]
-) -> sparse.csr_array:
-    """Matrix whose product with vectors is, for each row, the mean of those its (row, column) pairs name."""
+def _mean_of(rows: IntArray, columns: IntArray, shape: tuple[int, int]) -> sparse.csr_array:
+    """Matrix whose product with vectors holds, in each row, the mean of the vectors that its pairs name."""
     counts = sparse.csr_array((np.ones(len(rows)), (rows, columns)), shape=shape)
     return sparse.csr_array(sparse.diags_array(1.0 / np.maximum(counts.sum(axis=1), 1.0)) @ counts)
 

@@ -1,10 +1,10 @@
 """Drawing distinct items from the trie: Gumbel-top-k over whole items, not over tokens.
 
-The distribution that is drawn from is q(item) = product over the item's tokens of
+The distribution drawn from is q(item) = product over the item's tokens of
 softmax(token log-probabilities / temperature over the children that lead to an open item): a distribution over the
-open items, since every node shares all of its mass among its open children. Stochastic beam search (Kool et al.
-2019, "Stochastic Beams and Where to Find Them", algorithm 1) gives exactly the items that drawing from q one after
-the other without replacement would give, in that order.
+open items, since every node divides its whole mass among its open children. Stochastic beam search (Kool et al.
+2019, "Stochastic Beams and Where to Find Them", algorithm 1) gives exactly the items, in the same order, that
+successive draws from q without replacement would give.
 """
 
 import hashlib
@@ -22,7 +22,7 @@ class Sampling:
     """How items are drawn.
 
     Attributes:
-        temperature: > 0; 1 leaves the model's distribution as it is, near 0 the most probable items come out.
+        temperature: > 0; 1 leaves the model's distribution as it is; near 0 the most probable items are drawn.
         noise: float64 (n_rows, n_nodes): standard Gumbel noise of every row and trie node, from `gumbel_noise`.
     """
 
@@ -31,12 +31,12 @@ class Sampling:
 
 
 def gumbel_noise(keys: list[str], n_nodes: int, *, seed: int) -> npt.NDArray[np.float64]:
-    """Standard Gumbel noise of every node, a stream of its own for each key.
+    """Standard Gumbel noise of every node, from one random stream per key.
 
-    What a user gets depends on the seed and the user alone: not on the other users of a batch, nor their order.
+    A user's items depend on the seed and the user alone: not on the other users of a batch, nor on their order.
 
     Args:
-        keys: One a row, e.g. user ids.
+        keys: One per row, e.g. user ids.
         n_nodes: Nodes of the trie.
         seed: Of the run.
 
@@ -60,7 +60,7 @@ def perturb(
     """Perturbed log-probabilities of all children, their maximum set to the parent's (Kool et al., equation 6).
 
     Args:
-        steps: float64 (n_rows, n_beams, n_children): token log-probabilities, -inf for children that are closed.
+        steps: float64 (n_rows, n_beams, n_children): token log-probabilities, -inf for closed children.
         parent_log_q: float64 (n_rows, n_beams): log q of the parents, -inf for dead ones.
         parent_score: float64 (n_rows, n_beams): perturbed log-probability of the parents.
         noise: float64, as `steps`: standard Gumbel noise of the children.
@@ -70,7 +70,7 @@ def perturb(
         Scores and log q of the children, both as `steps`; -inf for closed ones.
     """
     closed = steps.isneginf() | parent_log_q.isneginf()[:, :, None]
-    # The greatest to 0 before the division: a tiny temperature overflows nothing.
+    # The greatest is moved to 0 before the division, so that a tiny temperature does not overflow.
     shifted = steps - steps.amax(dim=2, keepdim=True)
     log_q = parent_log_q[:, :, None] + (shifted / temperature).log_softmax(dim=2)
     perturbed = (log_q + noise).masked_fill(closed, _NEVER)
@@ -85,7 +85,7 @@ def perturb(
 def nucleus(log_q: npt.NDArray[np.float64], top_p: float) -> npt.NDArray[np.bool_]:
     """Which of the found items belong to the nucleus.
 
-    The found items in falling order of q, as far as needed for `top_p` of their summed q: always the first at least.
+    The found items in falling order of q, until they hold `top_p` of the summed q; always at least the first.
 
     Args:
         log_q: float64 (n_rows, n_found): -inf where nothing was found.

@@ -1,4 +1,4 @@
-"""Finished parts of long work, kept on disk so that a killed run goes on where it was."""
+"""Finished parts of long work, kept on disk so that a killed run continues where it stopped."""
 
 import hashlib
 import logging
@@ -16,7 +16,7 @@ Arrays = dict[str, npt.NDArray[Any]]
 
 
 def fingerprint(parts: Iterable[str | npt.NDArray[Any]]) -> str:
-    """SHA-256 of texts and arrays in their order: equal only where all of them are.
+    """SHA-256 of texts and arrays in their order.
 
     Args:
         parts: Everything that the results depend on.
@@ -32,7 +32,7 @@ def fingerprint(parts: Iterable[str | npt.NDArray[Any]]) -> str:
 class Shards:
     """Numbered results of one piece of work.
 
-    A shard is there whole or not at all: it is written beside its place and renamed. Shards of other work (another
+    A shard is written whole or not at all: to a temporary file, then renamed. Shards of other work (another
     fingerprint) are deleted.
     """
 
@@ -45,13 +45,15 @@ class Shards:
             shutil.rmtree(folder)
         if not folder.exists():
             folder.mkdir(parents=True)
-            self._replace(mark, work.encode())
+            partial = mark.with_suffix(".partial")
+            partial.write_text(work, encoding="utf-8")
+            partial.replace(mark)
         self.found = len(list(folder.glob("*.npz")))
         if self.found:
-            log.info("%s: going on after %d finished shards", folder, self.found)
+            log.info("%s: continuing after %d finished shards", folder, self.found)
 
     def load(self, number: int) -> Arrays | None:
-        """A finished shard, or None; one that cannot be read is as good as none."""
+        """A finished shard, or None where there is none that can be read."""
         path = self._path(number)
         if not path.exists():
             return None
@@ -63,7 +65,7 @@ class Shards:
             return None
 
     def save(self, number: int, arrays: Arrays) -> None:
-        """Keep a finished shard."""
+        """Write a finished shard."""
         partial = self._path(number).with_suffix(".partial")
         with partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a bool keyword for a name
@@ -71,9 +73,3 @@ class Shards:
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npz"
-
-    @staticmethod
-    def _replace(path: Path, content: bytes) -> None:
-        partial = path.with_suffix(".partial")
-        partial.write_bytes(content)
-        partial.replace(path)

@@ -23,8 +23,8 @@ class Catalogue:
         tokens: int64 (n_items, max_tokens): an item's ids, `end_id` where `terminated`, then -1.
         lengths: int64 (n_items,): tokens of an item, `end_id` included where `terminated`.
         end_id: The line feed; also the id of padding.
-        terminated: Whether `end_id` ends every item. It makes words prefix-free: an item whose text begins
-            another's still ends differently. Identifiers of new tokens are of one length and need no end.
+        terminated: Whether `end_id` ends every item. It makes words prefix-free: where one item's text begins
+            another's, the two still differ. Identifiers of new tokens have one length and need no end.
     """
 
     tokens: IntArray
@@ -55,8 +55,8 @@ def tokenize_catalogue(texts: Sequence[str], tokenizer: Any, new_tokens: Sequenc
     """Tokenize item identifiers, each alone.
 
     Args:
-        texts: One line an item, unique. Without `new_tokens` they are words: special tokens in them are read as
-            plain text. With `new_tokens` each is a run of those and nothing else, all runs of one length.
+        texts: One line per item, unique. Without `new_tokens` they are words, and special tokens in them are read
+            as plain text. With `new_tokens` each is a run of those and nothing else, all runs of one length.
         tokenizer: A Hugging Face tokenizer, `new_tokens` added.
         new_tokens: From stage identify.
 
@@ -84,14 +84,14 @@ def tokenize_catalogue(texts: Sequence[str], tokenizer: Any, new_tokens: Sequenc
 
 
 def _runs_of(texts: Sequence[str], new_tokens: Sequence[str], tokenizer: Any) -> list[list[int]]:
-    """Ids of identifiers made of new tokens, read by their names: no tokenizer's merges or splits come in."""
+    """Ids of identifiers made of new tokens, looked up by name so that no tokenizer merges or splits them."""
     ids = dict(zip(new_tokens, tokenizer.convert_tokens_to_ids(list(new_tokens)), strict=True))
     runs = [_NEW_TOKEN.findall(text) for text in texts]
     for text, run in zip(texts, runs, strict=True):
         if not run or "".join(run) != text or any(token not in ids for token in run):
             raise BaseModelError(
                 "identifiers",
-                f"{text!r} is no run of new tokens",
+                f"{text!r} is not a run of new tokens",
                 "the tokens of tokens.json",
                 "run `dvc repro identify`",
             )
@@ -99,7 +99,7 @@ def _runs_of(texts: Sequence[str], new_tokens: Sequence[str], tokenizer: Any) ->
 
 
 def _check_prefix_free(catalogue: Catalogue, texts: Sequence[str]) -> None:
-    """Sorted lexicographically, an item's ids that begin another's stand right before one of those."""
+    """In lexicographic order an item whose ids begin another's stands right before such an item."""
     # -1 after an item's end sorts before every token.
     order = np.lexsort(catalogue.tokens.T[::-1])
     first, second = catalogue.tokens[order[:-1]], catalogue.tokens[order[1:]]
@@ -113,7 +113,7 @@ def _check_prefix_free(catalogue: Catalogue, texts: Sequence[str]) -> None:
             f"maps two items to the same ids ({one!r}, {other!r})"
             if same
             else f"the ids of item {one!r} begin those of {other!r}",
-            "one item an id sequence, none the beginning of another",
+            "one id sequence per item, none the beginning of another",
         )
 
 
@@ -127,8 +127,7 @@ class Trie:
         child_node: int64 (n_nodes - 1,): the child.
         n_leaves: int64 (n_nodes,): items at or below a node.
         leaf_item: int64 (n_nodes,): the item that ends at a node, else -1.
-        fork: int64 (n_nodes,): where the only children that follow a node lead: to a fork or a leaf; itself if it
-            is one.
+        fork: int64 (n_nodes,): the first node at or below it that has not exactly one child: a fork or a leaf.
         path: int64 (n_items, max_tokens): nodes an item passes through, -1 after its end.
     """
 
@@ -141,15 +140,15 @@ class Trie:
     path: IntArray
 
     def choices(self, item: int, length: int) -> tuple[IntArray, IntArray, IntArray]:
-        """Where the way to an item forks.
+        """Where the path to an item forks.
 
         Args:
             item: Item index.
-            length: Its tokens.
+            length: Number of its tokens.
 
         Returns:
-            Each int64, of the tokens that have an alternative: the token's place in the item, the node it is chosen
-            at, and its number among that node's children.
+            For the tokens that have an alternative, each int64: the token's place in the item, the node at which it
+            is chosen, and its number among that node's children.
         """
         to = self.path[item, :length]
         at = np.concatenate(([0], to[:-1]))
@@ -197,7 +196,7 @@ def build_trie(catalogue: Catalogue) -> Trie:
 
 
 def _forks(child_start: IntArray) -> IntArray:
-    """`Trie.fork`: pointers to only children, followed twice as far in each round until all have arrived."""
+    """`Trie.fork`: pointers to only children, followed twice as far in each round until none moves."""
     nodes = np.arange(len(child_start) - 1)
     fork = np.where(np.diff(child_start) == 1, child_start[:-1] + 1, nodes)
     while True:
@@ -212,7 +211,7 @@ def blocked_leaves(trie: Trie, excluded: list[IntArray]) -> npt.NDArray[np.int32
 
     Args:
         trie: The trie.
-        excluded: Item indices a row may not produce, one array a row, without repeats.
+        excluded: Item indices that a row may not produce, one array per row, without repeats.
 
     Returns:
         int32 (n_rows, n_nodes). A node is closed for a row where this equals `trie.n_leaves`.
@@ -243,14 +242,14 @@ class TrieOnDevice:
         return cls(*(torch.from_numpy(getattr(trie, name)).to(device) for name in names))
 
     def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Children of nodes, in as many columns as the node of most children has.
+        """Children of nodes, in as many columns as the node with the most children has.
 
         Args:
             nodes: int64, any shape.
 
         Returns:
             Tokens (int64), nodes (int64) and whether there is a child at all (bool), each with one dimension more
-            than `nodes`; what stands where there is none means nothing.
+            than `nodes`; values where there is no child are meaningless.
         """
         start = self.child_start[nodes]
         count = self.child_start[nodes + 1] - start
@@ -259,19 +258,19 @@ class TrieOnDevice:
         return self.child_token[entries], self.child_node[entries], offsets < count[..., None]
 
     def runs(self, nodes: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Tokens that lead from nodes' parents to their `ends`, one after the other.
+        """The tokens on the way from the nodes' parents to their `ends`.
 
         Args:
             nodes: int64, any shape; not the root.
-            ends: int64, the same shape: the nodes themselves, or where a run of only children from them leads.
+            ends: int64, the same shape: the nodes themselves, or the ends of runs of only children from them.
 
         Returns:
             Tokens (int64) and whether there is one (bool), each with one dimension more than `nodes`, as long as the
-            longest run; what stands after a run's end means nothing.
+            longest run; values after a run's end are meaningless.
         """
         tokens, there = [], [torch.ones_like(nodes, dtype=torch.bool)]
         while True:
-            # The entry before node v is the one that leads to it.
+            # Entry v - 1 of the children leads to node v.
             tokens.append(self.child_token[nodes - 1])
             going_on = there[-1] & (nodes != ends)
             if not bool(going_on.any()):

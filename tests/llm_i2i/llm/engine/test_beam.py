@@ -2,9 +2,10 @@ import numpy as np
 import pytest
 import torch
 
+from benchmarks.llm import library_search
 from llm_i2i.errors import GenerationError
-from llm_i2i.llm.engine.beam import beam_search
-from llm_i2i.llm.engine.trie import TrieOnDevice, build_trie, tokenize_catalogue
+from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.trie import tokenize_catalogue
 
 TEXTS = ["a", "ab", "abc", "b", "ba", "story", "stone", "store", "x1", "x2", "x22", "zebra"]
 NONE = np.empty(0, dtype=np.int64)
@@ -16,11 +17,8 @@ def catalogue(tokenizer):
 
 
 def search(module, catalogue, prompts, excluded, n, num_beams, softmax="vocabulary"):
-    trie = build_trie(catalogue)
-    on_device = TrieOnDevice.of(trie, torch.device("cpu"))
-    return beam_search(
-        module, prompts, trie, on_device, excluded, n=n, num_beams=num_beams, pad_id=0, softmax=softmax
-    )
+    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax=softmax)
+    return beam_search(model, prompts, excluded, n=n, num_beams=num_beams)
 
 
 def exact_logprobs(module, catalogue, prompt, softmax="vocabulary") -> np.ndarray:
@@ -90,37 +88,6 @@ def test_a_history_of_the_whole_catalogue_is_an_error(module, catalogue):
         search(module, catalogue, [np.array([1])], [np.arange(len(TEXTS))], n=1, num_beams=1)
 
 
-def by_the_library(module, catalogue, prompt, open_items, *, softmax, n, num_beams):
-    """`generate` with a Python callback over the same catalogue: items and their log-probabilities, best first."""
-    words = {tuple(catalogue.item(i).tolist()): i for i in open_items}
-
-    def allowed(_, sequence):
-        made = tuple(sequence[len(prompt) :].tolist())
-        return sorted({ids[len(made)] for ids in words if ids[: len(made)] == made != ids}) or [
-            catalogue.end_id
-        ]
-
-    out = module.lm.generate(
-        input_ids=torch.from_numpy(prompt)[None],
-        attention_mask=torch.ones((1, len(prompt)), dtype=torch.long),
-        prefix_allowed_tokens_fn=allowed,
-        num_beams=num_beams,
-        num_return_sequences=n,
-        do_sample=False,
-        renormalize_logits=softmax == "catalogue",
-        length_penalty=0.0,
-        max_new_tokens=int(catalogue.lengths.max()),
-        eos_token_id=catalogue.end_id,
-        pad_token_id=catalogue.end_id,
-        return_dict_in_generate=True,
-        output_scores=True,
-    )
-    made = out.sequences[:, len(prompt) :].tolist()
-    return [
-        words[tuple(ids[: ids.index(catalogue.end_id) + 1])] for ids in made
-    ], out.sequences_scores.numpy()
-
-
 def prompts_that_share_a_beginning():
     rng = np.random.default_rng(3)
     return [np.concatenate([[1, 7, 8, 9], rng.integers(20, 200, size=k)]) for k in (2, 6, 11)]
@@ -130,12 +97,10 @@ def prompts_that_share_a_beginning():
 def test_narrow_beams_are_those_of_the_library(module, catalogue):
     prompts, excluded = prompts_that_share_a_beginning(), np.array([1, 5])
     ours = search(module, catalogue, prompts, [excluded] * 3, n=2, num_beams=3)
-    open_items = np.setdiff1d(np.arange(len(TEXTS)), excluded)
+    options = {"n": 2, "num_beams": 3, "renormalize_logits": False}
     for row, prompt in enumerate(prompts):
-        theirs, _ = by_the_library(
-            module, catalogue, prompt, open_items, softmax="vocabulary", n=2, num_beams=3
-        )
-        assert ours.items[row].tolist() == theirs
+        theirs, _ = library_search(module, catalogue, [prompt], [excluded], **options)
+        assert ours.items[row].tolist() == theirs[0]
 
 
 @pytest.mark.parametrize(("num_beams", "n"), [(len(TEXTS), len(TEXTS)), (4, 3)])
@@ -144,13 +109,12 @@ def test_from_fork_to_fork_nothing_is_missed_that_the_library_finds(module, cata
     """A wide search is exhaustive; in a narrow one an item gives its place free as soon as it is found."""
     prompts = prompts_that_share_a_beginning()
     ours = search(module, catalogue, prompts, [NONE] * 3, n=n, num_beams=num_beams, softmax="catalogue")
+    options = {"n": n, "num_beams": num_beams, "renormalize_logits": True}
     for row, prompt in enumerate(prompts):
-        theirs, logprobs = by_the_library(
-            module, catalogue, prompt, range(len(TEXTS)), softmax="catalogue", n=n, num_beams=num_beams
-        )
+        theirs, logprobs = library_search(module, catalogue, [prompt], [NONE], **options)
         if num_beams == len(TEXTS):
-            assert ours.items[row].tolist() == theirs
-        assert (ours.logprobs[row] >= logprobs - 1e-4).all()
+            assert ours.items[row].tolist() == theirs[0]
+        assert (ours.logprobs[row] >= logprobs[0] - 1e-4).all()
 
 
 @torch.no_grad()

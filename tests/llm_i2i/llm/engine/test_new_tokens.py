@@ -1,4 +1,5 @@
 import json
+from functools import partial
 
 import bitsandbytes as bnb
 import numpy as np
@@ -11,18 +12,20 @@ from llm_i2i.data.identifiers import identify_items
 from llm_i2i.errors import ArtifactError, BaseModelError
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.beam import beam_search
+from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.models import (
-    TargetLogits,
     add_adapter,
     load_for_inference,
     load_quantized,
     load_tokenizer,
+    save_model,
 )
-from llm_i2i.llm.engine.training import save_model, train_model
-from llm_i2i.llm.engine.trie import TrieOnDevice, build_trie
+from llm_i2i.llm.engine.training import TrainingSetup, train_model
+from llm_i2i.llm.engine.trie import build_trie
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary, read_identifiers
+from llm_i2i.llm.role import LlmSetup
 from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import IdentifyParams, ScoreParams
@@ -87,7 +90,7 @@ def test_a_title_spelled_like_a_new_token_is_not_that_token(base_model, tokens, 
 
 def test_identifiers_that_are_no_runs_of_new_tokens_are_errors(base_model, items):
     texts = ["<item_0> x", *(f"<item_{n}>" for n in range(1, len(items)))]
-    with pytest.raises(BaseModelError, match="no run of new tokens"):
+    with pytest.raises(BaseModelError, match="not a run of new tokens"):
         load_vocabulary(base_model, Identifiers(tuple(texts), tuple(texts)), items, seed=1)
     with pytest.raises(BaseModelError, match="already"):
         load_tokenizer(base_model, ["<s>"])
@@ -145,15 +148,8 @@ def test_training_moves_the_new_rows_only_and_the_adapter_brings_them_back(
     run = np.tile(ids[[4, 9, 2]], 4)
     sequence = Sequence(run, np.zeros_like(run), np.arange(11), run[1:], np.ones(11))
     settings = params.train_generator.model_copy(update={"learning_rate": 1e-2, "batch_tokens": 24})
-    log = train_model(
-        module,
-        [sequence] * 40,
-        params=settings,
-        runtime=runtime,
-        seed=5,
-        pad_id=0,
-        checkpoints=tmp_path / "c",
-    )
+    how = TrainingSetup(settings, runtime, seed=5, pad_id=0)
+    log = train_model(module, [sequence] * 40, how, checkpoints=tmp_path / "c")
     assert log.rows[-1][1] < log.rows[0][1] - 0.5
     module.eval()
     after = [lm.get_input_embeddings().weight, lm.get_output_embeddings().weight]
@@ -191,19 +187,14 @@ def test_files_of_the_stage(tmp_path, items, tokens):
 
 @pytest.mark.parametrize("identifier", NAMES[1:])
 def test_the_whole_llm_part_runs_on_every_identifier(
-    identifier, train, items, base_model, params, cpu_fp32, tmp_path
+    identifier, train, items, no_misses, base_model, params, cpu_fp32, tmp_path
 ):
-    common = {
-        "train": train,
-        "items": items,
-        "identifiers": named(identifier, items, train),
-        "base_model": base_model,
-        "runtime": cpu_fp32,
-        "seed": 1,
-    }
+    names = named(identifier, items, train)
+    common = {"train": train, "setup": LlmSetup(items, names, base_model, cpu_fp32, seed=1)}
+    fit_discriminator = partial(train_discriminator, near_misses=no_misses)
     for fit, section, name in (
         (train_generator, params.train_generator, "generator"),
-        (train_discriminator, params.train_discriminator, "discriminator"),
+        (fit_discriminator, params.train_discriminator, "discriminator"),
     ):
         fit(params=section, out=tmp_path / name, checkpoints=tmp_path / "c", **common)
         log = pd.read_csv(tmp_path / name / "training.csv")
@@ -216,7 +207,7 @@ def test_the_whole_llm_part_runs_on_every_identifier(
             adapter=tmp_path / "generator", params=chosen, checkpoints=shards, **common
         )
         assert stats["rows"] == stats["valid_rows"] == 24 * 3
-    asked = ScoreParams(controls=(), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
+    asked = ScoreParams(sources=("generator",), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
     scored, _, _ = score(
         synthetic=rows,
         adapter=tmp_path / "discriminator",
@@ -254,20 +245,16 @@ def test_ten_thousand_rows_are_catalogue_items_outside_the_history(identifier, b
     vocabulary = load_vocabulary(base_model, named(identifier, items, train), items, seed=1)
     module = TargetLogits(load_for_inference(base_model, None, runtime, new_tokens=vocabulary.new_tokens))
     catalogue = vocabulary.catalogue
-    trie = build_trie(catalogue)
-    on_device = TrieOnDevice.of(trie, runtime.device)
+    model = ItemModel.of(module, catalogue, runtime.device, softmax="vocabulary")
     n_rows = 0
     for start in range(0, len(histories), 50):
         batch = histories[start : start + 50]
         generated = beam_search(
-            module,
+            model,
             [catalogue.concat(history[-3:]) for history in batch],
-            trie,
-            on_device,
             [np.sort(history) for history in batch],
             n=20,
             num_beams=24,
-            pad_id=catalogue.end_id,
         )
         assert ((generated.items >= 0) & (generated.items < len(items))).all()
         for row, history in zip(generated.items, batch, strict=True):

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_i2i.llm.engine.beam import beam_search
+from llm_i2i.llm.engine.beam import ItemModel, beam_search
 from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise, nucleus
-from llm_i2i.llm.engine.trie import TrieOnDevice, build_trie, tokenize_catalogue
+from llm_i2i.llm.engine.trie import tokenize_catalogue
 
 TEXTS = ["a", "ab", "abc", "b", "story", "stone"]
 PROMPT = np.array([1, 50, 60, 70])
@@ -23,17 +23,14 @@ def catalogue(tokenizer):
 
 
 def draw(module, catalogue, keys, *, prompts=None, temperature=1.0, n=2, num_beams=2, seed=0):
-    trie = build_trie(catalogue)
-    noise = torch.from_numpy(gumbel_noise(keys, len(trie.n_leaves), seed=seed))
+    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax="vocabulary")
+    noise = torch.from_numpy(gumbel_noise(keys, len(model.trie.n_leaves), seed=seed))
     return beam_search(
-        module,
+        model,
         prompts or [PROMPT] * len(keys),
-        trie,
-        TrieOnDevice.of(trie, torch.device("cpu")),
         [EXCLUDED] * len(keys),
         n=n,
         num_beams=num_beams,
-        pad_id=0,
         sampling=Sampling(temperature, noise),
     )
 

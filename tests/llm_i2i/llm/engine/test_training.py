@@ -11,9 +11,10 @@ from peft import PeftModel
 from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.engine import training
 from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.models import TargetLogits, add_adapter, load_for_inference, load_quantized
-from llm_i2i.llm.engine.training import plan_steps, save_model, train_model
-from llm_i2i.llm.task import adapter_sha256
+from llm_i2i.llm.engine.logits import TargetLogits
+from llm_i2i.llm.engine.models import add_adapter, load_for_inference, load_quantized, save_model
+from llm_i2i.llm.engine.training import TrainingSetup, plan_steps, train_model
+from llm_i2i.llm.role import adapter_sha256
 
 
 def sequences(n: int = 24) -> list[Sequence]:
@@ -45,10 +46,7 @@ def fit(base_model, runtime, settings, folder):
     log = train_model(
         module,
         sequences(),
-        params=settings,
-        runtime=runtime,
-        seed=5,
-        pad_id=0,
+        TrainingSetup(settings, runtime, seed=5, pad_id=0),
         checkpoints=folder / "checkpoints",
     )
     save_model(module.model, folder / "adapter")
@@ -147,13 +145,7 @@ def test_accumulation_changes_the_adapter_only_by_rounding(base_model, runtime, 
         changed = settings.model_copy(update={"batch_tokens": batch_tokens, "accumulation": accumulation})
         module = fresh(base_model, runtime, changed)
         log = train_model(
-            module,
-            weighted,
-            params=changed,
-            runtime=runtime,
-            seed=5,
-            pad_id=0,
-            checkpoints=tmp_path / "none",
+            module, weighted, TrainingSetup(changed, runtime, seed=5, pad_id=0), checkpoints=tmp_path / "none"
         )
         assert len(log.rows) == 1
         adapters.append(

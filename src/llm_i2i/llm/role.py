@@ -1,0 +1,224 @@
+"""A base model in one of its two roles: what it is told, the names it knows the items by, and where it runs."""
+
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Generic, TypeVar
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.arrays import IntArray
+from llm_i2i.errors import ArtifactError
+from llm_i2i.files import file_sha256, read_json, write_json
+from llm_i2i.llm.engine.checkpoints import TrainingLog
+from llm_i2i.llm.engine.device import Runtime, resolve_runtime
+from llm_i2i.llm.engine.logits import TargetLogits
+from llm_i2i.llm.engine.models import (
+    context_length,
+    load_for_inference,
+    load_for_training,
+    save_model,
+    with_vectors,
+)
+from llm_i2i.llm.engine.next_items import NextItems
+from llm_i2i.llm.engine.trie import Catalogue
+from llm_i2i.llm.identifiers import Identifiers, Vocabulary, load_vocabulary, read_identifiers
+from llm_i2i.llm.prompts import (
+    DiscriminatorPrompt,
+    GeneratorPrompt,
+    discriminator_prompt,
+    discriminator_template,
+    generator_prompt,
+    generator_template,
+    recent_that_fit,
+    template_sha256,
+)
+from llm_i2i.params import LlmTraining, Params, RuntimeParams, Softmax, TrainGeneratorParams
+
+TASK_FILE = "task.json"
+Prompt = TypeVar("Prompt", GeneratorPrompt, DiscriminatorPrompt)
+
+
+@dataclass(frozen=True)
+class LlmSetup:
+    """What every stage that runs an LLM is given.
+
+    Attributes:
+        items: Catalogue (schema.ITEMS).
+        identifiers: The items' names.
+        base_model: Output folder of stage base_model.
+        runtime: Section runtime.
+        seed: Of everything that is drawn, initialised or ordered at random.
+    """
+
+    items: pd.DataFrame
+    identifiers: Identifiers
+    base_model: Path
+    runtime: RuntimeParams
+    seed: int
+
+
+def llm_setup(params: Params, items: pd.DataFrame, *, names: Path, base_model: Path) -> LlmSetup:
+    """The setup of a stage.
+
+    Args:
+        params: The whole params.yaml.
+        items: Catalogue (schema.ITEMS).
+        names: Output folder of stage identify.
+        base_model: Output folder of stage base_model.
+
+    Raises:
+        ArtifactError: The names are missing, broken or of other items.
+    """
+    return LlmSetup(items, read_identifiers(names, items), base_model, params.runtime, params.seed)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What an adapter must be used with, kept beside its weights.
+
+    Attributes:
+        template: Name of the prompt template.
+        template_sha256: Of the template's file.
+        max_history: Items of a history at most.
+        softmax: What the generator's softmax is over; None for a discriminator.
+    """
+
+    template: str
+    template_sha256: str
+    max_history: int
+    softmax: Softmax | None = None
+
+    @classmethod
+    def of(cls, params: LlmTraining) -> "Task":
+        """The task of a training.
+
+        Raises:
+            ParamsError: The template does not exist.
+        """
+        softmax = params.softmax if isinstance(params, TrainGeneratorParams) else None
+        return cls(params.template, template_sha256(params.template), params.max_history, softmax)
+
+
+def read_task(adapter: Path) -> Task:
+    """What an adapter must be used with.
+
+    Raises:
+        ArtifactError: The file is missing or broken, or the template has changed since training.
+    """
+    task = Task(**read_json(adapter / TASK_FILE))
+    if template_sha256(task.template) != task.template_sha256:
+        found = f"template {task.template} changed since training"
+        raise ArtifactError(str(adapter), found, fix="run `dvc repro`")
+    return task
+
+
+def adapter_sha256(adapter: Path) -> str:
+    """SHA-256 of what was trained: an adapter's weights file, or a compact model's."""
+    found = [adapter / name for name in ("adapter_model.safetensors", "model.safetensors")]
+    weights = next((path for path in found if path.is_file()), None)
+    if weights is None:
+        raise ArtifactError(str(adapter), "holds no weights", fix="run `dvc repro`")
+    return file_sha256(weights)
+
+
+@dataclass(frozen=True)
+class Role(Generic[Prompt]):
+    """A base model's words for a task, and the device it runs on; its weights are loaded on demand.
+
+    Attributes:
+        setup: The stage's.
+        task: Template and history length.
+        prompt: The template's token ids.
+        vocabulary: The items' token ids.
+        device: The resolved device.
+    """
+
+    setup: LlmSetup
+    task: Task
+    prompt: Prompt
+    vocabulary: Vocabulary
+    device: Runtime
+
+    @property
+    def catalogue(self) -> Catalogue:
+        """Token ids of every item."""
+        return self.vocabulary.catalogue
+
+    @cached_property
+    def context(self) -> int:
+        """Positions that the base model knows."""
+        return context_length(self.setup.base_model)
+
+    def fresh(self, params: LlmTraining, by_user: dict[str, IntArray]) -> TargetLogits:
+        """Load the model to be trained on the items of these users."""
+        setup = self.setup
+        new = with_vectors(
+            self.vocabulary.new_tokens, setup.items, by_user, base_model=setup.base_model, seed=setup.seed
+        )
+        model = load_for_training(setup.base_model, params, self.device, seed=setup.seed, new_tokens=new)
+        return TargetLogits(model)
+
+    def trained(self, adapter: Path | None) -> TargetLogits:
+        """Load the model with a trained adapter, or without any, for inference."""
+        new = self.vocabulary.new_tokens
+        return TargetLogits(load_for_inference(self.setup.base_model, adapter, self.device, new_tokens=new))
+
+    def save(self, module: TargetLogits, training_log: TrainingLog, out: Path) -> dict[str, Any]:
+        """Write a trained model, `training.csv` and `task.json`; returns the adapter's hash as a runtime fact."""
+        save_model(module.model, out)
+        training_log.write(out / "training.csv")
+        write_json({k: v for k, v in asdict(self.task).items() if v is not None}, out / TASK_FILE)
+        return {"adapter_sha256": adapter_sha256(out)}
+
+
+def generator_role(setup: LlmSetup, task: Task) -> Role[GeneratorPrompt]:
+    """The base model as generator.
+
+    Raises:
+        ParamsError: The template is not a generator's.
+        BaseModelError: The tokenizer cannot tell two items apart.
+    """
+    template, vocabulary = generator_template(task.template), _vocabulary(setup)
+    prompt = generator_prompt(vocabulary.tokenizer, template)
+    return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime))
+
+
+def discriminator_role(setup: LlmSetup, task: Task) -> Role[DiscriminatorPrompt]:
+    """The base model as discriminator.
+
+    Raises:
+        ParamsError: The template is not a discriminator's.
+        BaseModelError: The tokenizer cannot tell two items, or Yes and No, apart.
+    """
+    template, vocabulary = discriminator_template(task.template), _vocabulary(setup)
+    prompt = discriminator_prompt(vocabulary.tokenizer, template)
+    return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime))
+
+
+def _vocabulary(setup: LlmSetup) -> Vocabulary:
+    return load_vocabulary(setup.base_model, setup.identifiers, setup.items, seed=setup.seed)
+
+
+def next_item_prompt(role: Role[GeneratorPrompt], history: IntArray) -> IntArray:
+    """What the generator reads before it names the next item: the instruction and the user's last items.
+
+    The oldest items are left out where the history and the longest answer would exceed the model's context.
+
+    Args:
+        role: The generator.
+        history: Item indices in time order.
+
+    Returns:
+        int64 (n_tokens,).
+    """
+    room = role.context - len(role.prompt.prefix) - role.catalogue.tokens.shape[1]
+    recent = recent_that_fit(history[-role.task.max_history :], role.catalogue.lengths, room)
+    return np.concatenate([role.prompt.prefix, role.catalogue.concat(recent)])
+
+
+def item_ranker(role: Role[GeneratorPrompt], module: TargetLogits) -> NextItems:
+    """A search for the next items by `module`."""
+    softmax = role.task.softmax or "vocabulary"
+    return NextItems(module, role.catalogue, role.device.device, softmax=softmax)
