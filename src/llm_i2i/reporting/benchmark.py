@@ -7,12 +7,11 @@ import pandas as pd
 
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting import words
+from llm_i2i.reporting.collect import Json
 from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of, tell
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from llm_i2i.reporting.tables import Table, view
 from llm_i2i.reporting.words import interval_of, metric_name, plural, say, signed, span
-
-Json = dict[str, Any]
 
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 AUGMENTED = "llm_i2i"

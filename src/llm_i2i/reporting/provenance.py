@@ -14,7 +14,8 @@ logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 # Files whose change alters results. dvc.lock and reports/ change in every run and would always look dirty.
-CODE_PATHS = ("src", "steps", "pipelines", "params.yaml", "dvc.yaml", "data.dvc", "pyproject.toml")
+CODE_PATHS = ("src", "steps", "pipelines", "profiles", "params.yaml", "dvc.yaml", "data.dvc",
+              "pyproject.toml")  # fmt: skip
 PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "pandas", "pyarrow", "numba",
             "scikit-learn", "great-expectations", "dvc", "zenml")  # fmt: skip
 

@@ -17,7 +17,6 @@ from llm_i2i.schema import OVERALL, TAIL, USER_ID
 FEW_USERS = 300
 # md5 of data.dvc for the tables that `make data` obtains: with other data, their name must not stand on the page.
 _MOVIELENS_MD5 = "a24cebb5575348aff047ed2f86e31ebe.dir"
-_MOVIELENS = "movielens"
 
 
 @dataclass(frozen=True)
@@ -109,7 +108,7 @@ def _auc_note(inputs: ReportInputs) -> str:
 def data_name(inputs: ReportInputs) -> str:
     """What the raw data is, as section model_card names it; never by the name of the data it replaced."""
     name = inputs.params.model_card.data
-    if _MOVIELENS in name.lower() and inputs.provenance.data.get("md5", _MOVIELENS_MD5) != _MOVIELENS_MD5:
+    if "movielens" in name.lower() and inputs.provenance.data.get("md5", _MOVIELENS_MD5) != _MOVIELENS_MD5:
         return say("unnamed_data")
     return name
 
