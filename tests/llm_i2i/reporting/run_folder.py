@@ -220,9 +220,9 @@ def _write_training(root: Path, rng: np.random.Generator) -> None:
 
 def _write_runtime(root: Path, runs: list[tuple[str, str]]) -> None:
     seconds = {"validate": 9, "split": 4, "tag": 4, "base_model": 31, "train_generator": 201.5, "synthesize": 148,
-               "train_discriminator": 122, "score": 96, "fuse": 5}  # fmt: skip
+               "train_discriminator": 122, "score@generator": 96, "fuse": 5}  # fmt: skip
     for stage, duration in seconds.items():
-        llm = stage in ("train_generator", "train_discriminator", "synthesize", "score")
+        llm = stage in ("train_generator", "train_discriminator", "synthesize", "score@generator")
         facts: dict[str, Any] = {"stage": stage, "seconds": duration, "peak_memory_mb": 2900 if llm else 410}
         facts |= {"device": "cpu", "precision": "fp32", "tokens_per_s": 306.2} if llm else {}
         _write_json(root / "reports" / "runtime" / f"{stage}.json", facts)

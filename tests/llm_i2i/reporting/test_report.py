@@ -189,7 +189,7 @@ def test_the_whole_cost_is_told_from_the_list_of_stages(inputs: ReportInputs) ->
     assert before["stages"] == len(STAGES) - 1, "all but the report itself"
     arms = inputs.params.evaluate_generator.arms
     more = {f"evaluate_generator@{arm}": {"seconds": 60} for arm in (*arms, "no_longer_run")}
-    more |= {"score@generator": {"seconds": 60}, "controls@no_longer_made": {"seconds": 60}}
+    more |= {"score@random": {"seconds": 60}, "controls@no_longer_made": {"seconds": 60}}
     after = cost(dataclasses.replace(inputs, runtime=inputs.runtime | more))
     assert after["measured"] == before["measured"] + 1
     assert after["minutes"] == pytest.approx(before["minutes"] + len(arms) + 1)
