@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from llm_i2i.data.identifiers import identify_items
 from llm_i2i.data.long_tail import tag_items
@@ -30,26 +29,16 @@ from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
-from llm_i2i.params import Params
+from llm_i2i.params import Params, read_profile
 
 ROOT = Path(__file__).parents[1]
 
 
 def compact_params(threads: int) -> Params:
-    """params.yaml with profiles/compact.yaml laid over it."""
-    values = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
-    overlay = yaml.safe_load((ROOT / "profiles/compact.yaml").read_text(encoding="utf-8"))
-    _lay_over(values, overlay)
+    """Profile compact."""
+    values = read_profile("compact", ROOT)
     values["runtime"] |= {"device": "cpu", "threads": threads}
     return Params.model_validate(values)
-
-
-def _lay_over(values: dict[str, Any], overlay: dict[str, Any]) -> None:
-    for key, value in overlay.items():
-        if isinstance(value, dict):
-            _lay_over(values[key], value)
-        else:
-            values[key] = value
 
 
 def measure(

@@ -20,7 +20,6 @@ from pathlib import Path
 
 import pandas as pd
 import torch
-import yaml
 
 from llm_i2i.data.long_tail import tag_items
 from llm_i2i.evaluation.bootstrap import paired_bootstrap
@@ -32,7 +31,7 @@ from llm_i2i.llm.engine.device import resolve_runtime
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
-from llm_i2i.params import EvaluateGeneratorParams, Params, RuntimeParams
+from llm_i2i.params import EvaluateGeneratorParams, Params, RuntimeParams, load_params
 from llm_i2i.schema import INTERACTIONS, NEAR_MISSES
 
 TOP = 10
@@ -71,7 +70,7 @@ def main() -> None:
     options = parser.parse_args()
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("llm_i2i").setLevel(logging.INFO)
-    params = Params.model_validate(yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")))
+    params = load_params()
     runtime_params = RuntimeParams(device="auto", precision="auto", threads=options.threads)
     runtime = resolve_runtime(runtime_params)
     items, parts = leave_two_out(options.folder, params)

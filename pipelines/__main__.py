@@ -16,7 +16,7 @@ from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
-from pipelines import profile, zenml_store
+from pipelines import check, profile, zenml_store
 from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 
@@ -67,10 +67,10 @@ def _parser() -> argparse.ArgumentParser:
     add("full", "run the whole graph in ZenML", _run_stage)
     for name, text in RELEASE.items():
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
-    add("check", "check params.yaml", lambda _: load_params() and None)
+    add("check", "check params.yaml and name combinations that make no sense", lambda _: check.check())
     add("show", "print the main table and where the report is", lambda _: _show())
-    command = add("profile", "write a profile's values into params.yaml", lambda o: profile.apply(o.name))
-    command.add_argument("name", help="laptop (the committed values) or a file of profiles/")
+    command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
+    command.add_argument("name", help="a file of profiles/, such as laptop")
     command = add("tune", "search a model's options on valid; write train_i2i.MODEL_tuned", _tune)
     command.add_argument("model", help="swing, item_knn, bm25, bpr or youtube_dnn")
     command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")

@@ -1,7 +1,6 @@
-"""Profiles: the committed params.yaml is the laptop; profiles/NAME.yaml says what another machine changes."""
+"""Profiles: profiles/NAME.yaml is complete; params.yaml names one, restates what a user decides and may differ."""
 
 import logging
-import subprocess
 from collections.abc import Iterator
 from io import StringIO
 from pathlib import Path
@@ -11,84 +10,109 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import YAMLError
 
 from llm_i2i.errors import ParamsError
-from llm_i2i.params import load_params
+from llm_i2i.files import staged
+from llm_i2i.git import git
+from llm_i2i.params.reading import check_profile, leaves, overlay, read_profile
+from llm_i2i.params.rendering import HEAD, dials, yaml_text
 
 logger = logging.getLogger(__name__)
 
 PARAMS = Path("params.yaml")
 PROFILES = Path("profiles")
-LAPTOP = "laptop"
+MODELS = PROFILES / "models.yaml"
+OF_THE_DATA = "model_card"  # the section that describes the user's data, whatever the profile
 
 
 def apply(name: str) -> None:
-    """Write the committed params.yaml with a profile's values into params.yaml, comments kept.
-
-    Profiles do not pile up: each starts from the committed values.
+    """Write params.yaml whole from a profile; only what describes the user's data stays.
 
     Args:
-        name: `laptop`, or the name of a file in profiles/.
+        name: Name of a file in profiles/.
 
     Raises:
-        ParamsError: No such profile; it holds an unknown key or a value that breaks a rule; or params.yaml
-            holds uncommitted changes that would be lost.
+        ParamsError: No such profile, or it breaks a rule; or params.yaml holds uncommitted changes that would be lost.
     """
-    names = [LAPTOP, *sorted(path.stem for path in PROFILES.glob("*.yaml"))]
+    names = known()
     if name not in names:
         raise ParamsError("profile", f"is {name!r}", " | ".join(names))
+    check_profile(name)
     current = PARAMS.read_text(encoding="utf-8")
-    committed = _committed()
-    if committed is None:
-        committed = current
-    elif current not in set(_profiled(committed, names)):
+    committed = git("show", f"HEAD:./{PARAMS}")
+    if committed not in {None, current} and current not in _written_by_profiles(names, current):
         raise ParamsError(
             str(PARAMS),
             "has uncommitted changes, which a profile would overwrite",
             fix="commit them, or drop them with `git checkout params.yaml`",
         )
-    values = values_of(name)
-    text = with_overlay(committed, values)
-    partial = PARAMS.with_name("params.yaml.partial")
-    partial.write_text(text, encoding="utf-8")
-    try:
-        load_params(partial)
-    except ParamsError as error:
-        raise ParamsError(f"profiles/{name}.yaml", f"does not fit {PARAMS} ({error})") from error
-    else:
-        partial.replace(PARAMS)
-    finally:
-        partial.unlink(missing_ok=True)
-    changed = [f"{'.'.join(key)}={value}" for key, value in leaves(values)]
-    logger.info("profile %s: %s", name, ", ".join(changed) or "the committed values")
+    with staged(PARAMS) as out:
+        out.write_text(text_of(name, current), encoding="utf-8")
+    logger.info("profile %s: params.yaml differs from it in %s", name, ", ".join(differences()) or "nothing")
 
 
-def _profiled(committed: str, names: list[str]) -> Iterator[str]:
-    """params.yaml as each profile leaves it; one that does not fit has left nothing."""
-    for name in names:
-        try:
-            yield with_overlay(committed, values_of(name))
-        except ParamsError:
-            logger.debug("profile %s does not fit", name)
+def known() -> list[str]:
+    """Names of all profiles."""
+    return sorted(path.stem for path in PROFILES.glob("*.yaml") if path != MODELS)
 
 
-def with_overlay(text: str, overlay: dict[str, Any]) -> str:
+def text_of(name: str, current: str) -> str:
+    """params.yaml of a profile.
+
+    Args:
+        name: Name of a file in profiles/.
+        current: params.yaml as it stands: what it says of the user's data is kept.
+    """
+    kept = {OF_THE_DATA: section} if isinstance(section := _parse(current).get(OF_THE_DATA), dict) else {}
+    return yaml_text({"profile": name, **dials(overlay(read_profile(name), kept))}, HEAD)
+
+
+def differences() -> list[str]:
+    """Every key=value of params.yaml that is not its profile's."""
+    raw = _parse(PARAMS.read_text(encoding="utf-8"))
+    if not raw.get("profile"):
+        return []
+    theirs = dict(leaves(read_profile(raw.pop("profile"))))
+    return [
+        f"{'.'.join(key)}={value}" for key, value in leaves(raw) if key not in theirs or theirs[key] != value
+    ]
+
+
+def under(raw: dict[str, Any], name: str) -> dict[str, Any]:
+    """params.yaml as a mapping, every key that it states with another profile's value.
+
+    Args:
+        raw: params.yaml.
+        name: Name of a file in profiles/.
+    """
+    theirs = dict(leaves(read_profile(name)))
+    restated: dict[str, Any] = {"profile": name}
+    for key, _ in leaves(raw):
+        if key in theirs and key[0] != OF_THE_DATA:
+            value = theirs[key]
+            for part in reversed(key):
+                value = {part: value}
+            restated = overlay(restated, value)
+    return restated
+
+
+def with_overlay(text: str, values: dict[str, Any]) -> str:
     """Replace values in a YAML text.
 
     Args:
         text: YAML; its comments and layout stay.
-        overlay: New values, nested like the text.
+        values: New values, nested like the text.
 
     Returns:
         The text with the new values.
 
     Raises:
-        ParamsError: The overlay has keys that the text does not have; all are listed.
+        ParamsError: The text does not have some of the keys; all are listed.
     """
-    if not overlay:
-        return text
-    yaml = _yaml()
-    document = yaml.load(text)
+    parser = YAML()
+    parser.preserve_quotes = True
+    parser.width = 200
+    document = parser.load(text)
     unknown = []
-    for key, value in leaves(overlay):
+    for key, value in leaves(values):
         place = document
         for part in key[:-1]:
             place = place.get(part) if isinstance(place, dict) else None
@@ -99,19 +123,10 @@ def with_overlay(text: str, overlay: dict[str, Any]) -> str:
         else:
             place[key[-1]] = value
     if unknown:
-        raise ParamsError("profile", f"unknown keys {unknown}", f"keys of {PARAMS}")
+        raise ParamsError("values", f"unknown keys {unknown}", f"keys of {PARAMS}")
     out = StringIO()
-    yaml.dump(document, out)
+    parser.dump(document, out)
     return out.getvalue()
-
-
-def leaves(tree: dict[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Walk over a nested mapping's values with their keys; a list is one value."""
-    for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*prefix, key))
-        else:
-            yield (*prefix, key), value
 
 
 def first_table(markdown: str) -> str:
@@ -124,33 +139,19 @@ def first_table(markdown: str) -> str:
     return "\n".join(lines[start:end])
 
 
-def values_of(name: str) -> dict[str, Any]:
-    """The values that a profile changes, nested like params.yaml.
+def _written_by_profiles(names: list[str], current: str) -> Iterator[str]:
+    """params.yaml as each profile writes it; one that is broken has written nothing."""
+    for name in names:
+        try:
+            check_profile(name)
+            yield text_of(name, current)
+        except ParamsError:
+            logger.debug("profile %s is broken", name)
 
-    Raises:
-        ParamsError: Its file cannot be read.
-    """
-    if name == LAPTOP:
-        return {}
-    path = PROFILES / f"{name}.yaml"
+
+def _parse(text: str) -> dict[str, Any]:
     try:
-        return YAML(typ="safe").load(path.read_text(encoding="utf-8")) or {}
-    except (OSError, UnicodeDecodeError, YAMLError) as error:
-        raise ParamsError(str(path), f"cannot be read ({error})", "a YAML file in UTF-8") from error
-
-
-def _committed() -> str | None:
-    """params.yaml of the last commit; None without git or commit."""
-    command = ["git", "show", f"HEAD:./{PARAMS}"]
-    try:
-        shown = subprocess.run(command, capture_output=True, check=True)  # noqa: S603 - fixed words
-    except (OSError, subprocess.CalledProcessError):
-        return None
-    return shown.stdout.decode("utf-8")
-
-
-def _yaml() -> YAML:
-    yaml = YAML()
-    yaml.preserve_quotes = True
-    yaml.width = 200
-    return yaml
+        raw = YAML(typ="safe").load(text)
+    except YAMLError as error:
+        raise ParamsError(str(PARAMS), f"cannot be read ({error})", "a YAML file in UTF-8") from error
+    return raw if isinstance(raw, dict) else {}

@@ -27,7 +27,7 @@ def fuse(arm: str) -> Outcome:
         scored=pd.concat(scored, ignore_index=True),
         items=read_table(paths.ITEMS, ITEMS),
         params=params,
-        synthetic=read_table(paths.SYNTHETIC, SYNTHETIC) if params.confidence == "logprob" else None,
+        synthetic=read_table(paths.SYNTHETIC, SYNTHETIC) if params.rule.confidence == "logprob" else None,
         control=read_table(paths.PROPOSED / f"{control}.parquet", SYNTHETIC) if control else None,
     )
     table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"

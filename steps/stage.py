@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from llm_i2i.files import content_md5, is_first_process, remove, write_json
 from llm_i2i.git import git_revision
-from llm_i2i.params import load_params
+from llm_i2i.params import load_params, read_params
 from llm_i2i.stages import instance_name
 from steps.description import Description
 from steps.paths import CHECKPOINTS, LOCKS, RUNTIME
@@ -163,7 +163,7 @@ def _log_to_zenml(stage: str, matrix: Mapping[str, str], outcome: Outcome, descr
     """Log params section, content hashes, git revision and metrics to the ZenML run."""
     from zenml import log_metadata  # noqa: PLC0415
 
-    section = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")).get(stage, {})
+    section = read_params().get(stage, {})
     log_metadata(
         {
             "params": {"seed": load_params().seed, stage: section},

@@ -2,6 +2,7 @@
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,3 +28,10 @@ ROOT = Path(__file__).parents[1]
 def root() -> Path:
     """The project folder."""
     return ROOT
+
+
+def whole_params() -> dict[str, Any]:
+    """Every value that runs by default, in one mapping: a params.yaml that needs no profile."""
+    from llm_i2i.params import read_params
+
+    return {**read_params(ROOT / "params.yaml"), "profile": ""}

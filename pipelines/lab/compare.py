@@ -1,16 +1,14 @@
 """`report --against REV`: write reports/comparison.json, which the report then shows."""
 
 import logging
-from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import read_json, write_json
-from llm_i2i.params import load_params
+from llm_i2i.params import load_params, read_params
 from llm_i2i.reporting.compare import compare_metrics, params_changes
 from llm_i2i.reporting.results import main_k
 from steps.dvc import Revision, experiment_ref
@@ -45,8 +43,8 @@ def write(against: str) -> None:
         seed=params.seed,
     )
     changes = params_changes(
-        yaml.safe_load(revision.text("params.yaml")),
-        yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8")),
+        read_params(read=revision.text),
+        read_params(),
     )
     content = {
         "against": against,

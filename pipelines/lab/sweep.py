@@ -32,7 +32,8 @@ from llm_i2i.evaluation.experiments import (
     resolve,
 )
 from llm_i2i.files import content_md5, read_json, write_json
-from llm_i2i.params import Params
+from llm_i2i.params import Params, read_params, read_profile
+from llm_i2i.params.reading import leaves, overlay
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
@@ -44,7 +45,8 @@ logger = logging.getLogger(__name__)
 
 DECLARED = Path("experiments")
 TARGETS = ("evaluate",)  # a point needs no report
-AFTER = {"report", "gate"}  # sections of params.yaml that no stage up to evaluate reads
+# Keys that no stage up to evaluate reads; of the profile its values count, not its name.
+AFTER = {"profile", "report", "gate", "model_card"}
 # What decides a result besides parameters; DVC looks closer at whatever differs here.
 CODE = ("dvc.yaml", "data.dvc", "steps", "src/llm_i2i")
 NOT_CODE = ("src/llm_i2i/reporting/", "src/llm_i2i/evaluation/experiments.py")
@@ -97,12 +99,12 @@ def code_digest() -> str:
 
 
 def _base_params(experiment: Experiment) -> dict[str, Any]:
-    """params.yaml as it stands, with the values of the experiment's profile."""
-    text = profile.PARAMS.read_text(encoding="utf-8")
-    if experiment.profile:
-        text = profile.with_overlay(text, profile.values_of(experiment.profile))
-    params: dict[str, Any] = yaml.safe_load(text)
-    return params
+    """Everything that runs, under the experiment's profile if it names one."""
+    if not experiment.profile:
+        return read_params()
+    raw = yaml.safe_load(profile.PARAMS.read_text(encoding="utf-8"))
+    restated = overlay(raw, profile.under(raw, experiment.profile))
+    return overlay(read_profile(experiment.profile), restated)
 
 
 @contextmanager
@@ -162,9 +164,17 @@ def _settings(experiment: Experiment, point: Point) -> list[str]:
     """The point as `-S` options of dvc, the profile's values first."""
     values: dict[str, Value] = {}
     if experiment.profile:
-        values |= {".".join(key): v for key, v in profile.leaves(profile.values_of(experiment.profile))}
+        raw = yaml.safe_load(profile.PARAMS.read_text(encoding="utf-8"))
+        values |= {".".join(key): value for key, value in leaves(profile.under(raw, experiment.profile))}
     values |= point.overrides
-    return [option for key, value in values.items() for option in ("-S", f"{key}={_hydra(value)}")]
+    return [option for key, value in values.items() for option in ("-S", f"{_place(key)}={_hydra(value)}")]
+
+
+def _place(key: str) -> str:
+    """Where dvc writes a key: options of I2I models into their file, any other into params.yaml, there yet or not."""
+    parts = key.split(".")
+    of_a_model = parts[0] == "train_i2i" and len(parts) > 2
+    return f"{profile.MODELS.as_posix()}:{key}" if of_a_model else f"++{key}"
 
 
 def _hydra(value: Value) -> str:

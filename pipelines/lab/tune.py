@@ -1,12 +1,12 @@
-"""`python -m pipelines tune MODEL`: search on valid, write the values into params.yaml and all trials beside it."""
+"""`python -m pipelines tune MODEL`: search on valid, write what is found into profiles/models.yaml."""
 
-from pathlib import Path
 from typing import Any
 
 from llm_i2i.evaluation import tuning
 from llm_i2i.files import staged
 from llm_i2i.i2i.train import options_of
-from llm_i2i.params import load_params
+from llm_i2i.params import Params, load_params
+from llm_i2i.params.reading import overlay
 from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from pipelines import profile
 from steps import paths
@@ -45,11 +45,12 @@ def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict
     kinds = type(section).model_fields
     # In the file a whole number stays 1.0 where the option is no count, and a switch is true or false.
     values = {name: (kinds[name].annotation or float)(value) for name, value in found.options.items()}
-    text = Path(profile.PARAMS).read_text(encoding="utf-8")
+    text = profile.MODELS.read_text(encoding="utf-8")
     changed = profile.with_overlay(text, {"train_i2i": {f"{model}_tuned": values}})
     table = paths.TUNING / f"{model}.csv"
-    with staged(table) as table_out, staged(Path(profile.PARAMS)) as params_out:
-        params_out.write_text(changed, encoding="utf-8")
-        load_params(params_out)
+    checked = overlay(params.model_dump(by_alias=True), {"train_i2i": {f"{model}_tuned": values}})
+    Params.model_validate(checked)
+    with staged(table) as table_out, staged(profile.MODELS) as models_out:
+        models_out.write_text(changed, encoding="utf-8")
         found.trials.assign(objective=objective).to_csv(table_out, index=False, lineterminator="\n")
     return values

@@ -22,15 +22,15 @@ from llm_i2i.evaluation.experiments import digest
 from llm_i2i.evaluation.gate import Side
 from llm_i2i.files import content_md5, read_json, staged, write_json
 from llm_i2i.git import git, git_bytes
-from llm_i2i.params import Params, load_params
+from llm_i2i.params import Params, load_params, read_params
 from pipelines.lab.sweep import code_digest
 from steps.dvc import Revision, dvc, experiment_ref, locked_md5
 from steps.paths import EVALUATION, METRICS, SEEDS
 
 logger = logging.getLogger(__name__)
 
-# Sections that decide nothing about a model's evaluation; the seed is recorded separately.
-NOT_PART = ("gate", "report", "seed")
+# Keys that decide nothing about a model's evaluation; the seed is recorded separately.
+NOT_PART = ("gate", "profile", "report", "seed")
 
 
 def replicate() -> None:
@@ -63,8 +63,7 @@ def run_name(params: Params) -> str:
 
 def identity_of(seed: int) -> str:
     """Digest of all that decides an evaluation under a seed."""
-    params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
-    deciding = {key: value for key, value in params.items() if key not in NOT_PART}
+    deciding = {key: value for key, value in read_params().items() if key not in NOT_PART}
     return digest({"params": deciding, "code": code_digest(), "seed": seed})
 
 

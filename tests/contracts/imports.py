@@ -5,7 +5,11 @@ from pathlib import Path
 
 from tests.conftest import ROOT
 
-EVERYONES = {f"llm_i2i.{name}" for name in ("arrays", "errors", "files", "params", "schema")}
+EVERYONES = {f"llm_i2i.{name}" for name in ("arrays", "errors", "files", "schema")} | {
+    f"llm_i2i.params.{path.stem}" for path in (ROOT / "src/llm_i2i/params").glob("*.py")
+}
+EVERYONES |= {"llm_i2i.params"}
+EVERYONES -= {"llm_i2i.params.selection"}  # its presets decide which pairs are kept
 
 
 def core_files(step: str) -> set[str]:

@@ -11,11 +11,13 @@ import yaml
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from llm_i2i.params import Params
-from pipelines import profile
+from llm_i2i.params import Params, Section, read_profile
+from llm_i2i.params.__main__ import texts
+from llm_i2i.params.reading import check_profile, leaves
+from pipelines import check, profile
 from tests.conftest import ROOT
 
-PROFILES = sorted(path.stem for path in (ROOT / "profiles").glob("*.yaml"))
+PROFILES = sorted({path.stem for path in (ROOT / "profiles").glob("*.yaml")} - {"models"})
 
 
 def read(name: str) -> str:
@@ -43,28 +45,46 @@ def test_documented_make_targets_exist() -> None:
 
 
 @pytest.mark.parametrize("name", PROFILES)
-def test_profile_holds_known_keys_and_no_second_copy_of_a_value(name: str) -> None:
-    overlay = yaml.safe_load(read(f"profiles/{name}.yaml"))
-    defaults = yaml.safe_load(read("params.yaml"))
-    for key, value in profile.leaves(overlay):
-        place = defaults
-        for part in key:
-            assert part in place, f"{'.'.join(key)} is no key of params.yaml"
-            place = place[part]
-        # `accumulation: 1` in a profile whose default is 1 would be a second copy.
-        assert place != value, f"{'.'.join(key)}: {value} is the value of params.yaml already"
+def test_profile_is_complete_and_makes_sense(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
+    check_profile(name)
+    params = Params.model_validate({**read_profile(name), "profile": name})
+    monkeypatch.setattr(check, "_has_cuda", lambda: True)
+    assert list(check.find(params, {})) == []
 
 
-@pytest.mark.parametrize("name", PROFILES)
-def test_profile_keeps_comments_and_layout_of_params(name: str) -> None:
+def test_params_is_the_laptop_and_short(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(ROOT)
     text = read("params.yaml")
-    overlay = yaml.safe_load(read(f"profiles/{name}.yaml"))
-    changed = profile.with_overlay(text, overlay)
-    Params.model_validate(yaml.safe_load(changed))
-    different = [(a, b) for a, b in zip(text.splitlines(), changed.splitlines(), strict=True) if a != b]
-    assert len(different) == len(list(profile.leaves(overlay)))
-    for before, after in different:
-        assert before.partition("#")[2] == after.partition("#")[2]
+    assert text == profile.text_of("laptop", text)
+    assert profile.differences() == []
+    assert len(text.splitlines()) <= 110
+    assert len(list(leaves(yaml.safe_load(text)))) <= 90
+
+
+def test_explanations_are_the_schemas(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Comments of params.yaml and profiles/, and docs/params.md: `python -m llm_i2i.params` writes them."""
+    monkeypatch.chdir(ROOT)
+    found = texts()
+    assert len(found) == len(PROFILES) + 3
+    for path, text in found.items():
+        assert path.read_text(encoding="utf-8") == text, path
+
+
+def test_every_option_is_explained_once() -> None:
+    for section in sections(Params):
+        for name, field in section.model_fields.items():
+            if section is not Params or name in {"profile", "seed"}:
+                assert field.description, f"{section.__name__}.{name}"
+        assert section.__doc__
+
+
+def sections(section: type[Section]) -> set[type[Section]]:
+    kinds = {
+        field.annotation for field in section.model_fields.values() if isinstance(field.annotation, type)
+    }
+    inner = {kind for kind in kinds if issubclass(kind, Section)}
+    return {section}.union(*map(sections, inner))
 
 
 def test_import_direction() -> None:

@@ -1,20 +1,29 @@
 """dvc.yaml, params.yaml, pipelines/ and steps/ tell one story."""
 
-import re
 from pathlib import Path
+from typing import Any
 
 import pytest
+import yaml
 
 from llm_i2i import params as schema
 from llm_i2i.stages import STAGES
 from steps import paths
-from tests.conftest import ROOT
+from tests.conftest import ROOT, whole_params
 from tests.contracts.imports import core_files
 
-NO_STAGES = {"seed", "runtime", "gate", "model_card"}  # gate: a command, since it compares revisions
+NO_STAGES = {
+    "profile",
+    "seed",
+    "runtime",
+    "gate",
+    "model_card",
+}  # gate: a command, since it compares revisions
 STEP_TOOLS = {"__init__", "description", "dvc", "materializer", "paths", "stage"}
 
-# What of params.yaml each stage depends on, besides nothing else.
+PROFILE, MODELS = "profiles/${profile}.yaml", "profiles/models.yaml"
+# The keys of params.yaml that each stage depends on, besides nothing else. A section, or part of one, that params.yaml
+# need not state in full is listed in the profile too; a key of its own stands in params.yaml and decides.
 PARAMS = {
     "validate": {"validate", "tag.tail_max_count"},
     "split": {"split", "seed"},
@@ -39,18 +48,12 @@ PARAMS = {
     },
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
-    "controls": {
-        "base_model.compact",
-        "controls.compact",
-        "synthesize",
-        "runtime",
-        "seed",
-    },
+    "controls": {"base_model", "controls.compact", "synthesize", "runtime", "seed"},
     "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"}
     | {"runtime", "seed"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
-    "train_i2i": {"train_i2i.top_k", "train_i2i.${item.model}", "seed"},
-    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag", "train_i2i.${item.model}"},
+    "train_i2i": {"train_i2i.top_k", "seed"},
+    "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag"},
     "evaluate_generator": {
         "evaluate",
         *(f"evaluate_generator.{key}" for key in ("batch_users", "max_users", "num_beams")),
@@ -62,6 +65,15 @@ PARAMS = {
     },
     "report": {"evaluate_generator.arms", "fuse.arms", "report", "seed", "train_i2i.models"},
 }
+PARTS = {"controls": {"base_model.compact", "controls.compact"}, "fuse": {"fuse.custom"}}
+OF_A_MODEL = {"train_i2i", "evaluate"}
+
+
+def listed(stage: dict[str, Any], file: str = "params.yaml") -> list[str]:
+    """The keys of a file that a stage depends on."""
+    if file == "params.yaml":
+        return [entry for entry in stage["params"] if isinstance(entry, str)]
+    return [key for entry in stage["params"] if isinstance(entry, dict) for key in entry.get(file, [])]
 
 
 def modules(folder: str) -> set[str]:
@@ -84,27 +96,45 @@ def test_command_is_the_stages_pipeline_on_its_matrix(stage, written) -> None:
 
 @pytest.mark.parametrize("stage", STAGES)
 def test_params_are_exactly_those_it_depends_on(stage, written) -> None:
-    listed = written[stage]["params"]
-    assert len(listed) == len(set(listed))
-    assert set(listed) == PARAMS[stage]
-
-
-def test_every_key_of_params_is_somebodys(written, params) -> None:
-    listed = {key for stage in written.values() for key in stage["params"]}
-    listed |= {f"train_i2i.{model}" for model in re.findall(r"\w+", str(schema.Model.__args__))}
-    lists_of_the_matrices = {"controls.names", "score.sources"}
-    keys = {
-        f"{section}.{key}" if isinstance(values, dict) else section
-        for section, values in params.items()
-        for key in (values if isinstance(values, dict) else [""])
+    files = {file for entry in written[stage]["params"] if isinstance(entry, dict) for file in entry}
+    assert files <= {PROFILE, MODELS}
+    sections = {key for key in PARAMS[stage] if "." not in key} - {"seed"}
+    if stage == "controls":
+        sections -= {"base_model"}  # only its part `compact`
+    expected = {
+        "params.yaml": PARAMS[stage],
+        PROFILE: sections | PARTS.get(stage, set()),
+        MODELS: {"train_i2i.${item.model}"} if stage in OF_A_MODEL else set(),
     }
-    nobodys = {key for key in keys if key not in listed and key.split(".")[0] not in listed | NO_STAGES}
-    assert nobodys == lists_of_the_matrices
+    for file, keys in expected.items():
+        assert len(listed(written[stage], file)) == len(keys)
+        assert set(listed(written[stage], file)) == keys
 
 
-def test_every_model_has_a_section(params) -> None:
-    for model in schema.Model.__args__:
-        assert model in params["train_i2i"], "dvc.yaml depends on train_i2i.MODEL"
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_key_that_is_listed_by_itself_stands_in_params(stage, written, params) -> None:
+    """Otherwise DVC would stop, and a value added to params.yaml would change a result that stays."""
+    for key in listed(written[stage]):
+        place = params
+        for part in key.split("."):
+            place = place[part]
+
+
+def test_every_option_is_somebodys(written) -> None:
+    """A stage depends on each option of the schema: by its section or by itself."""
+    found = {
+        key for stage in written.values() for file in ("params.yaml", MODELS) for key in listed(stage, file)
+    }
+    found |= {f"train_i2i.{model}" for model in schema.Model.__args__}
+    whole = whole_params()
+    keys = {f"{section}.{key}" for section in set(whole) - NO_STAGES for key in whole[section]}
+    nobodys = {key for key in keys if key not in found and key.split(".")[0] not in found}
+    assert nobodys == {"controls.names"}  # the list of a matrix
+
+
+def test_every_model_has_its_options() -> None:
+    models = yaml.safe_load((ROOT / MODELS).read_text(encoding="utf-8"))
+    assert set(models["train_i2i"]) == set(schema.Model.__args__)
 
 
 @pytest.mark.parametrize("stage", STAGES)
@@ -193,7 +223,7 @@ def downstream(edges, first: str) -> set[str]:
 )
 def test_a_changed_key_reruns_its_stage_and_later_ones_only(key, rerun, written, edges) -> None:
     section = key.split(".")[0]
-    direct = {name for name, stage in written.items() if {key, section} & set(stage["params"])}
+    direct = {name for name, stage in written.items() if {key, section} & set(listed(stage))}
     assert set().union(*(downstream(edges, name) for name in direct)) == rerun
 
 

@@ -34,7 +34,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, raw_data: Path) -> Projec
     """A project after one `dvc repro` from nothing, each stage in ZenML. Tests must leave it as it is."""
     project = Project.copy(tmp_path_factory.mktemp("finished"), zenml=True, data=raw_data)
     ran = project.repro()
-    assert len(ran) == 26, ran
+    assert len(ran) == 29, ran
     project.commit("a run")
     return project
 

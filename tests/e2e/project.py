@@ -115,10 +115,12 @@ class Project:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def set_param(self, key: str, value: Any, *, rename: str | None = None) -> None:
-        """Change a value of params.yaml, or rename its key."""
+    def set_param(
+        self, key: str, value: Any, *, rename: str | None = None, file: str = "params.yaml"
+    ) -> None:
+        """Change a value of params.yaml or of a profile, or rename its key."""
         yaml_file = YAML()
-        path = self.root / "params.yaml"
+        path = self.root / file
         document = yaml_file.load(path.read_text(encoding="utf-8"))
         *parents, last = key.split(".")
         place = document

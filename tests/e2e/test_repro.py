@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
     outs = finished.locked_outs()
-    assert len(outs) == 9 + 2 + 3 + 2 + 2 * 2 + 4 + 2 * 4 + 2 * 2
+    assert len(outs) == 9 + 2 + 1 + 2 + 2 * 3 + 6 + 2 * 6 + 2 * 2
     for path, md5 in outs.items():
         assert content_md5(finished.root / path) == md5, path
     assert (finished.root / "reports" / "report.html").stat().st_size > 10_000
@@ -102,7 +102,7 @@ def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
     before = branch.locked_outs()
     branch.set_param("fuse.threshold", 0.4)
     direct = json.loads(branch.dvc("status", "--json").stdout)
-    assert set(direct) == {"fuse@real", "fuse@llm_i2i"}
+    assert set(direct) == {"fuse@real", "fuse@llm_i2i", "fuse@item_knn"}
     # A random model's confidences are all alike: this makes sure that the fused rows change.
     branch.set_param("fuse.max_synthetic_per_user", 1)
     ran = {name.split("@")[0] for name in branch.repro()}
@@ -110,7 +110,13 @@ def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
     after = branch.locked_outs()
     for path, md5 in before.items():
         if not path.startswith(
-            ("artifacts/fused/llm_i2i", "artifacts/i2i/", "artifacts/evaluation", "reports/")
+            (
+                "artifacts/fused/llm_i2i",
+                "artifacts/fused/item_knn",
+                "artifacts/i2i/",
+                "artifacts/evaluation",
+                "reports/",
+            )
         ):
             assert after[path] == md5, path
     changed = branch.dvc("params", "diff", "--json", "HEAD").stdout
@@ -140,11 +146,12 @@ def test_a_new_generator_retrains_the_discriminator_only_where_it_learns_from_it
 
 def test_typo_stops_with_one_message_and_touches_nothing(branch: Project) -> None:
     before = branch.sha256("artifacts/**/*", "reports/metrics/*", "reports/*.json", "dvc.lock")
-    branch.set_param("train_i2i.swing.smoothing", None, rename="smooting")
+    models = "profiles/models.yaml"
+    branch.set_param("train_i2i.swing.smoothing", None, rename="smooting", file=models)
     done = branch.dvc("repro", ok=False)
     assert done.returncode != 0
     message = done.stdout + done.stderr
-    assert "smooting" in message
+    assert f"train_i2i.swing.smooting ({models})" in message
     assert "Traceback" not in message
     after = branch.sha256("artifacts/**/*", "reports/metrics/*", "reports/*.json", "dvc.lock")
     # DVC clears the outputs of the stage that it starts; they are in its cache.
@@ -154,7 +161,7 @@ def test_typo_stops_with_one_message_and_touches_nothing(branch: Project) -> Non
         path: digest for path, digest in before.items() if path not in gone
     }
     assert not list(branch.root.rglob("*.partial"))
-    branch.set_param("train_i2i.swing.smooting", None, rename="smoothing")
+    branch.set_param("train_i2i.swing.smooting", None, rename="smoothing", file=models)
     branch.repro()
     assert branch.sha256("artifacts/**/*") == {k: v for k, v in before.items() if k.startswith("artifacts/")}
 
@@ -249,7 +256,7 @@ from zenml.client import Client
 run, = Client().list_pipeline_runs(hydrate=True)
 print(run.status, len(run.steps), sorted(run.steps["report"].spec.upstream_steps)[0])
 """
-    assert re.search(r"^completed 26 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
+    assert re.search(r"^completed 29 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
 
 
 def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:
@@ -260,3 +267,15 @@ def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:
     )
     assert done.returncode == 2
     assert "inside a DVC stage" in done.stderr
+
+
+def test_an_option_of_the_profile_may_be_set_in_params_and_reruns_its_stage_only(branch: Project) -> None:
+    branch.set_param("train_discriminator.lora_dropout", 0.1)
+    assert set(json.loads(branch.dvc("status", "--json").stdout)) == {"train_discriminator"}
+    branch.run("git", "checkout", "params.yaml")
+    branch.set_param("fuse.custom.quantile", 0.3)
+    assert {name.split("@")[0] for name in json.loads(branch.dvc("status", "--json").stdout)} == {"fuse"}
+    branch.run("git", "checkout", "params.yaml")
+    branch.set_param("train_i2i.bpr.epochs", 3, file="profiles/models.yaml")
+    stale = set(json.loads(branch.dvc("status", "--json").stdout))
+    assert {name.partition("-")[0] for name in stale} == {"train_i2i@bpr", "evaluate@bpr"}

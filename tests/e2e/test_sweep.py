@@ -21,7 +21,9 @@ TRIAL = {
     "question": "How confident must a synthetic interaction be?",
     "fixed": {"fuse.arms": ["real", "llm_i2i"], "train_i2i.models": ["swing"]},
     "grid": {"fuse.threshold": [0.1, 0.2, 1.0]},
-    "variants": {"half": {"fuse.mode": "quantile", "fuse.quantile": 0.5}},
+    "variants": {
+        "half": {"fuse.selection": "custom", "fuse.custom.mode": "quantile", "fuse.custom.quantile": 0.5}
+    },
     "generator_alone": True,
     "x": "synthetic_kept",
 }

@@ -20,7 +20,7 @@ from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_ta
 from pipelines.__main__ import main
 from pipelines.release import promote, registry
 from pipelines.release.replicate import identity_of
-from tests.conftest import ROOT
+from tests.conftest import whole_params
 
 RUN = "item_knn-real"
 OUTS = ["artifacts/validation", "artifacts/split", "artifacts/items", f"artifacts/i2i/{RUN}"]
@@ -124,7 +124,7 @@ def project(tmp_path, monkeypatch) -> Path:
     shell("git", "config", "user.name", "Someone")
     shell("git", "config", "commit.gpgsign", "false")
     dvc("init", "--quiet")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = whole_params()
     params["gate"] |= {"model": "item_knn", "arm": "real", "resamples": 300, "max_tail_loss": 0.05}
     params["gate"] |= {"max_coverage_loss": 0.3, "max_gini_rise": 0.3}
     params["report"]["bootstrap_resamples"] = 100

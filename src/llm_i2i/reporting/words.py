@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.params import FuseParams, TagParams
+from llm_i2i.params import SelectionRule, TagParams
 from llm_i2i.schema import LONG_TAIL, OVERALL
 
 NOT_MEASURED = "not measured here"
@@ -102,7 +102,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def order_words(rule: FuseParams) -> str:
+def order_words(rule: SelectionRule) -> str:
     """What synthetic pairs are ordered by."""
     by = "p_yes" if rule.confidence == "p_yes" else "the generator's log probability"
     return by + (
@@ -110,13 +110,13 @@ def order_words(rule: FuseParams) -> str:
     )
 
 
-def is_papers(rule: FuseParams) -> bool:
+def is_papers(rule: SelectionRule) -> bool:
     """Whether pairs are chosen as in the paper: by the discriminator alone."""
     ours = rule.popularity_discount or rule.connected_only or rule.item_quota or rule.tail_quota
     return rule.confidence == "p_yes" and rule.mode == "threshold" and not ours
 
 
-def selection_words(rule: FuseParams) -> str:
+def selection_words(rule: SelectionRule) -> str:
     """How an arm with the discriminator chooses the generator's pairs, with every switch that is on."""
     kept = (
         f"those with p_yes of at least {rule.threshold:g}"

@@ -182,7 +182,7 @@ def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
 def test_nothing_survives() -> None:
     with pytest.raises(GenerationError, match=r"none of 6 .* p_yes >= 0.99 \(p_yes: max 0.95.*to 0.94"):
         run(threshold=0.99)
-    with pytest.raises(GenerationError, match=r"upper 0 by confidence.*raise `fuse.quantile`"):
+    with pytest.raises(GenerationError, match=r"upper 0 by confidence.*raise `fuse.custom.quantile`"):
         run(mode="quantile", quantile=0.0)
     real_only = SCORED[SCORED["source"] == "real"]
     for arm in ("llm_i2i", "no_discriminator"):

@@ -51,23 +51,31 @@ def tag_params(**changes: float) -> TagParams:
 
 
 def fuse_params(**changes: object) -> FuseParams:
-    defaults: dict[str, object] = {
-        "arms": ["real", "llm_i2i"],
-        "index": "train",
+    """Section fuse; switches of the selection rule among the changes become those of selection custom."""
+    rule: dict[str, object] = {
         "confidence": "p_yes",
         "mode": "threshold",
         "threshold": 0.5,
         "quantile": 0.5,
-        "filter_real": True,
-        "real_threshold": 0.05,
         "max_synthetic_per_user": 3,
         "connected_only": False,
         "popularity_discount": 0.0,
         "item_quota": 0,
         "tail_quota": 0,
+    }
+    defaults: dict[str, object] = {
+        "arms": ["real", "llm_i2i"],
+        "selection": "custom",
+        "threshold": 0.0,
+        "max_synthetic_per_user": 1,
+        "index": "train",
+        "filter_real": True,
+        "real_threshold": 0.05,
         "control_volume": "llm_i2i",
     }
-    return FuseParams.model_validate(defaults | changes)
+    own = {key: value for key, value in changes.items() if key not in rule}
+    custom = rule | {key: value for key, value in changes.items() if key in rule}
+    return FuseParams.model_validate(defaults | {"custom": custom} | own)
 
 
 def validate_params(**changes: float) -> ValidateParams:

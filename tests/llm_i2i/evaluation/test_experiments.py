@@ -7,7 +7,7 @@ import yaml
 
 from llm_i2i.errors import ParamsError
 from llm_i2i.evaluation.experiments import check_points, load_experiment, resolve
-from tests.conftest import ROOT
+from tests.conftest import whole_params
 
 
 def declared(folder: Path, **content: object) -> Path:
@@ -20,7 +20,7 @@ def declared(folder: Path, **content: object) -> Path:
 
 
 def params() -> dict:
-    return yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    return whole_params()
 
 
 def test_grid_is_the_product_then_variants_for_each_seed(tmp_path: Path) -> None:

@@ -7,7 +7,6 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
-import yaml
 
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.engine.device import Runtime
@@ -15,7 +14,7 @@ from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.models import load_for_inference, load_tokenizer
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
-from llm_i2i.params import Params, RuntimeParams
+from llm_i2i.params import Params, RuntimeParams, load_params
 from llm_i2i.schema import NEAR_MISSES
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 
 @pytest.fixture(scope="session")
 def params() -> Params:
-    return Params.model_validate(yaml.safe_load((ROOT / "params.yaml").read_text()))
+    return load_params(ROOT / "params.yaml")
 
 
 @pytest.fixture(scope="session")

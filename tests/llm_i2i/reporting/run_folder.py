@@ -1,7 +1,6 @@
 """A small finished run on disk: simulated taste, real splits, a real neighbour model, computed metrics."""
 
 import json
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +11,8 @@ import yaml
 from llm_i2i import schema
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.params import load_params
+from tests.conftest import whole_params
 
-PARAMS = Path(__file__).parents[3] / "params.yaml"
 N_USERS, N_ITEMS, N_GENRES = 240, 160, 6
 KS = (5, 10, 20, 50)
 ADJECTIVES = ("Silent", "Broken", "Golden", "Last", "Hidden", "Paper", "Northern", "Second")
@@ -243,13 +242,13 @@ def write_run(
     """Write a whole finished run into `root` and return it."""
     rng = np.random.default_rng(seed)
     artifacts, reports = root / "artifacts", root / "reports"
-    params = yaml.safe_load(PARAMS.read_text(encoding="utf-8"))
+    params = whole_params()
     params["report"]["bootstrap_resamples"] = 500
     params["evaluate"]["ks"] = list(KS)
     params["train_i2i"]["models"], params["fuse"]["arms"] = list(models), list(arms)
     params["controls"]["names"] = ["random", "popularity", "item_knn"]
     params["score"]["sources"] = ["generator", *params["controls"]["names"]]
-    shutil.copytree(PARAMS.parent / "profiles", root / "profiles", dirs_exist_ok=True)
+    root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
     data_dvc = {
         "outs": [

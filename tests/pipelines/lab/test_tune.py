@@ -1,3 +1,4 @@
+import shutil
 from pathlib import Path
 
 import pandas as pd
@@ -13,21 +14,20 @@ from tests.llm_i2i.evaluation.tables import catalogue, leave_one_out, random_int
 
 @pytest.fixture
 def project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with params.yaml and a split."""
+    """A folder with params.yaml, profiles and a split."""
     rows = random_interactions()
     train, valid, _ = leave_one_out(rows)
     write_table(train, tmp_path / "artifacts/split/train.parquet", INTERACTIONS)
     write_table(valid, tmp_path / "artifacts/split/valid.parquet", INTERACTIONS)
     write_table(catalogue(rows["item_id"], train), tmp_path / "artifacts/items/items.parquet", ITEMS)
-    (tmp_path / "params.yaml").write_text(
-        (ROOT / "params.yaml").read_text(encoding="utf-8"), encoding="utf-8"
-    )
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    shutil.copy2(ROOT / "params.yaml", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
 def test_tune_writes_the_chosen_values_and_all_trials(project: Path) -> None:
-    before = (project / "params.yaml").read_text(encoding="utf-8")
+    before = (project / "profiles/models.yaml").read_text(encoding="utf-8")
     assert main(["tune", "swing", "--trials", "5", "--objective", "recall@10"]) == 0
     trials = pd.read_csv(project / "reports/tuning/swing.csv")
     assert len(trials) == 5
@@ -35,7 +35,7 @@ def test_tune_writes_the_chosen_values_and_all_trials(project: Path) -> None:
     best = trials.loc[trials["value"].idxmax()]
     written = load_params().train_i2i.swing_tuned.model_dump()
     assert written == {name: best[name] for name in written}
-    after = (project / "params.yaml").read_text(encoding="utf-8")
+    after = (project / "profiles/models.yaml").read_text(encoding="utf-8")
     changed = [
         (old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new
     ]
@@ -49,7 +49,9 @@ def test_tune_writes_the_chosen_values_and_all_trials(project: Path) -> None:
 
 def test_tune_writes_each_value_as_the_type_of_its_option(project: Path) -> None:
     assert main(["tune", "bpr", "--trials", "3"]) == 0
-    written = yaml.safe_load((project / "params.yaml").read_text(encoding="utf-8"))["train_i2i"]["bpr_tuned"]
+    written = yaml.safe_load((project / "profiles/models.yaml").read_text(encoding="utf-8"))["train_i2i"][
+        "bpr_tuned"
+    ]
     kinds = {name: type(value) for name, value in load_params().train_i2i.bpr_tuned.model_dump().items()}
     assert {name: type(value) for name, value in written.items()} == kinds
     assert kinds["with_bias"] is bool
@@ -59,10 +61,10 @@ def test_tune_writes_each_value_as_the_type_of_its_option(project: Path) -> None
 def test_tune_without_a_split_or_of_no_model_says_so_and_changes_nothing(
     project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    before = (project / "params.yaml").read_bytes()
+    before = (project / "profiles/models.yaml").read_bytes()
     assert main(["tune", "magic"]) == 2
     assert "swing" in capsys.readouterr().err
     (project / "artifacts/split/valid.parquet").unlink()
     assert main(["tune", "swing"]) == 2
     assert "valid.parquet: no such file" in capsys.readouterr().err
-    assert (project / "params.yaml").read_bytes() == before
+    assert (project / "profiles/models.yaml").read_bytes() == before

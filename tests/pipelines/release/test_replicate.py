@@ -11,7 +11,7 @@ import yaml
 
 from pipelines.__main__ import main
 from steps import dvc as dvc_files
-from tests.conftest import ROOT
+from tests.conftest import whole_params
 
 RUN = "item_knn-real"
 STAGE = f"""
@@ -39,7 +39,7 @@ def test_each_seed_is_measured_once(tmp_path, monkeypatch):
     shell("git", "config", "user.email", "someone@example.org")
     shell("git", "config", "user.name", "Someone")
     shell(sys.executable, "-m", "dvc", "init", "--quiet")
-    params = yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8"))
+    params = whole_params()
     params["gate"] |= {"model": "item_knn", "arm": "real", "seeds": [42, 43, 44]}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     Path("stage.py").write_text(STAGE, encoding="utf-8")

@@ -1,0 +1,130 @@
+"""`python -m pipelines check`: parameters that are valid one by one and make no sense together."""
+
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import yaml
+
+from llm_i2i.errors import ParamsError
+from llm_i2i.params import LlmTraining, Params, load_params
+from llm_i2i.schema import GENERATOR
+from pipelines import profile
+
+logger = logging.getLogger(__name__)
+
+PAGED = "paged_adamw_8bit"
+COMPACT = "_compact_"  # part of the names of the compact backbone's templates
+
+
+@dataclass(frozen=True)
+class Finding:
+    """A combination that makes no sense.
+
+    Attributes:
+        key: The key to look at.
+        found: What it does together with others.
+        fix: What to do about it.
+        stops: Whether a run would fail or train on nonsense; else it only does nothing or is not worth reading.
+    """
+
+    key: str
+    found: str
+    fix: str
+    stops: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.key}: {self.found}; {self.fix}"
+
+
+def check() -> None:
+    """Check params.yaml and its profile; warn of what has no effect.
+
+    Raises:
+        ParamsError: A rule is broken, or a combination would fail.
+    """
+    params = load_params()
+    raw = yaml.safe_load(profile.PARAMS.read_text(encoding="utf-8"))
+    findings = list(find(params, raw))
+    for finding in findings:
+        if not finding.stops:
+            logger.warning("check: %s", finding)
+    stopping = [f"\n  {finding}" for finding in findings if finding.stops]
+    if stopping:
+        raise ParamsError(
+            str(profile.PARAMS), f"{len(stopping)} combination(s) that cannot work" + "".join(stopping)
+        )
+    differing = profile.differences()
+    if differing:
+        logger.info("check: params.yaml differs from profile %s in %s", params.profile, ", ".join(differing))
+
+
+def find(params: Params, raw: dict[str, Any]) -> Iterator[Finding]:
+    """Every combination that makes no sense.
+
+    Args:
+        params: What runs.
+        raw: params.yaml as a mapping: what the user wrote.
+    """
+    yield from _about_models(params)
+    yield from _about_arms(params)
+    yield from _about_selection(params, raw)
+    run = (params.gate.model in params.train_i2i.models, params.gate.arm in params.fuse.arms)
+    for key, value, runs in (("model", params.gate.model, run[0]), ("arm", params.gate.arm, run[1])):
+        if not runs:
+            lists = "train_i2i.models" if key == "model" else "fuse.arms"
+            yield Finding(f"gate.{key}", f"{value} is not run", f"add it to {lists}, or name one of those")
+
+
+def _about_models(params: Params) -> Iterator[Finding]:
+    is_compact = params.base_model.source == "compact"
+    for name in ("train_generator", "train_discriminator"):
+        training: LlmTraining = getattr(params, name)
+        if (COMPACT in training.template) != is_compact:
+            role = name.removeprefix("train_")
+            fitting = f"{role}_compact_v1" if is_compact else f"{role}_v1"
+            found = f"{training.template} does not fit base_model.source {params.base_model.source}"
+            yield Finding(f"{name}.template", found, f"set it to {fitting}", stops=True)
+        if training.optimizer == PAGED and (params.runtime.device == "cpu" or not _has_cuda()):
+            yield Finding(
+                f"{name}.optimizer", f"{PAGED} needs CUDA, which is not there", "set it to adamw", stops=True
+            )
+    if params.base_model.source == "random" and params.profile != "ci":
+        fix = "set base_model.source to embedded for results worth reading"
+        yield Finding("base_model.source", "random is a tiny model of random weights, for tests", fix)
+
+
+def _has_cuda() -> bool:
+    import torch  # noqa: PLC0415 - seconds, and only one optimizer asks
+
+    return torch.cuda.is_available()
+
+
+def _about_arms(params: Params) -> Iterator[Finding]:
+    made, scored, arms = params.controls.names, params.score.sources, params.fuse.arms
+    for name in made:
+        if not {name, f"{name}_filtered"} & set(arms):
+            yield Finding(
+                "controls.names",
+                f"{name} is made and no arm trains on it",
+                f"take it out, or add {name} to fuse.arms",
+            )
+    for name in scored:
+        if name != GENERATOR and f"{name}_filtered" not in arms:
+            fix = f"take it out, or add {name}_filtered to fuse.arms"
+            yield Finding("score.sources", f"{name} is scored and no arm is filtered by it", fix)
+
+
+def _about_selection(params: Params, raw: dict[str, Any]) -> Iterator[Finding]:
+    fuse, written = params.fuse, raw.get("fuse", {})
+    if fuse.selection != "custom" and written.get("custom") and params.profile:
+        fix = "set fuse.selection to custom, or leave fuse.custom empty"
+        yield Finding("fuse.custom", f"has no effect under fuse.selection {fuse.selection}", fix)
+    if fuse.selection == "paper":
+        return
+    differing = {entry.partition("=")[0] for entry in profile.differences()}
+    for key in ("threshold", "max_synthetic_per_user"):
+        if f"fuse.{key}" in differing:
+            fix = "set fuse.selection to paper, or change fuse.custom under fuse.selection custom"
+            yield Finding(f"fuse.{key}", f"has no effect under fuse.selection {fuse.selection}", fix)

@@ -1,0 +1,82 @@
+"""The options of a run: their schema with every rule and explanation, how files are read and how they are written.
+
+There are no defaults here for what the files say: profiles/ and params.yaml are the only places of a value.
+"""
+
+from llm_i2i.params.augmentation import (
+    Arm,
+    CompactControlParams,
+    ControlsParams,
+    FuseParams,
+)
+from llm_i2i.params.data import IdentifyParams, RuntimeParams, SplitParams, TagParams, ValidateParams
+from llm_i2i.params.fields import Section
+from llm_i2i.params.i2i import (
+    EvaluateParams,
+    Model,
+    TrainI2iParams,
+    TunedParams,
+)
+from llm_i2i.params.llm import (
+    OF_THE_GENERATOR,
+    BaseModelParams,
+    BeamSearchParams,
+    CompactParams,
+    Control,
+    EarlyStoppingParams,
+    EvaluateGeneratorParams,
+    GeneratorArm,
+    LlmTraining,
+    MineNegativesParams,
+    Negatives,
+    ScoreParams,
+    Softmax,
+    SynthesizeParams,
+    TrainDiscriminatorParams,
+    TrainGeneratorParams,
+)
+from llm_i2i.params.reading import load_params, read_params, read_profile
+from llm_i2i.params.selection import RECIPE, SelectionRule
+from llm_i2i.params.whole import GateParams, ModelCardParams, Params, ReportParams
+
+__all__ = [
+    "OF_THE_GENERATOR",
+    "RECIPE",
+    "Arm",
+    "BaseModelParams",
+    "BeamSearchParams",
+    "CompactControlParams",
+    "CompactParams",
+    "Control",
+    "ControlsParams",
+    "EarlyStoppingParams",
+    "EvaluateGeneratorParams",
+    "EvaluateParams",
+    "FuseParams",
+    "GateParams",
+    "GeneratorArm",
+    "IdentifyParams",
+    "LlmTraining",
+    "MineNegativesParams",
+    "Model",
+    "ModelCardParams",
+    "Negatives",
+    "Params",
+    "ReportParams",
+    "RuntimeParams",
+    "ScoreParams",
+    "Section",
+    "SelectionRule",
+    "Softmax",
+    "SplitParams",
+    "SynthesizeParams",
+    "TagParams",
+    "TrainDiscriminatorParams",
+    "TrainGeneratorParams",
+    "TrainI2iParams",
+    "TunedParams",
+    "ValidateParams",
+    "load_params",
+    "read_params",
+    "read_profile",
+]

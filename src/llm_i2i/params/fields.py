@@ -1,0 +1,36 @@
+"""What every section is made of: bounded types, and options that carry their own explanation."""
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+OpenShare = Annotated[float, Field(gt=0.0, lt=1.0)]
+HalfOpenShare = Annotated[float, Field(ge=0.0, lt=1.0)]
+PositiveInt = Annotated[int, Field(ge=1)]
+NonNegativeInt = Annotated[int, Field(ge=0)]
+PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
+NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
+Decay = Annotated[float, Field(gt=0.0, le=1.0)]
+PLACE = "place"  # key of a field's extra: where its value is written
+
+
+class Section(BaseModel):
+    """A section of options: unknown keys are errors, values cannot change."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
+
+
+def dial(explanation: str) -> Any:
+    """An option that a user decides: it stands in params.yaml and in every profile."""
+    return Field(description=explanation, json_schema_extra={PLACE: "params"})
+
+
+def knob(explanation: str) -> Any:
+    """An option that is seldom changed: it stands in every profile, and in params.yaml where a user adds it."""
+    return Field(description=explanation, json_schema_extra={PLACE: "profile"})
+
+
+def model_options(explanation: str) -> Any:
+    """The options of one I2I model: they stand in profiles/models.yaml, the same for every profile."""
+    return Field(description=explanation, json_schema_extra={PLACE: "models"})
