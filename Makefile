@@ -76,6 +76,10 @@ format: setup
 	ruff check --fix .
 	ruff format .
 
+.PHONY: graph
+graph: setup  ## draw the stages of dvc.yaml into docs/stage-graph.md
+	@python -m pipelines.lab.graph
+
 lock: setup  ## write constraints.txt from what is installed
 	@{ echo '# Every package of a working environment, direct or not, made by `make lock`.'; \
 	  python -m pip freeze --exclude-editable --exclude llm-i2i \

@@ -4,13 +4,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from llm_i2i.evaluation.bootstrap import paired_bootstrap
-from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.files import read_json
 from llm_i2i.params import Params, load_params
-from llm_i2i.reporting.model_card import METRICS, adapter_card, index_card
+from llm_i2i.reporting.model_card import METRICS, Promotion, adapter_card, index_card
 from llm_i2i.reporting.provenance import read_provenance
 from llm_i2i.schema import PER_USER, read_table
 from pipelines.release.registry import models
@@ -26,41 +23,36 @@ def write(version: str) -> None:
         version: As GTO names it.
     """
     params = load_params()
-    shared: dict[str, Any] = {
-        "version": version,
-        "gate": _json(paths.GATE),
-        "data": read_provenance(Path()).data,
-        "base_model": _json(paths.BASE_MODEL / "manifest.json"),
-        "about": params.model_card,
-    }
+    promotion = Promotion(
+        version=version,
+        gate=_json(paths.GATE),
+        data=read_provenance(Path()).data,
+        base_model=_json(paths.BASE_MODEL / "manifest.json"),
+        about=params.model_card,
+    )
     paths.MODEL_CARDS.mkdir(parents=True, exist_ok=True)
     for place, (name, model) in enumerate(models().items()):
         if place:
-            text = adapter_card(name=name, purpose=model.get("desc", name), **shared)
+            text = adapter_card(name, promotion, purpose=model.get("desc", name))
         else:
             run = f"{params.gate.model}-{params.gate.arm}"
             manifest = _json(paths.I2I / run / "manifest.json")
-            text = index_card(name=name, manifest=manifest, metrics=_metrics(run, params), **shared)
+            text = index_card(name, promotion, manifest=manifest, metrics=_metrics(run, params))
         (paths.MODEL_CARDS / f"{name}.md").write_text(text, encoding="utf-8")
     logger.info("promote: model cards in %s", paths.MODEL_CARDS)
 
 
 def _metrics(run: str, params: Params) -> dict[str, Any]:
     """The run's metrics with intervals over users: those of the difference from a model that finds nothing."""
-    metrics = _json(paths.METRICS / f"{run}.json")
     table = read_table(paths.EVALUATION / f"{run}.parquet", PER_USER)
+    values = PairedDifference(Measured.once(table), None)
     intervals: dict[str, dict[str, list[float]]] = {}
     for place in ("overall", *table["bucket"].unique()):
-        ranks = table.loc[(table["bucket"] == place) | (place == "overall"), "rank"].to_numpy()
         for metric in METRICS:
-            found = paired_bootstrap(
-                per_user_metric(metric, ranks),
-                np.zeros(len(ranks)),
-                resamples=params.report.bootstrap_resamples,
-                seed=params.seed,
-            )
-            intervals.setdefault(place, {})[metric] = [found.low, found.high]
-    return {**metrics, "intervals": intervals}
+            resamples = params.report.bootstrap_resamples
+            _, low, high = values.interval(metric, place, resamples=resamples, seed=params.seed)
+            intervals.setdefault(place, {})[metric] = [low, high]
+    return {**_json(paths.METRICS / f"{run}.json"), "intervals": intervals}
 
 
 def _json(path: Path) -> dict[str, Any]:

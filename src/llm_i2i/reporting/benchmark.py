@@ -6,164 +6,150 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of
+from llm_i2i.reporting import words
+from llm_i2i.reporting.collect import Json
+from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of, tell
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
-from llm_i2i.reporting.results import outcome_of
-from llm_i2i.reporting.tables import Cell, Group, Table, name_cell
-from llm_i2i.reporting.verdicts import metric_name, model_name, signed
+from llm_i2i.reporting.tables import Table, view
+from llm_i2i.reporting.words import interval_of, metric_name, plural, say, signed, span
 
-Json = dict[str, Any]
-
-TIGER = "TIGER, arXiv 2305.05065, table 1"
-PAPER = "LLM-I2I, arXiv 2512.21595"
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
-# Published figures: full ranking, leave one out; (model, source, values of METRICS).
-PUBLISHED = {
-    "beauty": (
-        ("SASRec", TIGER, (0.0387, 0.0249, 0.0605, 0.0318)),
-        ("TIGER", TIGER, (0.0454, 0.0321, 0.0648, 0.0384)),
-    ),
-    "toys": (
-        ("SASRec", TIGER, (0.0463, 0.0306, 0.0675, 0.0374)),
-        ("S3-Rec", TIGER, (0.0443, 0.0294, 0.0700, 0.0376)),
-        ("TIGER", TIGER, (0.0521, 0.0371, 0.0712, 0.0432)),
-    ),
-}
-# What the paper states its augmentation adds to Swing's Recall@10, in per cent.
-STATED_GAIN = {"beauty": 13.04, "toys": 19.97}
-_ABOUT = (
-    "Made by `{command}`; every number stands in `reports/benchmark/`. Metrics are on test users, full ranking of the "
-    "catalogue, history removed; intervals are 95 %, paired, over users and, where several were run, seeds."
-)
 AUGMENTED = "llm_i2i"
-CONTROLS = ("random", "popularity", "item_knn")
+OURS, PAPERS, BY_P_YES = "our recipe", "the paper's selection", "our recipe ordered by p_yes"
+# What chose the pairs of arm llm_i2i in an experiment, which its name does not tell. In `recipe` it is the point.
+SELECTIONS = {
+    "backbones": OURS,
+    "controls": OURS,
+    "negatives": BY_P_YES,
+    "ablation": PAPERS,
+    "tail_weight": PAPERS,
+    "threshold": "chosen by p_yes",
+    "volume": "chosen by p_yes",
+}
+PAPERS_POINT = ("recipe", "paper")  # the experiment and the point that has the paper's selection
 
 
 def render(results: Mapping[str, Mapping[str, Json]], *, command: str) -> str:
-    """The whole document.
+    """The whole document as Markdown; the same results give the same text.
 
     Args:
         results: By data set, then experiment: content of reports/benchmark/DATASET/EXPERIMENT.json.
         command: What produced them.
-
-    Returns:
-        Markdown; the same results give the same text.
     """
+    lines = [f"- {line}" for name, found in results.items() for line in reading(name, found)]
     parts = [
         "# Results on Amazon reviews",
-        _ABOUT.format(command=command),
+        say("about_benchmark", command=command, made_at_once=_made_at_once(results)),
+        "## Arms",
+        say("arms_of_benchmark"),
         "## Reading",
-        "\n".join(f"- {line}" for name, found in results.items() for line in reading(name, found))
-        or "- Nothing has been measured yet.",
+        "\n".join(lines) or "- Nothing has been measured yet.",
     ]
     for name, found in results.items():
-        parts.append(f"## {name.capitalize()}")
-        parts.append(_about(found))
+        parts += [f"## {name.capitalize()}", _about(found)]
         if "backbones" in found:
-            parts += [
-                "### Beside published figures",
-                markdown_table(published_table(name, found["backbones"])),
-            ]
+            published = published_table(name, found["backbones"])
+            parts += ["### Beside published figures", markdown_table(published)]
         for experiment, content in found.items():
-            rows = rows_of(content["rows"])
-            table = experiment_table(rows, name=experiment, question=str(content["question"]))
-            parts += [f"### {experiment.capitalize().replace('_', ' ')}", escape_markdown(content["paragraph"]),
-                      markdown_table(table), _provenance(content)]  # fmt: skip
+            rows, question = named(experiment, rows_of(content["rows"])), str(content["question"])
+            seeds, failures = len(content["seeds"]), content.get("failures", {})
+            text = tell(rows, question=question, seeds=seeds, failures=failures)
+            shown = experiment_table(rows, name=experiment, question=question)
+            parts += [
+                f"### {experiment.capitalize().replace('_', ' ')}",
+                escape_markdown(text),
+                markdown_table(shown),
+                _provenance(experiment, found, most_seeds=_seeds(results)[-1]),
+            ]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 
+def named(experiment: str, rows: pd.DataFrame) -> pd.DataFrame:
+    """Rows whose arm `llm_i2i` says how its pairs were chosen."""
+    how = rows["point"].map(lambda point: PAPERS if (experiment, point) == PAPERS_POINT else "this point")
+    chosen = SELECTIONS.get(experiment, how if experiment == PAPERS_POINT[0] else "selection not recorded")
+    arm = rows["arm"]
+    return rows.assign(arm=arm.where(arm != AUGMENTED, arm + " (" + chosen + ")"))
+
+
+def _seeds(results: Mapping[str, Mapping[str, Json]]) -> list[int]:
+    """How many seeds the tables have, ascending, each number once."""
+    return sorted({len(content["seeds"]) for found in results.values() for content in found.values()})
+
+
+def _revision(content: Json) -> str:
+    return str(content.get("benchmark", {}).get("revision") or "")[:12]
+
+
+def _made_at_once(results: Mapping[str, Mapping[str, Json]]) -> str:
+    """Say so where the tables differ in seeds or revision."""
+    seeds = _seeds(results)
+    revisions = {_revision(content) for found in results.values() for content in found.values()}
+    if len(revisions) < 2 and len(seeds) < 2:
+        return ""
+    told = {"revisions": plural(len(revisions), "revision"), "seeds": " or ".join(map(str, seeds))}
+    return say("made_at_once", **told)
+
+
 def _about(found: Mapping[str, Json]) -> str:
-    """Data set, profile and revision of each experiment, where they agree."""
+    """Profile and data of the experiments."""
     marks = {(c["benchmark"]["profile"], c["benchmark"]["data_md5"]) for c in found.values()}
-    return "; ".join(f"profile `{profile}`, data `{md5}`" for profile, md5 in sorted(marks)) + "."
+    return "; ".join(f"Profile `{profile}`, data `{md5}`" for profile, md5 in sorted(marks)) + "."
 
 
-def _provenance(content: Json) -> str:
+def _provenance(experiment: str, found: Mapping[str, Json], *, most_seeds: int) -> str:
+    """Seeds, protocol and revision of a table, and where they are not those of the others."""
+    content, main = found[experiment], next(iter(found))
     hashes = dict.fromkeys(h for by_model in content["protocol_hash"].values() for h in by_model.values())
-    shown = ", ".join(f"`{value[:12]}`" for value in hashes)
-    revision = content["benchmark"]["revision"][:12]
-    return f"Seeds {', '.join(map(str, content['seeds']))}; protocol {shown}; revision `{revision}`."
+    seeds = f"Seeds {', '.join(map(str, content['seeds']))}"
+    if len(content["seeds"]) < most_seeds:
+        seeds += f" (fewer than the {most_seeds} of other tables"
+        seeds += ": the intervals do not cover training)" if len(content["seeds"]) == 1 else ")"
+    revision = f"revision `{_revision(content)}`" if _revision(content) else "revision not recorded"
+    if _revision(content) != _revision(found[main]):
+        revision += f" (another than that of {main.capitalize().replace('_', ' ')})"
+    return f"{seeds}; protocol {', '.join(f'`{value[:12]}`' for value in hashes)}; {revision}."
 
 
 def published_table(dataset: str, content: Json) -> Table:
     """Ours and the published figures, by Recall@10."""
-    rows = rows_of(content["rows"])
+    rows = named("backbones", rows_of(content["rows"]))
     values = rows[(rows["against"] == "") & (rows["slice"] == "overall")]
-    lines: list[tuple[float, tuple[Cell, ...]]] = []
+    lines: list[tuple[Any, ...]] = [tuple(line) for line in words.texts()["published"].get(dataset, ())]
     for (model, arm), group in values.groupby(["model", "arm"], sort=False):
         by_metric = dict(zip(group["metric"], group["value"], strict=True))
-        cells = [Cell(f"{by_metric[m]:.4f}" if m in by_metric else "–") for m in METRICS]
-        name = f"{model_name(str(model))}, {arm}"
-        lines.append((by_metric.get("recall@10", 0.0), (name_cell(name), name_cell("measured here"), *cells)))
-    for name, source, numbers in PUBLISHED.get(dataset, ()):
-        cells = [Cell(f"{number:.4f}") for number in numbers]
-        lines.append((numbers[2], (name_cell(name), name_cell(source), *cells)))
-    ordered = tuple(cells for _, cells in sorted(lines, key=lambda line: -line[0]))
-    caption = (
-        "Published: full ranking and leave one out on 5-core data of the same name; splits and counts are not "
-        "guaranteed to be the same. Ours: see the protocol."
+        lines.append((words.run_name(model, arm), "measured here", *(by_metric.get(m) for m in METRICS)))
+    place = 2 + METRICS.index("recall@10")
+    return view(
+        "published",
+        sorted(lines, key=lambda line: (-(line[place] or 0.0), line[1] != "measured here")),
+        columns=[(metric_name(metric), ".4f") for metric in METRICS],
     )
-    return Table(caption, ("Model", "Source", *map(metric_name, METRICS)), (Group("", ordered),))
 
 
 def reading(dataset: str, found: Mapping[str, Json]) -> list[str]:
-    """What is reproduced and what is not, in sentences that the numbers decide.
-
-    Args:
-        dataset: Name of the data set.
-        found: Its experiments.
-
-    Returns:
-        One sentence a finding.
-    """
+    """What the experiments of a data set show; the paper is compared with its own selection only."""
+    rows = {name: rows_of(content["rows"]) for name, content in found.items()}
     lines = []
-    sources = [found[name] for name in ("controls", "backbones") if name in found]
+    sources = [name for name in ("controls", "backbones") if name in found]
     if sources:
         # The one of more seeds: what one seed shows another may not.
-        rows = rows_of(max(sources, key=lambda source: len(source["seeds"]))["rows"])
-        lines += _gain(dataset, rows)
-        lines += [line for part in ("overall", "tail") for line in _against_control(dataset, rows, part)]
+        source = rows[max(sources, key=lambda name: len(found[name]["seeds"]))]
+        lines += _gain(source, OURS, dataset)
+        lines += [line for part in ("overall", "tail") for line in _against_control(source, part)]
+    if PAPERS_POINT[0] in found:
+        recipe = rows[PAPERS_POINT[0]]
+        lines += _gain(recipe[recipe["point"] == PAPERS_POINT[1]], PAPERS, dataset)
     if "backbones" in found:
-        lines += _best(dataset, rows_of(found["backbones"]["rows"]))
+        lines += _best(rows["backbones"])
     if "recipe" in found:
-        lines += _recipes(dataset, rows_of(found["recipe"]["rows"]))
-    return lines
-
-
-def _recipes(dataset: str, rows: pd.DataFrame) -> list[str]:
-    """Swing on each recipe's pairs against none and against item-kNN's, with the number of pairs of both."""
-    swing = rows[(rows["model"] == "swing") & (rows["metric"] == "recall@10")]
-    lines = []
-    for point, group in swing.groupby("point", sort=False):
-        ours = group[group["arm"] == "llm_i2i"]
-        volume = group[group["arm"] == "item_knn"]["synthetic_kept"].max()
-        parts = []
-        for part in ("overall", "tail"):
-            found = ours[ours["slice"] == part]
-            value = float(found["value"].iloc[0])
-            shown = [
-                f"{_with_interval(row)} to {words}"
-                for against, words in (
-                    ("arm real", "no augmentation"),
-                    ("arm item_knn", f"{volume:,.0f} of item-kNN"),
-                )
-                for _, row in found[found["against"] == against].iterrows()
-            ]
-            parts.append(f"{part} {value:.4f} ({'; '.join(shown)})")
-        kept = float(ours["synthetic_kept"].iloc[0])
-        lines.append(
-            f"{dataset.capitalize()}, {point}: Swing on {kept:,.0f} generated pairs has Recall@10 {', '.join(parts)}."
-        )
-    return lines
+        lines += _recipes(rows["recipe"])
+    return [f"{dataset.capitalize()}{line}" for line in lines]
 
 
 def _swing(rows: pd.DataFrame, arm: str, part: str = "overall") -> pd.DataFrame:
-    return rows[
-        (rows["model"] == "swing")
-        & (rows["arm"] == arm)
-        & (rows["slice"] == part)
-        & (rows["metric"] == "recall@10")
-    ]
+    of_swing = (rows["model"] == "swing") & (rows["metric"] == "recall@10")
+    return rows[of_swing & (rows["arm"] == arm) & (rows["slice"] == part)]
 
 
 def _value(rows: pd.DataFrame) -> float | None:
@@ -171,68 +157,66 @@ def _value(rows: pd.DataFrame) -> float | None:
     return float(values.iloc[0]) if len(values) else None
 
 
-def _gain(dataset: str, rows: pd.DataFrame) -> list[str]:
-    """Relative gain of Swing beside the paper's."""
+def _gain(rows: pd.DataFrame, selection: str, dataset: str) -> list[str]:
+    """Relative gain of Swing beside what the paper states."""
     real, augmented = _value(_swing(rows, "real")), _value(_swing(rows, AUGMENTED))
     if not real or augmented is None:
         return []
-    gain = 100 * (augmented / real - 1)
-    stated = STATED_GAIN.get(dataset)
-    line = (
-        f"{dataset.capitalize()}: LLM-I2I changes plain Swing's Recall@10 from {real:.4f} to {augmented:.4f} "
-        f"({signed(gain)[:-2]} %)"
-    )
+    gain, stated = 100 * (augmented / real - 1), words.texts()["stated_gain"].get(dataset)
+    line = say("gain", selection=selection, real=real, augmented=augmented, gain=signed(gain, 2))
     if stated is None:
         return [line + "."]
-    verdict = "reproduced" if gain >= stated else "not reproduced"
-    return [f"{line}; the paper states +{stated:.2f} % ({PAPER}): {verdict}."]
+    verdict = say(f"{'papers' if selection == PAPERS else 'ours'}_{'enough' if gain >= stated else 'less'}")
+    return [say("stated", gain=line, stated=stated, verdict=verdict)]
 
 
-def _against_control(dataset: str, rows: pd.DataFrame, part: str) -> list[str]:
-    """Paired difference of the LLM's data to as many pairs from item-kNN."""
-    compared = _swing(rows, AUGMENTED, part)
-    compared = compared[compared["against"] == "arm item_knn"]
-    if compared.empty:
+def _compared(rows: pd.DataFrame, against: str) -> Interval | None:
+    found = rows[rows["against"] == against].to_dict(orient="records")
+    return interval_of(found[0]) if found else None
+
+
+def _against_control(rows: pd.DataFrame, part: str) -> list[str]:
+    """Paired difference of our recipe's data to as many pairs from item-kNN."""
+    interval = _compared(_swing(rows, AUGMENTED, part), "arm item_knn")
+    if interval is None:
         return []
-    entry = compared.iloc[0]
-    interval = Interval(float(entry["difference"]), float(entry["low"]), float(entry["high"]))
-    words = {
-        "better": "the LLM's data is better than the cheap control's",
-        "worse": "the cheap control's data is better",
-        "none": "no difference to the cheap control is shown",
-    }[outcome_of(interval)]
+    told = say(f"control_{words.outcome_of(interval)}")
     where = "all targets" if part == "overall" else "tail targets"
-    return [
-        (
-            f"{dataset.capitalize()}, {where}: Swing on LLM-I2I against Swing on item-kNN augmentation, Recall@10 "
-            f"{signed(interval.mean)} [{signed(interval.low)}, {signed(interval.high)}]: {words}."
-        )
-    ]
+    return [say("against_control", where=where, selection=OURS, span=span(interval), words=told)]
 
 
-def _best(dataset: str, rows: pd.DataFrame) -> list[str]:
-    """The best augmented model beside the best one without augmentation."""
+def _best(rows: pd.DataFrame) -> list[str]:
+    """The best model on our recipe's data beside the best one without augmentation."""
     recall = rows[(rows["slice"] == "overall") & (rows["metric"] == "recall@10")]
     values = recall[recall["against"] == ""]
     plain, augmented = values[values["arm"] == "real"], values[values["arm"] == AUGMENTED]
     if plain.empty or augmented.empty:
         return []
     one, other = (highest(part, "value") for part in (augmented, plain))
-    more = "above" if one["value"] > other["value"] else "not above"
-    words = "a difference of two models, without an interval"
     of_best = recall[(recall["model"] == one["model"]) & (recall["arm"] == AUGMENTED)]
-    same = of_best[of_best["against"] == "arm real"]
-    if one["model"] == other["model"] and not same.empty:
-        words = _with_interval(same.iloc[0])
-    return [
-        (
-            f"{dataset.capitalize()}: the best augmented model is {model_name(str(one['model']))} with Recall@10 "
-            f"{one['value']:.4f}, {more} the best without augmentation, {model_name(str(other['model']))} with "
-            f"{other['value']:.4f} ({words})."
-        )
-    ]
+    same = _compared(of_best, "arm real") if one["model"] == other["model"] else None
+    told = span(same) if same else say("two_models")
+    above = "above" if one["value"] > other["value"] else "not above"
+    ours, theirs = (
+        f"{words.model_name(found['model'])} with Recall@10 {found['value']:.4f}" for found in (one, other)
+    )
+    return [say("best", selection=OURS, ours=ours, above=above, theirs=theirs, words=told)]
 
 
-def _with_interval(row: pd.Series) -> str:
-    """A compared row's difference and its interval."""
-    return "{difference:+.4f} [{low:+.4f}, {high:+.4f}]".format(**row)
+def _recipes(rows: pd.DataFrame) -> list[str]:
+    """Swing on each point's pairs against none and against item-kNN's, with the number of pairs of both."""
+    lines = []
+    for point, group in rows.groupby("point", sort=False):
+        volume = group.loc[group["arm"] == "item_knn", "synthetic_kept"].max()
+        against = {"arm real": "no augmentation", "arm item_knn": f"{volume:,.0f} pairs of item-kNN"}
+        parts = []
+        for part in ("overall", "tail"):
+            found = _swing(group, AUGMENTED, part)
+            intervals = {told: _compared(found, name) for name, told in against.items()}
+            shown = "; ".join(
+                f"{span(interval)} against {told}" for told, interval in intervals.items() if interval
+            )
+            parts.append(f"{part} {_value(found):.4f} ({shown})")
+        kept = float(_swing(group, AUGMENTED)["synthetic_kept"].iloc[0])
+        lines.append(say("point", point=point, kept=kept, parts=", ".join(parts)))
+    return lines

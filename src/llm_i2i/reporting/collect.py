@@ -1,8 +1,9 @@
 """Read everything the report shows: the only place of this package that reads artifacts."""
 
-import json
+import base64
 import logging
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,9 +12,10 @@ import pandas as pd
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
+from llm_i2i.evaluation.paired import with_long_tail
 from llm_i2i.evaluation.protocol import require_same_protocol
+from llm_i2i.files import read_json
 from llm_i2i.params import Params, load_params
-from llm_i2i.reporting.extras import Extras, read_extras
 from llm_i2i.reporting.provenance import Provenance, read_provenance
 
 logger = logging.getLogger(__name__)
@@ -28,57 +30,40 @@ TOKEN_COLUMNS = ("step", "tokens_per_s")
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """All that a report is made of; None or a missing key = not measured here.
+    """All that a report is made of; None or a missing key = not measured here."""
 
-    Attributes:
-        params: The parameters of the run.
-        metrics: Content of reports/metrics/MODEL-ARM.json of the models and arms of params.yaml; one protocol
-            in all of them, but for the queries of tuned models.
-        per_user: Per-user ranks (schema.PER_USER), sorted by user_id; same users and targets in all.
-        items: The catalogue (schema.ITEMS).
-        train: Training interactions (schema.INTERACTIONS).
-        split_rows: Interactions in train, valid and test.
-        split_manifest: What the split wrote about itself.
-        validation: Result of the data validation.
-        synthetic: Generated rows (schema.SYNTHETIC).
-        scored: Scored rows (schema.SCORED).
-        fused: What each arm trained on (schema.FUSED), arms with synthetic rows only.
-        kept: Kept counts by arm.
-        generator_alone: By arm of section evaluate_generator: metrics and per-user ranks (schema.PER_USER) of the
-            generator as a recommender of its own, on a sample of the test users.
-        held_out: AUC and reliability of the discriminator.
-        calibration: What scoring wrote about calibration.
-        synthesis: What synthesis wrote about itself (counts, validity).
-        training: Training log of generator and discriminator (step, loss, ...).
-        tokens_per_s: Tokens a second by step of both trainings.
-        runtime: Runtime facts by stage, `stage@model-arm` for matrix stages.
-        base_model: Manifest of the base LLM.
-        provenance: Git revision, data hash, versions.
-        extras: Experiments, gate and comparison, where they are there.
-    """
-
-    params: Params
+    params: Params  # The parameters of the run
+    # Content of reports/metrics/MODEL-ARM.json of the models and arms of params.yaml; one protocol in all of them,
+    # but for the queries of tuned models
     metrics: dict[Run, Json]
+    # Per-user ranks (schema.PER_USER and is_long_tail), sorted by user_id; same users and targets in all
     per_user: dict[Run, pd.DataFrame]
-    items: pd.DataFrame
-    train: pd.DataFrame
-    split_rows: dict[str, int]
-    split_manifest: Json
-    validation: Json
-    synthetic: pd.DataFrame
-    scored: pd.DataFrame
-    fused: dict[str, pd.DataFrame]
-    kept: dict[str, Json]
+    items: pd.DataFrame  # The catalogue (schema.ITEMS)
+    train: pd.DataFrame  # Training interactions (schema.INTERACTIONS)
+    split_rows: dict[str, int]  # Interactions in train, valid and test
+    split_manifest: Json  # What the split wrote about itself
+    validation: Json  # Result of the data validation
+    synthetic: pd.DataFrame  # Generated rows (schema.SYNTHETIC)
+    scored: pd.DataFrame  # Scored rows (schema.SCORED)
+    fused: dict[str, pd.DataFrame]  # What each arm trained on (schema.FUSED), arms with synthetic rows only
+    kept: dict[str, Json]  # Kept counts by arm
+    # By arm of section evaluate_generator: metrics and per-user ranks (schema.PER_USER) of the generator as a
+    # recommender of its own, on a sample of the test users
     generator_alone: dict[str, tuple[Json, pd.DataFrame]]
-    held_out: Json | None
-    calibration: Json | None
-    synthesis: Json | None
-    training: dict[str, pd.DataFrame]
-    tokens_per_s: dict[str, pd.DataFrame]
-    runtime: dict[str, Json]
-    base_model: Json | None
-    provenance: Provenance
-    extras: Extras
+    held_out: Json | None  # AUC and reliability of the discriminator
+    calibration: Json | None  # What scoring wrote about calibration
+    synthesis: Json | None  # What synthesis wrote about itself (counts, validity)
+    training: dict[str, pd.DataFrame]  # Training log of generator and discriminator (step, loss, ...)
+    tokens_per_s: dict[str, pd.DataFrame]  # Tokens per second by step of both trainings
+    runtime: dict[str, Json]  # Runtime facts by stage, `stage@model-arm` for matrix stages
+    base_model: Json | None  # Manifest of the base LLM
+    provenance: Provenance  # Git revision, data hash, versions
+    # results.json of every finished experiment, its plots as (name, data URI) under "images"
+    experiments: tuple[Json, ...]
+    gate: Json | None  # Content of reports/gate.json
+    comparison: Json | None  # Content of reports/comparison.json
+    # Names of metrics files of models and arms that params.yaml no longer names; they stay unread
+    left_over: tuple[str, ...] = ()
 
     @property
     def protocol_hash(self) -> str:
@@ -108,12 +93,7 @@ def _read_json(path: Path, *, stage: str) -> Json:
         ArtifactError: The file is missing, unreadable or no JSON object.
     """
     fix = f"run `dvc repro {stage}`"
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise ArtifactError(str(path), "no such file", fix=fix) from error
-    except (OSError, UnicodeDecodeError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", "a JSON file", fix) from error
+    content = read_json(path, fix=fix)
     if not isinstance(content, dict):
         raise ArtifactError(str(path), f"holds a JSON {type(content).__name__}", "a JSON object", fix)
     return content
@@ -123,34 +103,38 @@ def _optional_json(path: Path, *, stage: str) -> Json | None:
     return _read_json(path, stage=stage) if path.is_file() else None
 
 
-def _optional_csv(path: Path, columns: tuple[str, ...], *, stage: str) -> pd.DataFrame | None:
-    """Read a CSV log; None if there is none.
+def _readable_json(path: Path) -> Json | None:
+    """As `_optional_json`, but a file that cannot be read is left out with a warning, since it holds no result."""
+    try:
+        return _optional_json(path, stage="report")
+    except ArtifactError as error:
+        logger.warning("report: %s is left out: %s", path, error)
+        return None
+
+
+def _read_logs(paths: Mapping[str, Path], columns: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+    """Read the CSV logs that are there, by training.
 
     Raises:
-        ArtifactError: The file cannot be read, or a column is missing or not numeric.
+        ArtifactError: A log cannot be read, or a column is missing or not numeric.
     """
-    if not path.is_file():
-        return None
-    fix = f"run `dvc repro {stage}`"
-    try:
-        table = pd.read_csv(path)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
-    wrong = [
-        name
-        for name in columns
-        if name not in table.columns or not pd.api.types.is_numeric_dtype(table[name])
-    ]
-    if wrong:
-        raise ArtifactError(str(path), f"columns {list(table.columns)}", f"numeric columns {wrong}", fix)
-    return table
+    logs = {}
+    for name, path in paths.items():
+        if path.is_file():
+            fix = f"run `dvc repro train_{name}`"
+            try:
+                logs[name] = pd.read_csv(path)
+            except (OSError, ValueError) as error:
+                raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
+            wrong = [column for column in columns if column not in logs[name].select_dtypes("number")]
+            if wrong:
+                found = f"columns {list(logs[name].columns)}"
+                raise ArtifactError(str(path), found, f"numeric columns {wrong}", fix)
+    return logs
 
 
 def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
-    """Read MODEL-ARM.json of each run; files of models and arms that params.yaml no longer names stay unread.
-
-    All arms of a model share one protocol. Between models last_m and decay may differ: a tuned model brings
-    its own.
+    """Read MODEL-ARM.json of each run: one protocol, but for the query, which a tuned model brings along.
 
     Raises:
         ArtifactError: A file is missing or without the required keys, a name does not match its content, or
@@ -163,21 +147,14 @@ def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
         missing = sorted({"protocol_hash", "protocol", "model", "arm", "overall"} - content.keys())
         if missing:
             raise ArtifactError(
-                str(path), f"no {missing}", "metrics of one evaluation", "run `dvc repro evaluate`"
+                str(path), f"no {missing}", "one evaluation's metrics", "run `dvc repro evaluate`"
             )
-        found = (str(content["model"]), str(content["arm"]))
-        if found != (model, arm):
-            raise ArtifactError(
-                str(path), f"holds model {found[0]}, arm {found[1]}", "what its name says", "rename it"
-            )
+        if (found := (content["model"], content["arm"])) != (model, arm):
+            raise ArtifactError(str(path), f"holds model, arm {found}", "what its name says", "rename it")
         for (other, _), known in metrics.items():
             require_same_protocol(known, content, same_query=other == model)
         metrics[model, arm] = content
     return metrics
-
-
-def _recall(table: pd.DataFrame, k: int) -> float:
-    return float(table["rank"].between(1, k).mean()) if len(table) else 0.0
 
 
 def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) -> dict[Run, pd.DataFrame]:
@@ -193,21 +170,16 @@ def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) 
         table = schema.read_table(path, schema.PER_USER).sort_values(schema.USER_ID, ignore_index=True)
         for k in ks:
             stated = content["overall"].get(f"recall@{k}")
-            if stated is not None and not math.isclose(stated, _recall(table, k), abs_tol=1e-4):
-                raise ArtifactError(
-                    str(path),
-                    f"recall@{k} of its ranks is {_recall(table, k):.4f}",
-                    f"{stated:.4f} as in reports/metrics/{model}-{arm}.json",
-                    "rerun `dvc repro evaluate`",
-                )
+            recall = float(table["rank"].between(1, k).mean()) if len(table) else 0.0
+            if stated is not None and not math.isclose(stated, recall, abs_tol=1e-4):
+                found = f"recall@{k} of its ranks is {recall:.4f}"
+                expected = f"{stated:.4f} as in reports/metrics/{model}-{arm}.json"
+                raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
         keys = table[[schema.USER_ID, schema.ITEM_ID, "bucket"]]
         if reference is not None and not keys.equals(reference):
-            raise ArtifactError(
-                str(path),
-                f"{len(keys)} users and targets that differ from those of another run ({len(reference)})",
-                "the same test users and targets in every run",
-                "rerun `dvc repro evaluate`",
-            )
+            found = f"{len(keys)} users and targets that differ from those of another run ({len(reference)})"
+            expected = "the same test users and targets in every run"
+            raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
         reference = keys
         tables[model, arm] = table
     return tables
@@ -225,24 +197,26 @@ def _read_generator_alone(
 
 
 def _read_runtime(folder: Path) -> dict[str, Json]:
-    """Runtime facts by stage; an unreadable file is skipped with a warning, since it holds no result."""
-    runtime: dict[str, Json] = {}
-    for path in sorted(folder.glob("*.json")):
-        try:
-            runtime[path.stem] = _read_json(path, stage=path.stem)
-        except ArtifactError as error:
-            logger.warning("report: runtime of %s not shown: %s", path.stem, error)
-    return runtime
+    """Runtime facts by stage."""
+    found = {path.stem: _readable_json(path) for path in sorted(folder.glob("*.json"))}
+    return {stage: facts for stage, facts in found.items() if facts is not None}
+
+
+def _read_experiments(reports: Path) -> tuple[Json, ...]:
+    """Finished experiments; a plot becomes an image that can neither run nor load anything."""
+    experiments = []
+    for path in sorted(reports.glob("experiments/*/results.json")):
+        content = _readable_json(path)
+        if content is not None:
+            plots = [plot for name in content.get("plots", []) if (plot := path.with_name(name)).is_file()]
+            encoded = [(plot.name, base64.b64encode(plot.read_bytes()).decode()) for plot in plots]
+            images = [(name, f"data:image/svg+xml;base64,{text}") for name, text in encoded]
+            experiments.append(content | {"images": images})
+    return tuple(experiments)
 
 
 def collect(root: Path) -> ReportInputs:
-    """Read the artifacts of a whole run.
-
-    Args:
-        root: Project folder, with params.yaml, artifacts/ and reports/.
-
-    Returns:
-        Everything `build_report` needs; optional parts that are not there are None or left out.
+    """Read the artifacts of a whole run below the project folder; optional parts that are not there are left out.
 
     Raises:
         ArtifactError: A required artifact is missing, malformed or does not fit the others.
@@ -253,25 +227,24 @@ def collect(root: Path) -> ReportInputs:
     runs: list[Run] = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
     metrics = _read_metrics(reports / "metrics", runs)
     per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
+    alone: list[Run] = [(schema.GENERATOR, arm) for arm in params.evaluate_generator.arms]
+    left_over = {path.stem for path in (reports / "metrics").glob("*.json")} - set(
+        map("-".join, runs + alone)
+    )
+    items = schema.read_table(artifacts / "items" / "items.parquet", schema.ITEMS)
     arms = sorted({arm for _, arm in metrics})
     split = {
         part: schema.read_table(artifacts / "split" / f"{part}.parquet", schema.INTERACTIONS)
         for part in ("train", "valid", "test")
     }
     kept = {arm: _read_json(artifacts / "fused" / f"{arm}.json", stage="fuse") for arm in arms}
-    training = {
-        name: _optional_csv(artifacts / name / "training.csv", TRAINING_COLUMNS, stage=f"train_{name}")
-        for name in TRAININGS
-    }
-    tokens = {
-        name: _optional_csv(reports / "runtime" / f"train_{name}.csv", TOKEN_COLUMNS, stage=f"train_{name}")
-        for name in TRAININGS
-    }
+    training = {name: artifacts / name / "training.csv" for name in TRAININGS}
+    tokens = {name: reports / "runtime" / f"train_{name}.csv" for name in TRAININGS}
     inputs = ReportInputs(
         params=params,
         metrics=metrics,
-        per_user=per_user,
-        items=schema.read_table(artifacts / "items" / "items.parquet", schema.ITEMS),
+        per_user={run: with_long_tail(table, items) for run, table in per_user.items()},
+        items=items,
         train=split["train"],
         split_rows={part: len(table) for part, table in split.items()},
         split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
@@ -294,17 +267,16 @@ def collect(root: Path) -> ReportInputs:
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
         calibration=_optional_json(artifacts / "scored" / "generator.json", stage="score"),
         synthesis=_optional_json(artifacts / "proposed" / "generator.json", stage="synthesize"),
-        training={name: table for name, table in training.items() if table is not None},
-        tokens_per_s={name: table for name, table in tokens.items() if table is not None},
+        training=_read_logs(training, TRAINING_COLUMNS),
+        tokens_per_s=_read_logs(tokens, TOKEN_COLUMNS),
         runtime=_read_runtime(reports / "runtime"),
         base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
         provenance=read_provenance(root),
-        extras=read_extras(reports),
+        experiments=_read_experiments(reports),
+        gate=_readable_json(reports / "gate.json"),
+        comparison=_readable_json(reports / "comparison.json"),
+        left_over=tuple(sorted(left_over)),
     )
-    logger.info(
-        "report: %d models x %d arms, %s test users",
-        len(inputs.models),
-        len(inputs.arms),
-        f"{len(next(iter(per_user.values()))):,}",
-    )
+    n_users = f"{len(next(iter(per_user.values()))):,}"
+    logger.info("report: %d models x %d arms, %s test users", len(inputs.models), len(inputs.arms), n_users)
     return inputs

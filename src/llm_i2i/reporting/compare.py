@@ -5,15 +5,12 @@ from typing import Any
 
 import pandas as pd
 
-from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
-from llm_i2i.evaluation.bootstrap import paired_bootstrap
-from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.reporting.collect import Json, Run
-from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of
-
-SLICES = ("overall", "tail")
+from llm_i2i.reporting.results import DECIMALS, HEADLINES, MIN_USERS
+from llm_i2i.reporting.words import outcome_of
 
 
 def compare_metrics(
@@ -36,7 +33,7 @@ def compare_metrics(
         seed: Seed of the bootstrap.
 
     Returns:
-        One entry a run, slice and metric: model, arm, slice, metric, n_users, old, new and, where per-user
+        One entry per run, slice and metric: model, arm, slice, metric, n_users, old, new and, where per-user
         ranks are at hand, difference, low, high and outcome.
 
     Raises:
@@ -49,41 +46,29 @@ def compare_metrics(
     rows: list[Json] = []
     for run in common:
         require_same_protocol(old[run], new[run])
-        for name in SLICES:
-            for metric in metrics:
-                sides = [_value(content, name, metric) for content in (old[run], new[run])]
-                if None in sides:
-                    continue
-                row = {"model": run[0], "arm": run[1], "slice": name, "metric": metric,
-                       "n_users": _n_users(new[run], name), "old": sides[0], "new": sides[1]}  # fmt: skip
-                if run in per_user:
-                    row |= _interval(per_user[run], name, metric, resamples=resamples, seed=seed)
+        pair = None
+        if run in per_user:
+            before, after = per_user[run]
+            pair = PairedDifference(Measured.once(after, new[run]), Measured.once(before, old[run]))
+        for name in HEADLINES:
+            there, here = _slice(old[run], name), _slice(new[run], name)
+            for metric in (metric for metric in metrics if metric in there and metric in here):
+                row = {"model": run[0], "arm": run[1], "slice": name, "metric": metric, "n_users": here["n_users"],
+                       "old": round(there[metric], DECIMALS), "new": round(here[metric], DECIMALS)}  # fmt: skip
+                if pair and pair.n_users(name) >= MIN_USERS:
+                    interval = pair.interval(metric, name, resamples=resamples, seed=seed)
+                    mean, low, high = (round(value, DECIMALS) for value in interval)
+                    row |= {"difference": mean, "low": low, "high": high, "outcome": outcome_of(interval)}
                 rows.append(row)
     return rows
 
 
-def _value(content: Json, name: str, metric: str) -> float | None:
-    part = content["overall"] if name == "overall" else content.get("buckets", {}).get(name, {})
-    value = part.get(metric)
-    return None if value is None else round(float(value), DECIMALS)
-
-
-def _n_users(content: Json, name: str) -> int:
-    return int(content["n_users"] if name == "overall" else content["buckets"][name]["n_users"])
-
-
-def _interval(
-    sides: tuple[pd.DataFrame, pd.DataFrame], name: str, metric: str, *, resamples: int, seed: int
-) -> dict[str, Any]:
-    """Paired difference and its interval; empty for few users."""
-    old, new = (table.sort_values(schema.USER_ID, ignore_index=True) for table in sides)
-    mask = (new["bucket"] == name).to_numpy() if name != "overall" else [True] * len(new)
-    values = [per_user_metric(metric, t.loc[mask, "rank"].to_numpy()) for t in (old, new)]
-    if len(values[1]) < MIN_USERS:
-        return {}
-    found = paired_bootstrap(values[1], values[0], resamples=resamples, seed=seed)
-    ends = {part: round(getattr(found, part), DECIMALS) for part in ("low", "high")}
-    return {"difference": round(found.mean, DECIMALS), **ends, "outcome": outcome_of(found)}
+def _slice(content: Json, name: str) -> Json:
+    """Metrics of a slice and its number of test users; empty if it has none."""
+    if name == "overall":
+        return {**content["overall"], "n_users": content["n_users"]}
+    found: Json = content.get("buckets", {}).get(name, {})
+    return found
 
 
 def params_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Json]:
@@ -94,9 +79,6 @@ def params_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str =
         if isinstance(one, Mapping) and isinstance(other, Mapping):
             changes += params_changes(one, other, f"{name}.")
         elif one != other or (key in old) != (key in new):
-            sides = {
-                side: str(content[key]) if key in content else "–"
-                for side, content in (("old", old), ("new", new))
-            }
-            changes.append({"key": name, **sides})
+            was, now = (str(side[key]) if key in side else "–" for side in (old, new))
+            changes.append({"key": name, "old": was, "new": now})
     return changes

@@ -1,135 +1,99 @@
-"""What a declared experiment shows: one row a point, model and arm, with paired differences and intervals."""
+"""What a declared experiment shows: one row per point, model and arm, with paired differences and intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
-from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap, pooled_difference
 from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.paired import Measured, PairedDifference, in_slice
 from llm_i2i.reporting.collect import Json, Run
-from llm_i2i.reporting.results import DECIMALS, MIN_USERS, outcome_of
+from llm_i2i.reporting.results import DECIMALS, MIN_USERS
+from llm_i2i.reporting.words import outcome_of
 
 EVERY_POINT = "every point"
+COLUMNS = ("point", "model", "arm", "seeds", "synthetic_kept", "slice", "metric", "n_users", "value", "against",
+           "difference", "low", "high", "outcome")  # fmt: skip
 PER_USER_COLUMNS = {**schema.PER_USER, "model": "str", "arm": "str", "is_long_tail": "bool"}
 
 
 @dataclass(frozen=True)
 class PointResult:
-    """What one point measured.
+    """What one point measured."""
 
-    Attributes:
-        label: The point.
-        changed: Its overrides without those of every point.
-        seed: Its seed.
-        metrics: Content of reports/metrics/MODEL-ARM.json by (model, arm); empty if it failed.
-        fused: Kept counts by arm.
-        per_user: Per-user ranks of all its runs (`PER_USER_COLUMNS`); None if it failed.
-        error: Why it failed, else "".
-    """
-
-    label: str
-    changed: Mapping[str, Any]
-    seed: int
+    label: str  # The point
+    changed: Mapping[str, Any]  # Its overrides without those of every point
+    seed: int  # Its seed
+    # Content of reports/metrics/MODEL-ARM.json by (model, arm); empty if it failed
     metrics: Mapping[Run, Json]
-    fused: Mapping[str, Json]
+    fused: Mapping[str, Json]  # Kept counts by arm
+    # Per-user ranks of all its runs (`PER_USER_COLUMNS`); None if it failed
     per_user: pd.DataFrame | None = None
-    error: str = ""
-
-
-@dataclass(frozen=True)
-class Row:
-    """One point, model and arm, all seeds together.
-
-    Attributes:
-        point: Label of the point, or `EVERY_POINT` where an arm is the same in all of them.
-        model: I2I model.
-        arm: Arm.
-        synthetic_kept: Synthetic rows it trained on, mean over seeds.
-        means: Mean over users and seeds by (slice, metric); absent if the slice has no user.
-        n_users: Test users by slice.
-        differences: By what it is compared with ("arm real", "point X"), then (slice, metric).
-        catalogue: Catalogue-wide metrics, mean over seeds.
-    """
-
-    point: str
-    model: str
-    arm: str
-    synthetic_kept: float
-    means: dict[tuple[str, str], float]
-    n_users: dict[str, int]
-    differences: dict[str, dict[tuple[str, str], Interval]] = field(default_factory=dict)
-    catalogue: dict[str, float] = field(default_factory=dict)
+    error: str = ""  # Why it failed, else ""
 
 
 @dataclass(frozen=True)
 class ExperimentResult:
-    """A finished experiment.
+    """A finished experiment."""
 
-    Attributes:
-        experiment: Its declaration.
-        rows: Every point, model and arm.
-        seeds: Seeds that were run.
-        protocols: Protocol hash by seed and model; a tuned model brings a query of its own.
-        failures: Why a point failed, by its label.
-    """
-
-    experiment: Experiment
-    rows: tuple[Row, ...]
-    seeds: tuple[int, ...]
+    experiment: Experiment  # Its declaration
+    # One line per point (`EVERY_POINT` where an arm is the same in all of them), model, arm, slice, metric and
+    # comparison, as of `tidy`, not rounded
+    rows: pd.DataFrame
+    seeds: tuple[int, ...]  # Seeds that were run
+    # Protocol hash by seed and model; a tuned model brings a query of its own
     protocols: dict[int, dict[str, str]]
-    failures: dict[str, str]
+    failures: dict[str, str]  # Why a point failed, by its label
 
 
 def evaluate_experiment(
     experiment: Experiment, points: Sequence[PointResult], *, resamples: int, seed: int
 ) -> ExperimentResult:
-    """Turn the points' per-user ranks into rows, differences and intervals.
+    """Turn the ranks of every point, failed ones too, into rows, differences and intervals.
 
     Args:
         experiment: The declaration.
         points: Every point that was run, failed ones too.
         resamples: Bootstrap resamples.
-        seed: Seed of the bootstrap.
-
-    Returns:
-        The result; the same points give the same numbers.
+        seed: Seed of the bootstrap: the same points give the same numbers.
 
     Raises:
         ArtifactError: Points of one seed were measured under different protocols or on different users.
     """
     protocols = _protocols(points)
-    ranks = {
-        (point.label, *run, point.seed): table
-        for point in points
-        if point.per_user is not None
-        for run, table in _by_run(point.per_user)
-    }
-    seeds = sorted({point.seed for point in points})
-    rows = []
-    for label, model, arm in dict.fromkeys(key[:3] for key in ranks):
-        tables = [ranks[label, model, arm, s] for s in seeds if (label, model, arm, s) in ranks]
-        row = _row(experiment, (label, model, arm), tables, points)
-        for name, key in _baselines(experiment, label, model, arm):
-            others = {s: ranks[*key, s] for s in seeds if (*key, s) in ranks}
-            ours = {s: ranks[label, model, arm, s] for s in others if (label, model, arm, s) in ranks}
-            pairs = [(ours[s], others[s]) for s in ours]
-            if pairs:
-                row.differences[name] = _differences(experiment, pairs, resamples=resamples, seed=seed)
-        rows.append(row)
+    ranks: dict[tuple[str, str, str], dict[int, pd.DataFrame]] = {}
+    for point in points:
+        if point.per_user is not None:
+            for (model, arm), table in point.per_user.groupby(["model", "arm"], sort=False):
+                ranks.setdefault((point.label, str(model), str(arm)), {})[point.seed] = table.sort_values(
+                    schema.USER_ID, ignore_index=True
+                )
+    seeds = tuple(sorted({point.seed for point in points}))
+    lines = {}
+    for key, tables in ranks.items():
+        kept = [float(point.fused.get(key[2], {}).get("synthetic_kept", 0)) for point in _of_run(key, points)]
+        base = {"seeds": len(seeds), "synthetic_kept": float(np.mean(kept))}
+        pairs = {
+            name: PairedDifference(_measured(tables, common), _measured(ranks[other], common))
+            for name, other in _baselines(experiment, *key)
+            if (common := tables.keys() & ranks.get(other, {}).keys())
+        }
+        found = _lines(experiment, tables, pairs, resamples=resamples, seed=seed)
+        lines[key] = [base | line for line in found]
+    rows = pd.DataFrame(_once(lines, points), columns=COLUMNS)
     failures = {point.label: point.error for point in points if point.error}
-    return ExperimentResult(experiment, tuple(_once(rows)), tuple(seeds), protocols, failures)
+    return ExperimentResult(experiment, rows, seeds, protocols, failures)
 
 
-def _by_run(per_user: pd.DataFrame) -> Iterator[tuple[Run, pd.DataFrame]]:
-    for (model, arm), table in per_user.groupby(["model", "arm"], sort=False):
-        yield (str(model), str(arm)), table.sort_values(schema.USER_ID, ignore_index=True)
+def _measured(tables: Mapping[int, pd.DataFrame], seeds: AbstractSet[int]) -> Measured:
+    """A run under some seeds; its protocols have been compared by `_protocols`."""
+    return Measured({}, {seed: tables[seed] for seed in sorted(seeds)})
 
 
 def _baselines(
@@ -156,148 +120,73 @@ def _protocols(points: Sequence[PointResult]) -> dict[int, dict[str, str]]:
             marks = (str(metrics["protocol_hash"]), str(metrics.get("test_sha256")))
             first = found.setdefault((point.seed, model), (*marks, name))
             if first[:2] != marks:
-                raise ArtifactError(
-                    name,
-                    f"another protocol or other test users than {first[2]}",
-                    "one protocol in all points of a seed and model",
-                    "leave parameters of the protocol out of the grid",
-                )
+                problem = f"another protocol or other test users than {first[2]}"
+                fix = "leave parameters of the protocol out of the grid"
+                raise ArtifactError(name, problem, "one protocol in all points of a seed and model", fix)
     protocols: dict[int, dict[str, str]] = {}
     for (seed, model), marks_of in sorted(found.items()):
         protocols.setdefault(seed, {})[model] = marks_of[0]
     return protocols
 
 
-def _mask(table: pd.DataFrame, name: str) -> npt.NDArray[np.bool_]:
-    if name == "overall":
-        return np.ones(len(table), dtype=np.bool_)
-    if name == "long_tail":
-        return table["is_long_tail"].to_numpy(dtype=np.bool_)
-    return (table["bucket"] == name).to_numpy(dtype=np.bool_)
+def _of_run(key: tuple[str, str, str], points: Sequence[PointResult]) -> list[PointResult]:
+    """The points, one per seed, that measured a (point, model, arm)."""
+    return [point for point in points if point.label == key[0] and key[1:] in point.metrics]
 
 
-def _values(table: pd.DataFrame, metric: str) -> npt.NDArray[np.float64]:
-    return per_user_metric(metric, table["rank"].to_numpy())
+def _catalogue(key: tuple[str, str, str], points: Sequence[PointResult]) -> list[Json]:
+    """The catalogue-wide metrics of a run, seed by seed."""
+    found = [point.metrics[key[1:]] for point in _of_run(key, points)]
+    return [{name: value for name, value in metrics.items() if isinstance(value, float)} for metrics in found]
 
 
-def _row(
+def _lines(
     experiment: Experiment,
-    key: tuple[str, str, str],
-    tables: list[pd.DataFrame],
-    points: Sequence[PointResult],
-) -> Row:
-    """Means of one point, model and arm."""
-    label, model, arm = key
-    means: dict[tuple[str, str], float] = {
-        (name, metric): float(np.mean([_values(t, metric)[_mask(t, name)].mean() for t in tables]))
-        for name in experiment.slices
-        for metric in experiment.metrics
-        if all(_mask(t, name).any() for t in tables)
-    }
-    ours = [point for point in points if point.label == label and (model, arm) in point.metrics]
-    kept = [float(point.fused.get(arm, {}).get("synthetic_kept", 0)) for point in ours]
-    numbers = [
-        {
-            name: float(value)
-            for name, value in point.metrics[model, arm].items()
-            if isinstance(value, float) and not isinstance(value, bool)
-        }
-        for point in ours
-    ]
-    catalogue = {name: float(np.mean([n[name] for n in numbers if name in n])) for name in numbers[0]}
-    n_users: dict[str, int] = {
-        name: int(np.mean([_mask(t, name).sum() for t in tables])) for name in experiment.slices
-    }
-    return Row(label, model, arm, float(np.mean(kept)), means, n_users, catalogue=catalogue)
-
-
-def _differences(
-    experiment: Experiment, pairs: list[tuple[pd.DataFrame, pd.DataFrame]], *, resamples: int, seed: int
-) -> dict[tuple[str, str], Interval]:
-    """Paired differences; users and seeds are resampled.
-
-    The groups of items depend on the seed where their ties do: of a slice, the users that are in it under
-    every seed count.
-    """
-    result: dict[tuple[str, str], Interval] = {}
-    users = [ours[schema.USER_ID] for ours, _ in pairs]
-    crossed = all(found.equals(users[0]) for found in users)
-    for name in experiment.slices:
-        masks = [_mask(ours, name) for ours, _ in pairs]
-        if crossed:
-            masks = [np.logical_and.reduce(masks)] * len(masks)
-        if min(int(mask.sum()) for mask in masks) < MIN_USERS:
+    tables: Mapping[int, pd.DataFrame],
+    pairs: Mapping[str, PairedDifference],
+    *,
+    resamples: int,
+    seed: int,
+) -> Iterator[Json]:
+    """Value and differences of one run by slice and metric, mean over users and seeds."""
+    for part in experiment.slices:
+        inside = [table.loc[in_slice(table, part), "rank"].to_numpy() for _, table in sorted(tables.items())]
+        if not all(len(ranks) for ranks in inside):
             continue
         for metric in experiment.metrics:
-            vectors = [
-                (_values(ours, metric) - _values(other, metric))[mask]
-                for (ours, other), mask in zip(pairs, masks, strict=True)
+            value = float(np.mean([per_user_metric(metric, ranks).mean() for ranks in inside]))
+            n_users = int(np.mean([len(ranks) for ranks in inside]))
+            cell = {"slice": part, "metric": metric, "n_users": n_users, "value": value}
+            yield cell | {"against": ""}
+            for against, pair in pairs.items():
+                if pair.n_users(part) >= MIN_USERS:
+                    found = pair.interval(metric, part, resamples=resamples, seed=seed)
+                    yield cell | {"against": against, "difference": found.mean, "low": found.low,
+                                  "high": found.high, "outcome": outcome_of(found)}  # fmt: skip
+
+
+def _once(lines: Mapping[tuple[str, str, str], list[Json]], points: Sequence[PointResult]) -> list[Json]:
+    """Show a run that is the same at every point, such as the arm `real` of a threshold sweep, once and first."""
+    labels = dict.fromkeys(label for label, _, _ in lines)
+    once: list[Json] = []
+    others: list[Json] = []
+    for model, arm in dict.fromkeys(key[1:] for key in lines):
+        keys = [(label, model, arm) for label in labels if (label, model, arm) in lines]
+        without = [[line for line in lines[key] if not line["against"].startswith("point ")] for key in keys]
+        alike = all(
+            shown == without[0] and _catalogue(key, points) == _catalogue(keys[0], points)
+            for key, shown in zip(keys, without, strict=True)
+        )
+        if alike and len(keys) == len(labels) > 1:
+            once += [{"point": EVERY_POINT, "model": model, "arm": arm} | line for line in without[0]]
+        else:
+            others += [
+                {"point": key[0], "model": model, "arm": arm} | line for key in keys for line in lines[key]
             ]
-            if crossed:
-                result[name, metric] = pooled_difference(vectors, resamples=resamples, seed=seed)
-            else:
-                # Every seed tests a sample of users of its own: one larger sample.
-                joined = np.concatenate(vectors)
-                nothing = np.zeros_like(joined)
-                result[name, metric] = paired_bootstrap(joined, nothing, resamples=resamples, seed=seed)
-    return result
-
-
-def _once(rows: list[Row]) -> list[Row]:
-    """Show a run that is the same at every point, such as the arm `real` of a threshold sweep, once."""
-    labels = list(dict.fromkeys(row.point for row in rows))
-    merged: list[Row] = []
-    done: set[Run] = set()
-    for row in rows:
-        same = [other for other in rows if (other.model, other.arm) == (row.model, row.arm)]
-        alike = len(labels) > 1 and len(same) == len(labels) and all(_alike(other, row) for other in same)
-        if not alike:
-            merged.append(row)
-        elif (row.model, row.arm) not in done:
-            done.add((row.model, row.arm))
-            differences = {k: v for k, v in row.differences.items() if not k.startswith("point ")}
-            merged.append(Row(EVERY_POINT, row.model, row.arm, row.synthetic_kept, row.means, row.n_users,
-                              differences, row.catalogue))  # fmt: skip
-    return sorted(merged, key=lambda row: row.point != EVERY_POINT)
-
-
-def _alike(one: Row, other: Row) -> bool:
-    """Whether two rows are the same run: same values, volume and differences to arms."""
-    arms = [{k: v for k, v in row.differences.items() if k.startswith("arm ")} for row in (one, other)]
-    same_catalogue = one.catalogue == other.catalogue
-    return (
-        same_catalogue
-        and one.means == other.means
-        and one.synthetic_kept == other.synthetic_kept
-        and arms[0] == arms[1]
-    )
+    order = list(lines)
+    return once + sorted(others, key=lambda line: order.index((line["point"], line["model"], line["arm"])))
 
 
 def tidy(result: ExperimentResult) -> pd.DataFrame:
-    """One line a point, model, arm, slice, metric and comparison; `against` is empty on lines of values.
-
-    Returns:
-        point, model, arm, seeds, synthetic_kept, slice, metric, n_users, value, against, difference, low,
-        high, outcome.
-    """
-    lines = []
-    for row in result.rows:
-        base = {
-            "point": row.point,
-            "model": row.model,
-            "arm": row.arm,
-            "seeds": len(result.seeds),
-            "synthetic_kept": round(row.synthetic_kept, 1),
-        }
-        for (name, metric), value in row.means.items():
-            cell = {"slice": name, "metric": metric, "n_users": row.n_users[name], "value": value}
-            lines.append(base | cell | {"against": ""})
-            for against, by_key in row.differences.items():
-                if (name, metric) in by_key:
-                    interval = by_key[name, metric]
-                    lines.append(base | cell | {"against": against, "difference": interval.mean,
-                                 "low": interval.low, "high": interval.high,
-                                 "outcome": outcome_of(interval)})  # fmt: skip
-    columns = ["point", "model", "arm", "seeds", "synthetic_kept", "slice", "metric", "n_users", "value",
-               "against", "difference", "low", "high", "outcome"]  # fmt: skip
-    return pd.DataFrame(lines, columns=columns).round(DECIMALS)
+    """One line per point, model, arm, slice, metric and comparison (`COLUMNS`), numbers rounded."""
+    return result.rows.round({"synthetic_kept": 1}).round(DECIMALS)

@@ -26,9 +26,6 @@ def markdown_table(table: Table) -> str:
         if group.label:
             lines.append(f"| **{escape_markdown(group.label)}** |" + " |" * (len(table.header) - 1))
         for row in group.rows:
-            cells = [
-                escape_markdown(cell.text) + "".join(f"<br>{escape_markdown(note)}" for note in cell.notes)
-                for cell in row
-            ]
+            cells = ["<br>".join(escape_markdown(text) for text in (cell.text, *cell.notes)) for cell in row]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", escape_markdown(table.caption)]) + "\n"

@@ -1,229 +1,265 @@
-"""Plots of results and data: each function takes values and returns a drawn `Plot`."""
+"""Plots of results, data and LLM: each function takes values and returns a drawn `Plot`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 import pandas as pd
-from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, MaxNLocator
 
 from llm_i2i import schema
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.reporting.svg import GRID, INK, MUTED, SERIES, new_figure, theme, to_svg
+from llm_i2i.reporting.svg import GRID, INK, MUTED, SERIES, Plot, draw_plot
+from llm_i2i.reporting.words import first_upper, signed
 
-WIDTH, HEIGHT = 4.6, 2.9  # inches; small, so that the text stays readable on a phone
-
-
-@dataclass(frozen=True)
-class Plot:
-    """A drawn plot.
-
-    Attributes:
-        name: Unique in the page.
-        svg: `<svg>` element, to be put into a page as it is.
-        title: Short accessible name.
-        alt: What it shows, in words.
-        caption: Sentence under it.
-    """
-
-    name: str
-    svg: str
-    title: str
-    alt: str
-    caption: str
+HISTOGRAM_BINS = 20
+LINE_STYLES = ("-", "--", ":", "-.")  # besides colour, so that colour alone never tells
+MARKERS = "os^Dv"
+_THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}" if value == round(value) else f"{value:g}")
+_PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 
 
-def draw_plot(
-    draw: Callable[[Figure], None],
+def _series(place: int) -> str:
+    return SERIES[place % len(SERIES)]
+
+
+def _legend_above(axes: Any, columns: int) -> None:
+    """Put the legend above the axes, where it hides nothing."""
+    axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.8)
+
+
+def plot_differences(
+    rows: list[tuple[str, dict[str, Interval]]],
     *,
+    metric: str,
+    against: str,
     name: str,
-    title: str,
-    alt: str,
-    caption: str,
-    height: float = HEIGHT,
     standalone: bool = False,
 ) -> Plot:
-    """Call `draw` on an empty figure in the report's theme and render it; height in inches.
-
-    With `standalone` the SVG is a file of its own, else a part of a page.
-    """
-    with theme():
-        figure = new_figure(WIDTH, height)
-        draw(figure)
-        svg = to_svg(figure, name=name, title=title, description=alt, standalone=standalone)
-    return Plot(name=name, svg=svg, title=title, alt=alt, caption=caption)
-
-
-def thousands(value: float, _position: int) -> str:
-    """Label of a tick."""
-    return f"{value:,.0f}" if value == round(value) else f"{value:g}"
-
-
-def legend_above(axes: Any, columns: int) -> None:
-    """Put the legend above the axes, where it hides nothing."""
-    axes.legend(
-        loc="lower left", bbox_to_anchor=(0.0, 1.0), ncols=columns, borderaxespad=0.2, handlelength=1.8
-    )
-
-
-def plot_differences(rows: list[tuple[str, list[tuple[str, Interval]]]], *, metric: str) -> Plot:
-    """Forest plot: paired differences to the arm `real` with 95 % intervals.
+    """Forest plot: paired differences with 95 % intervals.
 
     Args:
-        rows: (label of model and arm, [(slice label, interval), ...]) from top to bottom, not empty.
+        rows: (label of model and arm, interval by slice) from top to bottom, not empty.
         metric: Name of the metric, such as "Recall@10".
-
-    Returns:
-        The plot.
+        against: What they are differences to, such as "arm real".
+        name: Name of the plot.
+        standalone: Whether it becomes a file of its own.
     """
-    slices = list(dict.fromkeys(name for _, entries in rows for name, _ in entries))
+    slices = list(dict.fromkeys(part for _, found in rows for part in found))
 
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(axes: Any) -> None:
         axes.grid(visible=False, axis="y")
         axes.axvline(0.0, color=INK, linewidth=0.9)
-        for place, name in enumerate(slices):
-            offset = (place - (len(slices) - 1) / 2) * 0.26
-            points = [
-                (row + offset, interval)
-                for row, (_, got) in enumerate(rows)
-                for s, interval in got
-                if s == name
-            ]
-            means = np.array([interval.mean for _, interval in points])
-            lows = np.array([interval.low for _, interval in points])
-            highs = np.array([interval.high for _, interval in points])
+        for place, part in enumerate(slices):
+            points = [(row, found[part]) for row, (_, found) in enumerate(rows) if part in found]
+            ends = [[i.mean - i.low for _, i in points], [i.high - i.mean for _, i in points]]
             axes.errorbar(
-                means,
-                [y for y, _ in points],
-                xerr=np.maximum([means - lows, highs - means], 0.0),
-                fmt="os^D"[place % 4],
-                color=SERIES[place % len(SERIES)],
-                markersize=4.5,
-                capsize=2.5,
-                linewidth=1.4,
-                label=name,
-            )
+                [interval.mean for _, interval in points],
+                [row + (place - (len(slices) - 1) / 2) * 0.26 for row, _ in points],
+                xerr=np.maximum(ends, 0.0), fmt=MARKERS[place % 5], color=_series(place),
+                markersize=4.5, capsize=2.5, linewidth=1.4, label=part,
+            )  # fmt: skip
         axes.set_yticks(range(len(rows)), [label for label, _ in rows], color=INK)
-        axes.set_ylim(len(rows) - 0.5, -0.5)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}" if value else "0"))
-        axes.set_xlabel(f"difference in {metric} to arm real")
-        legend_above(axes, len(slices))
+        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"difference in {metric} to {against}")
+        _legend_above(axes, len(slices))
 
-    alt = f"Differences in {metric} to arm real with 95 % intervals. " + " ".join(
-        f"{label.replace(chr(10), ' ')}, {name}: {interval.mean:+.4f} ({interval.low:+.4f} to {interval.high:+.4f})."
-        for label, entries in rows
-        for name, interval in entries
+    words = " ".join(
+        f"{label.replace(chr(10), ', ')}, {part}: {signed(i.mean)} ({signed(i.low)} to {signed(i.high)})."
+        for label, found in rows
+        for part, i in found.items()
     )
     return draw_plot(
         draw,
-        name="differences",
-        title=f"Difference in {metric} to arm real",
-        alt=alt,
-        caption=f"Paired difference in {metric} and its 95 % bootstrap interval. An interval that touches "
-        "the line at 0 shows no difference.",
+        name,
+        kind="differences",
+        words=words,
+        metric=metric,
+        against=against,
         height=1.15 + 0.62 * len(rows),
+        standalone=standalone,
+    )
+
+
+def plot_points(
+    lines: dict[str, list[tuple[float, float]]],
+    *,
+    constants: dict[str, float],
+    ticks: list[str],
+    x_label: str,
+    metric: str,
+    part: str,
+    name: str,
+) -> Plot:
+    """Values from point to point of an experiment, as a file of its own.
+
+    Args:
+        lines: (x, value) of each point, by model and arm.
+        constants: Values that are the same at every point, by model and arm.
+        ticks: Labels of x = 0, 1, ... where the points have no number of their own; else empty.
+        x_label: Name of the horizontal axis.
+        metric: Name of the metric, the vertical axis.
+        part: Name of the slice.
+        name: Name of the plot.
+    """
+
+    def draw(axes: Any) -> None:
+        for place, (label, dots) in enumerate(lines.items()):
+            xs, ys = zip(*sorted(dots), strict=True)
+            axes.plot(xs, ys, MARKERS[place % 5] + "-", color=_series(place), markersize=4.5, label=label)
+        for place, (label, value) in enumerate(constants.items()):
+            axes.axhline(value, color=INK, linewidth=1.0, linestyle=LINE_STYLES[1 + place % 3], label=label)
+        if ticks:
+            axes.set_xticks(range(len(ticks)), ticks, rotation=20, ha="right")
+        axes.set(xlabel=x_label, ylabel=metric)
+        _legend_above(axes, 2)
+
+    words = " ".join(
+        f"{label}: " + ", ".join(f"{y:.4f} at {x:g}" for x, y in sorted(dots)) + "."
+        for label, dots in lines.items()
+    )
+    return draw_plot(
+        draw,
+        name,
+        kind="points",
+        words=words,
+        metric=metric,
+        part=part,
+        height=2.6 + 0.12 * (len(lines) + len(constants)),
+        standalone=True,
     )
 
 
 def plot_long_tail(items: pd.DataFrame) -> Plot:
-    """Training interactions by item, most frequent first, with the buckets.
-
-    Args:
-        items: schema.ITEMS.
-
-    Returns:
-        The plot.
-    """
-    counts: npt.NDArray[np.int64] = np.sort(items["n_train"].to_numpy())[::-1]
+    """Training interactions by item (schema.ITEMS), most frequent first, with the buckets."""
+    counts = np.sort(items["n_train"].to_numpy())[::-1]
     rank = np.arange(1, len(counts) + 1)
-    sizes = [(name, int((items["bucket"] == name).sum())) for name in schema.BUCKETS]
+    parts = {name: items.loc[items["bucket"] == name, "n_train"] for name in schema.BUCKETS}
     total = max(int(counts.sum()), 1)
-    shares = {
-        name: float(items.loc[items["bucket"] == name, "n_train"].sum()) / total for name in schema.BUCKETS
-    }
 
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(axes: Any) -> None:
         axes.fill_between(rank, counts, step="mid", color=SERIES[0], alpha=0.18, linewidth=0)
         axes.step(rank, counts, where="mid", color=SERIES[0])
         axes.set_yscale("symlog", linthresh=1)
-        axes.set_xlim(1, max(len(counts), 2))
-        axes.set_ylim(bottom=0)
+        axes.set(xlim=(1, max(len(counts), 2)), ylim=(0, None))
+        axes.set(xlabel="items, most frequent first", ylabel="training interactions")
         place = 0
-        for index, (name, size) in enumerate(entry for entry in sizes if entry[1]):
-            if index:
+        for name, size in ((name, len(part)) for name, part in parts.items()):
+            if size and place:
                 axes.axvline(place + 0.5, color=MUTED, linewidth=0.8, linestyle=":")
-            if size >= 0.06 * len(counts):
-                axes.text(
-                    place + size / 2,
-                    1.02,
-                    name,
-                    ha="center",
-                    color=MUTED,
-                    transform=axes.get_xaxis_transform(),
-                )
+            if size >= max(0.06 * len(counts), 1):
+                above = axes.get_xaxis_transform()
+                axes.text(place + size / 2, 1.02, name, ha="center", color=MUTED, transform=above)
             place += size
-        axes.xaxis.set_major_formatter(FuncFormatter(thousands))
-        axes.yaxis.set_major_formatter(FuncFormatter(thousands))
+        axes.xaxis.set_major_formatter(_THOUSANDS)
+        axes.yaxis.set_major_formatter(_THOUSANDS)
         axes.grid(color=GRID)
-        axes.set_xlabel("items, most frequent first")
-        axes.set_ylabel("training interactions")
 
     words = "; ".join(
-        f"{name}: {size:,} items, {100 * shares[name]:.1f} % of interactions" for name, size in sizes
+        f"{name}: {len(part):,} items, {100 * part.sum() / total:.1f} % of interactions"
+        for name, part in parts.items()
     )
-    return draw_plot(
-        draw,
-        name="long-tail",
-        title="Long tail of the catalogue",
-        alt=f"Training interactions by item, a long tail. {words}.",
-        caption=f"{words[:1].upper()}{words[1:]}.",
-    )
+    return draw_plot(draw, "long-tail", words=f"{first_upper(words)}.")
 
 
-def plot_bucket_shares(shares: dict[str, dict[str, float]]) -> Plot:
-    """Where the added rows go: share of rows by bucket, one bar group a source.
+def plot_bucket_counts(counts: pd.DataFrame) -> Plot:
+    """Where rows go: count by bucket (index) and source (column), one group of bars per source that has rows."""
+    shares = {name: (column / column.sum()).to_dict() for name, column in counts.items() if column.sum()}
 
-    Args:
-        shares: By label ("real", "proposed", "kept"): share by bucket, in [0, 1].
-
-    Returns:
-        The plot.
-    """
-
-    def draw(figure: Figure) -> None:
-        axes = figure.subplots()
+    def draw(axes: Any) -> None:
         axes.grid(visible=False, axis="x")
         width = 0.8 / max(len(shares), 1)
-        places = np.arange(len(schema.BUCKETS))
         for index, (label, by_bucket) in enumerate(shares.items()):
             heights = [by_bucket[name] for name in schema.BUCKETS]
-            at = places + (index - (len(shares) - 1) / 2) * width
-            axes.bar(at, heights, width * 0.92, color=SERIES[index % len(SERIES)], label=label)
-            for x, height in zip(at, heights, strict=True):
-                axes.text(
-                    x, height, f"{100 * height:.0f}", ha="center", va="bottom", fontsize=7.5, color=MUTED
-                )
-        axes.set_xticks(places, schema.BUCKETS, color=INK)
+            at = np.arange(len(schema.BUCKETS)) + (index - (len(shares) - 1) / 2) * width
+            bars = axes.bar(at, heights, width * 0.92, color=_series(index), label=label)
+            axes.bar_label(bars, [f"{100 * height:.0f}" for height in heights], fontsize=7.5, color=MUTED)
+        axes.set_xticks(range(len(schema.BUCKETS)), schema.BUCKETS, color=INK)
         axes.tick_params(axis="x", length=0)
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:.0f} %"))
+        axes.yaxis.set_major_formatter(_PER_CENT)
         axes.set_ylabel("share of rows")
-        legend_above(axes, 3)
+        _legend_above(axes, 3)
 
     words = ". ".join(
         f"{label}: " + ", ".join(f"{name} {100 * by_bucket[name]:.1f} %" for name in schema.BUCKETS)
         for label, by_bucket in shares.items()
     )
-    return draw_plot(
-        draw,
-        name="buckets",
-        title="Rows by bucket",
-        alt=f"Share of rows by bucket of the item. {words}.",
-        caption="Real rows, proposed and kept synthetic rows by the bucket of their item, in per cent.",
+    return draw_plot(draw, "buckets", words=f"{words}.")
+
+
+def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
+    """Histogram of p_yes (schema.SCORED), real against synthetic rows; None = no threshold of p_yes decides."""
+    bins = np.linspace(0.0, 1.0, HISTOGRAM_BINS + 1)
+    groups = [
+        (source, scored.loc[scored["source"] == source, "p_yes"].to_numpy(dtype=np.float64))
+        for source in (schema.SOURCE_REAL, schema.SOURCE_SYNTHETIC)
+    ]
+
+    def draw(axes: Any) -> None:
+        for place, (source, values) in enumerate(groups):
+            shares = np.histogram(values, bins)[0] / max(len(values), 1)
+            axes.stairs(shares, bins, fill=True, color=SERIES[place], alpha=0.18)
+            axes.stairs(shares, bins, color=SERIES[place], linewidth=1.6, linestyle=LINE_STYLES[place],
+                        label=f"{source} rows")  # fmt: skip
+        if threshold is not None:
+            axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=":", label=f"threshold {threshold:g}")
+        axes.set(xlim=(0, 1), ylim=(0, None), xlabel="calibrated p_yes", ylabel="share of rows")
+        axes.yaxis.set_major_formatter(_PER_CENT)
+        _legend_above(axes, 3)
+
+    medians = ", ".join(f"{source} {np.median(values):.2f}" for source, values in groups if len(values))
+    counts = ", ".join(f"{len(values):,} {source}" for source, values in groups)
+    return draw_plot(draw, "p-yes", words=f"Medians: {medians or 'none'}.", counts=counts)
+
+
+def plot_reliability(bins: list[dict[str, float]]) -> Plot:
+    """Reliability curve of held-out pairs by bin ({"n", "mean_p_yes", "share_yes"}); empty bins are skipped."""
+    filled = [entry for entry in bins if entry["n"] > 0]
+    stated, observed, n = ([entry[key] for entry in filled] for key in ("mean_p_yes", "share_yes", "n"))
+
+    def draw(axes: Any) -> None:
+        axes.plot([0, 1], [0, 1], color=MUTED, linewidth=1.0, linestyle="--", label="perfect calibration")
+        axes.plot(stated, observed, color=SERIES[0], linewidth=1.2, label="held-out pairs (area: count)")
+        areas = [8.0 + 70.0 * count / max(n) for count in n]
+        axes.scatter(stated, observed, s=areas, color=SERIES[0], zorder=3)
+        axes.set(xlim=(0, 1), ylim=(-0.02, 1.02), xlabel="mean p_yes of the bin", ylabel="share that is real")
+        _legend_above(axes, 2)
+
+    points = "; ".join(f"{e['mean_p_yes']:.2f} is {e['share_yes']:.2f} ({e['n']:.0f} pairs)" for e in filled)
+    return draw_plot(draw, "reliability", words=f"Predicted against observed: {points or 'no pairs'}.")
+
+
+def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, name: str) -> Plot:
+    """A logged value by optimizer step, one line per training, with its running mean.
+
+    Args:
+        logs: By training: table with `step` and `column`; not empty.
+        column: What to draw, such as "loss" or "tokens_per_s".
+        label: Name of the vertical axis.
+        name: Name of the plot.
+    """
+    smooth = {
+        training: log[column].rolling(max(len(log) // 10, 1), min_periods=1).mean()
+        for training, log in logs.items()
+    }
+
+    def draw(axes: Any) -> None:
+        for place, (training, log) in enumerate(logs.items()):
+            colour, style = _series(place), LINE_STYLES[place % 4]
+            axes.plot(log["step"], log[column], color=colour, linewidth=0.8, alpha=0.35)
+            axes.plot(log["step"], smooth[training], color=colour, linestyle=style, label=training)
+        if column != "loss":  # a rate has a meaningful zero, a loss has not
+            axes.set_ylim(bottom=0)
+        axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
+        axes.yaxis.set_major_formatter(_THOUSANDS)
+        axes.set(xlabel="optimizer step", ylabel=label)
+        if len(logs) > 1:
+            _legend_above(axes, 2)
+
+    ends = "; ".join(
+        f"{training} from {smooth[training].iloc[0]:.3g} to {smooth[training].iloc[-1]:.3g} in {len(log)} steps"
+        for training, log in logs.items()
+        if len(log)
     )
+    return draw_plot(draw, name, kind="training", words=f"{ends or 'no steps'}.", label=first_upper(label))

@@ -2,80 +2,39 @@
 
 import logging
 import platform
-import shutil
-import subprocess
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import yaml
 
+from llm_i2i.git import git
+
 logger = logging.getLogger(__name__)
 
 UNKNOWN = "unknown"
 # Files whose change alters results. dvc.lock and reports/ change in every run and would always look dirty.
-CODE_PATHS = (
-    "src",
-    "steps",
-    "pipelines",
-    "params.yaml",
-    "profiles",
-    "dvc.yaml",
-    "data.dvc",
-    "pyproject.toml",
-)
-PACKAGES = (
-    "torch",
-    "transformers",
-    "peft",
-    "bitsandbytes",
-    "numpy",
-    "pandas",
-    "pyarrow",
-    "numba",
-    "scikit-learn",
-    "great-expectations",
-    "dvc",
-    "zenml",
-)
+CODE_PATHS = ("src", "steps", "pipelines", "profiles", "params.yaml", "dvc.yaml", "data.dvc",
+              "pyproject.toml")  # fmt: skip
+PACKAGES = ("torch", "transformers", "peft", "bitsandbytes", "numpy", "pandas", "pyarrow", "numba",
+            "scikit-learn", "great-expectations", "dvc", "zenml")  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Provenance:
-    """Where a report comes from.
+    """Where a report comes from."""
 
-    Attributes:
-        revision: Full git commit id, or "unknown".
-        commit_date: Date of that commit in ISO 8601, or "unknown".
-        changed: Code and parameter files that differ from the commit; None = not known.
-        data: First out of data.dvc (md5, size in bytes, nfiles); empty when there is no data.dvc.
-        packages: Installed version of each main package, Python first.
-    """
-
-    revision: str
-    commit_date: str
-    changed: tuple[str, ...] | None
+    revision: str  # Full git commit id, or "unknown"
+    commit_date: str  # Date of that commit in ISO 8601, or "unknown"
+    changed: tuple[str, ...] | None  # Code and parameter files that differ from the commit; None = not known
+    # First out of data.dvc (md5, size in bytes, nfiles); empty when there is no data.dvc
     data: dict[str, object]
-    packages: dict[str, str]
+    packages: dict[str, str]  # Installed version of each main package, Python first
 
     @property
     def dirty(self) -> bool:
         """Whether code or parameters differ from the commit."""
         return bool(self.changed)
-
-
-def _git(root: Path, *arguments: str) -> str | None:
-    """Output of a git command in `root`, or None without git, repository or commit."""
-    program = shutil.which("git")
-    if program is None:
-        return None
-    try:
-        done = subprocess.run(  # noqa: S603  fixed program and arguments, no shell
-            [program, "-C", str(root), *arguments], capture_output=True, text=True, timeout=30, check=False
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout if done.returncode == 0 else None
 
 
 def _data_hash(path: Path) -> dict[str, object]:
@@ -86,15 +45,7 @@ def _data_hash(path: Path) -> dict[str, object]:
         return {str(key): value for key, value in first.items() if key not in ("path", "hash")}
     except FileNotFoundError:
         return {}
-    except (
-        OSError,
-        UnicodeDecodeError,
-        yaml.YAMLError,
-        KeyError,
-        IndexError,
-        TypeError,
-        AttributeError,
-    ) as error:
+    except (OSError, ValueError, yaml.YAMLError, LookupError, TypeError, AttributeError) as error:
         logger.warning("report: %s is no .dvc file (%s); the data hash is left out", path, error)
         return {}
 
@@ -111,17 +62,10 @@ def _package_versions() -> dict[str, str]:
 
 
 def read_provenance(root: Path) -> Provenance:
-    """Read git, data.dvc and the installed packages; nothing missing is an error.
-
-    Args:
-        root: Project folder.
-
-    Returns:
-        The provenance, with "unknown" where git is absent.
-    """
-    revision = _git(root, "rev-parse", "--verify", "HEAD")
-    status = _git(root, "status", "--porcelain", "--", *CODE_PATHS)
-    date = _git(root, "log", "-1", "--format=%cI")
+    """Read git, data.dvc and the installed packages below a project folder; nothing missing is an error."""
+    revision = git("rev-parse", "--verify", "HEAD", root=root)
+    status = git("status", "--porcelain", "--", *CODE_PATHS, root=root)
+    date = git("log", "-1", "--format=%cI", root=root)
     return Provenance(
         revision=(revision or "").strip() or UNKNOWN,
         commit_date=(date or "").strip() or UNKNOWN,

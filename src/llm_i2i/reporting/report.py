@@ -8,29 +8,48 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
-from llm_i2i.evaluation.bootstrap import paired_bootstrap
-from llm_i2i.evaluation.metrics import per_user_metric
-from llm_i2i.reporting import extra_views, facts, llm_plots, plots, tables, verdicts
-from llm_i2i.reporting.collect import BASELINE_ARM, TRAININGS, Json, ReportInputs
-from llm_i2i.reporting.markdown import escape_markdown
-from llm_i2i.reporting.results import MAIN_SLICES, Results, compute_results, main_k, summarize
-from llm_i2i.reporting.svg import FONT_STACK, css_variables
-from llm_i2i.schema import USER_ID
+from llm_i2i.reporting import plots, result_tables, run_tables, sentences
+from llm_i2i.reporting.collect import TRAININGS, Json, ReportInputs
+from llm_i2i.reporting.experiment_views import experiment_table, rows_of, tell
+from llm_i2i.reporting.markdown import escape_markdown, markdown_table
+from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
+from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
+from llm_i2i.reporting.words import NOT_MEASURED, metric_name, model_name, slice_name
 
 
 @dataclass(frozen=True)
 class Report:
-    """A finished report.
+    """A finished report."""
 
-    Attributes:
-        html: Self-contained page; loads nothing and runs no script.
-        markdown: The same tables without plots.
-        summary: Deterministic numbers, see `llm_i2i.reporting.results.summarize`.
-    """
+    html: str  # Self-contained page; loads nothing and runs no script
+    markdown: str  # The same tables without plots
+    summary: dict[str, Any]  # Deterministic numbers, see `llm_i2i.reporting.results.summarize`
 
-    html: str
-    markdown: str
-    summary: dict[str, Any]
+
+def _parts(inputs: ReportInputs) -> dict[str, Any]:
+    """The optional parts of the page (title, text, tables, images, points); gate and comparison None if not there."""
+    experiments = []
+    for content in inputs.experiments:
+        name, question, rows = str(content["name"]), str(content["question"]), rows_of(content["rows"])
+        seeds, failures = len(content.get("seeds", ())), content.get("failures", {})
+        text = tell(rows, question=question, seeds=seeds, failures=failures)
+        tables = [experiment_table(rows, name=name, question=question)]
+        experiments.append(
+            {"title": name, "text": text, "tables": tables, "images": content["images"], "points": ()}
+        )
+    gate, comparison = inputs.gate, inputs.comparison
+    return {
+        "experiments": experiments,
+        "gate": gate and {"title": "Gate", **sentences.gate(gate), "tables": (), "images": ()},
+        "comparison": comparison
+        and {
+            "title": f"Against {comparison['against']}",
+            "text": sentences.comparison(comparison),
+            "tables": run_tables.comparison_tables(comparison),
+            "images": (),
+            "points": (),
+        },
+    }
 
 
 def _flatten(content: Json, prefix: str = "") -> dict[str, str]:
@@ -51,117 +70,40 @@ def _flatten(content: Json, prefix: str = "") -> dict[str, str]:
     return flat
 
 
-def _difference_plot(inputs: ReportInputs, results: Results) -> plots.Plot | None:
-    labels = {"overall": "all targets", "tail": "tail", "long_tail": "long tail"}
-    rows = []
-    for model in inputs.models:
-        for arm in inputs.arms:
-            differences = results.differences.get((model, arm), {})
-            entries = [
-                (labels[name], differences[name, results.main_metric])
-                for name in MAIN_SLICES
-                if (name, results.main_metric) in differences
-            ]
-            if entries:
-                rows.append((f"{verdicts.model_name(model)}\n{arm}", entries))
-    return plots.plot_differences(rows, metric=verdicts.metric_name(results.main_metric)) if rows else None
-
-
-def _loss_plot(inputs: ReportInputs, name: str) -> plots.Plot | None:
-    if name not in inputs.training:
-        return None
-    return llm_plots.plot_training(
-        {name: inputs.training[name]}, column="loss", label="loss", name=f"loss-{name}"
-    )
-
-
-def _plots(inputs: ReportInputs, results: Results) -> dict[str, plots.Plot | None]:
+def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
     """Every plot that has data; None = not measured here."""
-    fuse = inputs.params.fuse.rule
-    shares = facts.bucket_shares(facts.bucket_counts(inputs))
+    rule, counts, metric = inputs.params.fuse.rule, run_tables.bucket_counts(inputs), results.main_metric
+    differences = [
+        (
+            f"{model_name(run[0])}\n{run[1]}",
+            {slice_name(part): found[part, metric] for part in HEADLINES if (part, metric) in found},
+        )
+        for model in inputs.models
+        for arm in inputs.arms
+        if (found := results.differences.get(run := (model, arm)))
+    ]
     bins = (inputs.held_out or {}).get("reliability")
-    return {
-        "differences": _difference_plot(inputs, results),
-        "p_yes": llm_plots.plot_p_yes(
-            inputs.scored, threshold=fuse.threshold if fuse.mode == "threshold" else None
-        ),
-        "reliability": llm_plots.plot_reliability(bins) if bins else None,
-        "buckets": plots.plot_bucket_shares(shares) if shares else None,
-        **{f"loss_{name}": _loss_plot(inputs, name) for name in TRAININGS},
-        "speed": llm_plots.plot_training(
-            inputs.tokens_per_s, column="tokens_per_s", label="tokens a second", name="speed"
-        )
-        if inputs.tokens_per_s
-        else None,
-        "long_tail": plots.plot_long_tail(inputs.items),
+    drawn = {
+        f"loss_{name}": plots.plot_training({name: log}, column="loss", label="loss", name=f"loss-{name}")
+        for name, log in inputs.training.items()
     }
-
-
-def _discriminator_sentence(inputs: ReportInputs) -> str:
-    held_out = inputs.held_out or {}
-    if not {"auc", "auc_low", "auc_high"} <= held_out.keys():
-        return f"Held-out AUC of the discriminator: {tables.NOT_MEASURED}."
-    text = (
-        f"Held-out AUC of the discriminator, real pairs against sampled negatives: {held_out['auc']:.3f} "
-        f"(95 % interval {held_out['auc_low']:.3f} to {held_out['auc_high']:.3f}; chance is 0.5)."
-    )
-    if isinstance(held_out.get("auc_untrained"), int | float):
-        text += f" Before fine-tuning: {held_out['auc_untrained']:.3f}."
-    if isinstance(held_out.get("ece"), int | float):
-        text += (
-            f" Expected calibration error on users the temperature was not fitted on {held_out['ece']:.3f}"
+    if inputs.tokens_per_s:
+        drawn["speed"] = plots.plot_training(
+            inputs.tokens_per_s, column="tokens_per_s", label="tokens per second", name="speed"
         )
-        if isinstance(held_out.get("ece_uncalibrated"), int | float):
-            text += f" (uncalibrated {held_out['ece_uncalibrated']:.3f})"
-        if isinstance(held_out.get("temperature"), int | float):
-            text += f"; temperature {held_out['temperature']:.2f}"
-        text += "."
-    return text
-
-
-def _generator_sentence(inputs: ReportInputs) -> str:
-    """The generator as a recommender of its own: before fine-tuning, and beside an index without its data."""
-    if "llm_only" not in inputs.generator_alone:
-        return f"The generator as a recommender of its own: {tables.NOT_MEASURED}."
-    content, tuned = inputs.generator_alone["llm_only"]
-    metric = (
-        f"recall@{main_k(tuple(k for k in inputs.params.evaluate.ks if f'recall@{k}' in content['overall']))}"
-    )
-    ours = per_user_metric(metric, tuned["rank"].to_numpy())
-    text = (
-        f"As a recommender of its own, without an index, the fine-tuned generator has "
-        f"{verdicts.metric_name(metric)} {ours.mean():.4f} on {len(tuned):,} test users"
-    )
-    model = inputs.models[0]
-    others = {f"{verdicts.model_name(model)} on arm {BASELINE_ARM}": inputs.per_user[model, BASELINE_ARM]}
-    if "untuned" in inputs.generator_alone:
-        others = {"its base model before fine-tuning": inputs.generator_alone["untuned"][1], **others}
-    for name, table in others.items():
-        ranks = table.set_index(USER_ID)["rank"].reindex(tuned[USER_ID])
-        theirs = per_user_metric(metric, ranks.to_numpy())
-        found = paired_bootstrap(
-            ours, theirs, resamples=inputs.params.report.bootstrap_resamples, seed=inputs.params.seed
+    if differences:
+        drawn["differences"] = plots.plot_differences(
+            differences, metric=metric_name(metric), against="arm real", name="differences"
         )
-        low, high = verdicts.signed(found.low), verdicts.signed(found.high)
-        text += (
-            f"; {name} has {theirs.mean():.4f} on the same users (difference {verdicts.signed(found.mean)}, "
-            f"95 % interval {low} to {high})"
-        )
-    return text + "."
-
-
-def _added_sentence(inputs: ReportInputs) -> str:
-    arm = facts.augmented_arm(inputs)
-    if not arm:
-        return "No evaluated arm holds synthetic rows."
-    counts = facts.bucket_counts(inputs)
-    proposed, kept = len(inputs.synthetic), sum(counts["kept"].values())
-    tail = counts["kept"]["tail"] + counts["kept"]["cold"]
-    n_users = inputs.synthetic["user_id"].nunique()
-    return (
-        f"The generator proposed {proposed:,} interactions for {n_users:,} users; arm {arm} kept {kept:,} of them "
-        f"({100 * kept / max(proposed, 1):.1f} %), {100 * tail / max(kept, 1):.1f} % of those on tail or cold items."
-    )
+    if bins:
+        drawn["reliability"] = plots.plot_reliability(bins)
+    if counts.to_numpy().any():
+        drawn["buckets"] = plots.plot_bucket_counts(counts)
+    threshold = rule.threshold if rule.mode == "threshold" else None
+    drawn["p_yes"] = plots.plot_p_yes(inputs.scored, threshold=threshold)
+    drawn["long_tail"] = plots.plot_long_tail(inputs.items)
+    names = (*(f"loss_{name}" for name in TRAININGS), "speed", "differences", "reliability", "buckets")
+    return dict.fromkeys(names) | drawn
 
 
 def _model_facts(inputs: ReportInputs) -> dict[str, str]:
@@ -173,47 +115,24 @@ def _model_facts(inputs: ReportInputs) -> dict[str, str]:
     return {**facts, "item identifier": inputs.params.identify.identifier} if facts else facts
 
 
-def _validation_sentence(inputs: ReportInputs) -> str:
-    entries = inputs.validation.get("expectations", [])
-    failed = [entry for entry in entries if not entry.get("success", True)]
-    errors = sum(entry.get("severity") == "error" for entry in failed)
-    if not failed:
-        return f"All {len(entries)} expectations on the raw data hold."
-    return (
-        f"{len(entries) - len(failed)} of {len(entries)} expectations on the raw data hold; "
-        f"{errors} broken as error, {len(failed) - errors} as warning."
-    )
-
-
 def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
     """Everything the templates show."""
-    params = yaml.safe_dump(
-        inputs.params.model_dump(mode="json", by_alias=True), sort_keys=False, default_flow_style=None
-    )
+    params = inputs.params.model_dump(mode="json", by_alias=True)
+    of_results = ("main_table", "control_table", "bucket_table")
+    of_run = ("auc_table", "accepted_table", "kept_table", "bucket_kept_table", "sample_table", "runtime_table",
+              "data_table", "validation_table")  # fmt: skip
+    told = ("added", "generator", "discriminator", "validation", "data_name")
     return {
-        "cards": verdicts.cards(results),
-        "notes": verdicts.trust_notes(inputs, results),
-        "cost": facts.cost(inputs),
-        "baseline": BASELINE_ARM,
+        **{name: getattr(result_tables, name)(inputs, results) for name in of_results},
+        **{name: getattr(run_tables, name)(inputs) for name in of_run},
+        **{name: getattr(sentences, name)(inputs) for name in told},
+        "catalogue_table": result_tables.catalogue_table(inputs),
+        "cards": sentences.cards(results),
+        "notes": sentences.trust_notes(inputs, results),
+        "cost": run_tables.cost(inputs),
         "n_test_users": results.n_users["overall"],
         "n_items": len(inputs.items),
         "n_train": inputs.split_rows["train"],
-        "main_table": tables.main_table(inputs, results),
-        "control_table": tables.control_table(inputs, results),
-        "catalogue_table": tables.catalogue_table(inputs),
-        "bucket_table": tables.bucket_table(inputs, results),
-        "added": _added_sentence(inputs),
-        "generator": _generator_sentence(inputs),
-        "discriminator": _discriminator_sentence(inputs),
-        "auc_table": facts.auc_table(inputs),
-        "accepted_table": facts.accepted_table(inputs),
-        "kept_table": facts.kept_table(inputs),
-        "bucket_kept_table": facts.bucket_kept_table(inputs),
-        "sample_table": facts.sample_table(inputs),
-        "runtime_table": facts.runtime_table(inputs),
-        "data_table": facts.data_table(inputs),
-        "validation": _validation_sentence(inputs),
-        "validation_table": facts.validation_table(inputs),
         "split_manifest": _flatten(inputs.split_manifest),
         "details": {
             "Synthesis": _flatten(inputs.synthesis or {}),
@@ -223,22 +142,15 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "protocol_hash": inputs.protocol_hash,
         "protocol": _flatten(next(iter(inputs.metrics.values())).get("protocol", {})),
         "base_model": _model_facts(inputs),
-        "params": params,
+        "params": yaml.safe_dump(params, sort_keys=False, default_flow_style=None),
         "plots": _plots(inputs, results),
-        "not_measured": tables.NOT_MEASURED,
-        **extra_views.shown(inputs.extras),
+        "not_measured": NOT_MEASURED,
+        **_parts(inputs),
     }
 
 
 def build_report(inputs: ReportInputs) -> Report:
-    """Build the report.
-
-    Args:
-        inputs: What `llm_i2i.reporting.collect.collect` read.
-
-    Returns:
-        HTML, Markdown and summary; the same inputs give the same three.
-    """
+    """Build the report of what `collect` read; the same inputs give the same report."""
     results = compute_results(inputs)
     environment = Environment(
         loader=PackageLoader("llm_i2i.reporting"),
@@ -247,7 +159,7 @@ def build_report(inputs: ReportInputs) -> Report:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["md"] = escape_markdown
+    environment.filters |= {"md": escape_markdown, "md_table": markdown_table}
     context = _context(inputs, results)
     theme = {"light": css_variables(dark=False), "dark": css_variables(dark=True), "font": FONT_STACK}
     page = environment.get_template("report.html.j2").render(

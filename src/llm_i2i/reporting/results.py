@@ -1,22 +1,20 @@
-"""Numbers of the report: values, paired differences to the arm `real`, verdicts, summary."""
+"""Numbers of the report: values, paired differences to the arm `real` and to the controls, summary."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-import pandas as pd
-
 from llm_i2i import schema
-from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
+from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.evaluation.metrics import per_user_metric
+from llm_i2i.evaluation.paired import Measured, PairedDifference, in_slice
 from llm_i2i.reporting.collect import BASELINE_ARM, ReportInputs, Run
+from llm_i2i.schema import LONG_TAIL, OVERALL, SLICES, TAIL
 
-OVERALL = "overall"
-LONG_TAIL = "long_tail"
-MAIN_SLICES = (OVERALL, "tail", LONG_TAIL)
-SLICES = (OVERALL, *schema.BUCKETS, LONG_TAIL)
+MAIN_SLICES = (OVERALL, TAIL, LONG_TAIL)  # measured at every cut-off and in the summary
+HEADLINES = (OVERALL, TAIL)  # what cards and main table are about
 AUGMENTED_ARM = "llm_i2i"
+CONTROL_ARMS = tuple(name + end for name in schema.CONTROLS for end in ("", "_filtered"))
 METRICS = ("recall", "ndcg")
 MIN_USERS = 20  # below it a percentile interval of rare hits means nothing, and none is given
 CATALOGUE_METRICS = (
@@ -33,52 +31,19 @@ Key = tuple[str, str]  # (slice, metric@k)
 
 
 @dataclass(frozen=True)
-class Verdict:
-    """What one model's augmentation did, in the one metric chosen beforehand.
-
-    Attributes:
-        model: The I2I model.
-        arm: The augmented arm, empty if none was evaluated.
-        outcome: "better", "worse", "none" (no difference shown) or "unknown" (nothing to compare).
-        slice_name: Test targets it is about, one of `SLICES`.
-        metric: Metric, such as "recall@10".
-        value: Value of the augmented arm, NaN if unknown.
-        baseline: Value of the arm `real`, NaN if unknown.
-        difference: Paired difference with its 95 % interval, None if unknown.
-        n_users: Test users compared.
-    """
-
-    model: str
-    arm: str
-    outcome: str
-    slice_name: str
-    metric: str
-    value: float
-    baseline: float
-    difference: Interval | None
-    n_users: int
-
-
-@dataclass(frozen=True)
 class Results:
-    """Every number of the tables.
+    """Every number of the tables."""
 
-    Attributes:
-        means: By run and (slice, metric): mean over the test users of the slice; absent if it has none.
-        differences: By run and (slice, metric): paired difference to the arm `real` of the same model;
-            absent if the slice has fewer than `MIN_USERS` users.
-        n_users: Test users by slice.
-        main_metric: The metric of the verdict.
-        verdicts: Per model, one for all targets and one for long-tail targets.
-        against_controls: By (model, LLM arm, control arm) and (slice, main metric): paired difference of the
-            LLM arm to the control arm of equal volume.
-    """
-
+    # By run and (slice, metric): mean over the test users of the slice; absent if it has none
     means: dict[Run, dict[Key, float]]
+    # By run and (slice, metric): paired difference to the arm `real` of the same model; absent if the slice has fewer
+    # than `MIN_USERS` users
     differences: dict[Run, dict[Key, Interval]]
-    n_users: dict[str, int]
-    main_metric: str
-    verdicts: dict[str, tuple[Verdict, ...]]
+    n_users: dict[str, int]  # Test users by slice
+    main_metric: str  # The metric of the verdict, chosen beforehand, such as "recall@10"
+    arm: str  # The augmented arm that verdicts are about, empty if none was evaluated
+    # By (model, LLM arm, control arm) and (slice, main metric): paired difference of the LLM arm to the control arm
+    # of equal volume
     against_controls: dict[tuple[str, str, str], dict[Key, Interval]] = field(default_factory=dict)
 
 
@@ -87,138 +52,74 @@ def main_k(ks: tuple[int, ...]) -> int:
     return max((k for k in ks if k <= 10), default=min(ks))
 
 
-def outcome_of(difference: Interval) -> str:
-    """Say "better" or "worse" if the whole interval lies on one side of 0, else "none"."""
-    if difference.low > 0.0:
-        return "better"
-    return "worse" if difference.high < 0.0 else "none"
+def main_arm(arms: tuple[str, ...]) -> str:
+    """The arm of the generator's data that a page is about: `llm_i2i`, else the first such arm, else ""."""
+    generated = [arm for arm in arms if arm not in (BASELINE_ARM, *CONTROL_ARMS)]
+    return AUGMENTED_ARM if AUGMENTED_ARM in generated else next(iter(generated), "")
 
 
-def slice_masks(per_user: pd.DataFrame, items: pd.DataFrame) -> dict[str, npt.NDArray[np.bool_]]:
-    """Which test users belong to each slice, by their target.
-
-    Args:
-        per_user: schema.PER_USER.
-        items: schema.ITEMS.
-
-    Returns:
-        By slice: bool (n_users,).
-    """
-    bucket = per_user["bucket"].to_numpy()
-    long_tail = per_user[schema.ITEM_ID].isin(items.loc[items["is_long_tail"], schema.ITEM_ID]).to_numpy()
-    masks = {OVERALL: np.ones(len(per_user), dtype=np.bool_), LONG_TAIL: long_tail}
-    return masks | {name: bucket == name for name in schema.BUCKETS}
-
-
-def _metric_ks(slice_name: str, ks: tuple[int, ...]) -> tuple[int, ...]:
-    """All cut-offs for the slices of the main table, the verdict's for the others."""
-    return ks if slice_name in MAIN_SLICES else (main_k(ks),)
-
-
-def _user_values(inputs: ReportInputs, run: Run) -> dict[Key, npt.NDArray[np.float64]]:
-    """Per-user values by (slice, metric); slices without users are left out."""
-    table = inputs.per_user[run]
-    ranks = table["rank"].to_numpy()
-    masks = slice_masks(table, inputs.items)
-    return {
-        (slice_name, f"{name}@{k}"): per_user_metric(f"{name}@{k}", ranks[masks[slice_name]])
-        for slice_name in SLICES
-        if masks[slice_name].any()
-        for name in METRICS
-        for k in _metric_ks(slice_name, inputs.params.evaluate.ks)
-    }
-
-
-def _verdict(results: Results, model: str, arm: str, slice_name: str) -> Verdict:
-    key = (slice_name, results.main_metric)
-    difference = results.differences.get((model, arm), {}).get(key)
-    return Verdict(
-        model=model,
-        arm=arm,
-        outcome="unknown" if difference is None else outcome_of(difference),
-        slice_name=slice_name,
-        metric=results.main_metric,
-        value=results.means.get((model, arm), {}).get(key, float("nan")),
-        baseline=results.means.get((model, BASELINE_ARM), {}).get(key, float("nan")),
-        difference=difference,
-        n_users=results.n_users[slice_name],
-    )
-
-
-def _verdicts(results: Results, inputs: ReportInputs) -> dict[str, tuple[Verdict, ...]]:
-    """One verdict a model on all targets and one on the long tail, for `llm_i2i` or the first other arm."""
-    verdicts = {}
-    for model in inputs.models:
-        augmented = [arm for arm in inputs.arms if arm != BASELINE_ARM and (model, arm) in results.means]
-        arm = AUGMENTED_ARM if AUGMENTED_ARM in augmented else next(iter(augmented), "")
-        verdicts[model] = tuple(_verdict(results, model, arm, name) for name in (OVERALL, LONG_TAIL))
-    return verdicts
-
-
-def control_pairs(arms: tuple[str, ...]) -> list[tuple[str, str]]:
-    """The (LLM arm, control arm) that keep as many pairs a user, of the arms that were run."""
+def control_pairs(arms: tuple[str, ...], control_volume: str) -> list[tuple[str, str]]:
+    """The (LLM arm, control arm) that keep as many pairs per user, of the arms that were run."""
     pairs = [(AUGMENTED_ARM, f"{name}_filtered") for name in schema.CONTROLS]
-    pairs += [("no_discriminator", name) for name in schema.CONTROLS]
+    pairs += [(control_volume, name) for name in schema.CONTROLS]
     return [pair for pair in pairs if set(pair) <= set(arms)]
 
 
-def _differences(
-    inputs: ReportInputs,
-    candidate: dict[Key, npt.NDArray[np.float64]],
-    baseline: dict[Key, npt.NDArray[np.float64]],
-) -> dict[Key, Interval]:
-    """Paired differences of slices with enough users."""
-    return {
-        key: paired_bootstrap(
-            per_user,
-            baseline[key],
-            resamples=inputs.params.report.bootstrap_resamples,
-            seed=inputs.params.seed,
-        )
-        for key, per_user in candidate.items()
-        if len(per_user) >= MIN_USERS
-    }
+def _keys(n_users: Mapping[str, int], ks: tuple[int, ...]) -> list[Key]:
+    """Slices with users and their metrics: all cut-offs for the main slices, the verdict's for the others."""
+    return [
+        (part, f"{name}@{k}")
+        for part in SLICES
+        if n_users[part]
+        for name in METRICS
+        for k in (ks if part in MAIN_SLICES else (main_k(ks),))
+    ]
 
 
 def compute_results(inputs: ReportInputs) -> Results:
-    """Compute every value, difference and verdict of the report.
+    """Compute every value and difference of the report; the same inputs give the same numbers."""
+    params = inputs.params
+    first = next(iter(inputs.per_user.values()))
+    n_users = {part: int(in_slice(first, part).sum()) for part in SLICES}
+    keys = _keys(n_users, params.evaluate.ks)
+    main_metric = f"recall@{main_k(params.evaluate.ks)}"
 
-    Args:
-        inputs: What `collect` read.
+    def against(model: str, arm: str, other: str, chosen: list[Key]) -> dict[Key, Interval]:
+        # Protocols were compared when the metrics were read; a tuned model's query is its own in every arm.
+        sides = (Measured.once(inputs.per_user[model, name]) for name in (arm, other))
+        pair = PairedDifference(*sides)
+        resamples = params.report.bootstrap_resamples
+        return {
+            (part, metric): pair.interval(metric, part, resamples=resamples, seed=params.seed)
+            for part, metric in chosen
+            if n_users[part] >= MIN_USERS
+        }
 
-    Returns:
-        The results; the same inputs give the same numbers.
-    """
-    users = {run: _user_values(inputs, run) for run in inputs.metrics}
-    main_metric = f"recall@{main_k(inputs.params.evaluate.ks)}"
     means = {
-        run: {key: float(per_user.mean()) for key, per_user in by_key.items()}
-        for run, by_key in users.items()
+        run: {
+            (part, metric): float(
+                per_user_metric(metric, table["rank"].to_numpy()[in_slice(table, part)]).mean()
+            )
+            for part, metric in keys
+        }
+        for run, table in inputs.per_user.items()
     }
-    differences: dict[Run, dict[Key, Interval]] = {}
-    for (model, arm), by_key in users.items():
-        baseline = users.get((model, BASELINE_ARM))
-        if arm == BASELINE_ARM or baseline is None:
-            continue
-        differences[model, arm] = _differences(inputs, by_key, baseline)
-    against = {}
-    for model in inputs.models:
-        for llm_arm, control in control_pairs(inputs.arms):
-            both = _differences(inputs, users[model, llm_arm], users[model, control])
-            against[model, llm_arm, control] = {
-                key: found for key, found in both.items() if key[1] == main_metric
-            }
-    masks = slice_masks(next(iter(inputs.per_user.values())), inputs.items)
-    results = Results(
+    return Results(
         means=means,
-        differences=differences,
-        n_users={name: int(mask.sum()) for name, mask in masks.items()},
+        differences={
+            (model, arm): against(model, arm, BASELINE_ARM, keys)
+            for model, arm in means
+            if arm != BASELINE_ARM and (model, BASELINE_ARM) in means
+        },
+        n_users=n_users,
         main_metric=main_metric,
-        verdicts={},
-        against_controls=against,
+        arm=main_arm(inputs.arms) or next((arm for arm in inputs.arms if arm != BASELINE_ARM), ""),
+        against_controls={
+            (model, *pair): against(model, *pair, [key for key in keys if key[1] == main_metric])
+            for model in inputs.models
+            for pair in control_pairs(inputs.arms, params.fuse.control_volume)
+        },
     )
-    results.verdicts.update(_verdicts(results, inputs))
-    return results
 
 
 def catalogue_metrics(metrics: dict[str, Any], k: int) -> dict[str, float]:
@@ -231,41 +132,28 @@ def catalogue_metrics(metrics: dict[str, Any], k: int) -> dict[str, float]:
     }
 
 
-def _flat_name(key: Key) -> str:
-    slice_name, metric = key
-    return metric if slice_name == OVERALL else f"{slice_name}_{metric}"
-
-
 def summarize(inputs: ReportInputs, results: Results) -> dict[str, Any]:
     """The deterministic summary: no time, no revision, no machine.
 
-    Args:
-        inputs: What `collect` read.
-        results: What `compute_results` made of it.
-
     Returns:
-        {"protocol_hash", "protocol_hashes": {model: hash}, "against_controls": {model: {"ARM - CONTROL":
-        {metric: {"mean", "low", "high"}}}}, "results": {model: {arm: {metric: value}}},
-        "differences": {model: {arm: {metric: {"mean", "low", "high"}}}}}; metrics of the tail and the
-        long tail carry the prefix `tail_` or `long_tail_`.
+        {"protocol_hash", "protocol_hashes": {model: hash}, "results": {model: {arm: {metric: value}}},
+        "differences": {model: {arm: {metric: {"mean", "low", "high"}}}}, "against_controls": {model: {"ARM - CONTROL":
+        ...}}}; metrics of the tail and the long tail carry the prefix `tail_` or `long_tail_`.
     """
     values: dict[str, Any] = {}
     differences: dict[str, Any] = {}
-    for model in inputs.models:
-        for arm in inputs.arms:
-            run = (model, arm)
-            if run not in results.means:
-                continue
-            main = {
-                _flat_name(key): value for key, value in results.means[run].items() if key[0] in MAIN_SLICES
-            }
-            main |= catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks))
-            values.setdefault(model, {})[arm] = {name: round(value, DECIMALS) for name, value in main.items()}
-            if run in results.differences:
-                differences.setdefault(model, {})[arm] = _rounded(results.differences[run])
+    for model, arm in ((model, arm) for model in inputs.models for arm in inputs.arms):
+        run = (model, arm)
+        if run not in results.means:
+            continue
+        found = {_flat_name(key): value for key, value in results.means[run].items() if key[0] in MAIN_SLICES}
+        found |= catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks))
+        values.setdefault(model, {})[arm] = {name: round(value, DECIMALS) for name, value in found.items()}
+        if run in results.differences:
+            differences.setdefault(model, {})[arm] = _rounded(results.differences[run])
     against: dict[str, Any] = {}
-    for (model, arm, control), found in results.against_controls.items():
-        against.setdefault(model, {})[f"{arm} - {control}"] = _rounded(found)
+    for (model, arm, control), by_key in results.against_controls.items():
+        against.setdefault(model, {})[f"{arm} - {control}"] = _rounded(by_key)
     return {
         "protocol_hash": inputs.protocol_hash,
         "protocol_hashes": inputs.protocol_hashes,
@@ -275,12 +163,15 @@ def summarize(inputs: ReportInputs, results: Results) -> dict[str, Any]:
     }
 
 
+def _flat_name(key: Key) -> str:
+    part, metric = key
+    return metric if part == OVERALL else f"{part}_{metric}"
+
+
 def _rounded(differences: dict[Key, Interval]) -> dict[str, dict[str, float]]:
     """Differences of the main slices, ready for the summary."""
     return {
-        _flat_name(key): {
-            part: round(float(getattr(interval, part)), DECIMALS) for part in ("mean", "low", "high")
-        }
+        _flat_name(key): {name: round(value, DECIMALS) for name, value in interval._asdict().items()}
         for key, interval in differences.items()
         if key[0] in MAIN_SLICES
     }

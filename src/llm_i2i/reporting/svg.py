@@ -6,14 +6,17 @@ The same figure gives the same bytes: fixed hash salt, no dates, no creator.
 import html
 import io
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Final
 
 from matplotlib import rc_context
 from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from llm_i2i.reporting.words import texts
+
+WIDTH, HEIGHT = 4.6, 2.9  # inches; small, so that the text stays readable on a phone
 # Stand-in colours, replaced by CSS variables: (stand-in, variable, light, dark).
 # Series: Okabe and Ito's palette, told apart by people with any common colour vision deficiency.
 _THEME: Final = (
@@ -25,55 +28,84 @@ _THEME: Final = (
     ("#060606", "s2", "#d55e00", "#e69f00"),
     ("#070707", "s3", "#009e73", "#2ecc9b"),
     ("#080808", "s4", "#a0507d", "#e29bc1"),
-    ("#090909", "tint", "#eef4fa", "#15202c"),
 )
-INK, MUTED, GRID, SURFACE = (row[0] for row in _THEME[:4])
-SERIES = tuple(row[0] for row in _THEME[4:8])
-TINT = _THEME[8][0]
+INK, MUTED, GRID = (row[0] for row in _THEME[:3])
+SERIES = tuple(row[0] for row in _THEME[4:])
 
 _STYLE: Final[dict[str, Any]] = {
     "svg.hashsalt": "llm-i2i",
     "svg.fonttype": "none",
+    "figure.facecolor": "none",
+    "lines.linewidth": 1.6,
     "font.size": 9.0,
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
-    "axes.edgecolor": GRID,
+    "legend.fontsize": 8.5,
+    **{
+        f"{axis}tick.{part}": value for axis in "xy" for part, value in (("color", MUTED), ("labelsize", 8.5))
+    },
+    "text.color": INK,
     "axes.labelcolor": INK,
+    "axes.edgecolor": GRID,
+    "grid.color": GRID,
+    "grid.linewidth": 0.6,
     "axes.facecolor": "none",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.axisbelow": True,
     "axes.grid": True,
     "axes.formatter.use_mathtext": False,
-    "figure.facecolor": "none",
-    "figure.constrained_layout.use": True,
-    "grid.color": GRID,
-    "grid.linewidth": 0.6,
     "legend.frameon": False,
-    "legend.fontsize": 8.5,
-    "text.color": INK,
-    "xtick.color": MUTED,
-    "ytick.color": MUTED,
-    "xtick.labelsize": 8.5,
-    "ytick.labelsize": 8.5,
-    "lines.linewidth": 1.6,
+    "figure.constrained_layout.use": True,
 }
 FONT_STACK: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _NAMESPACE: Final = 'xmlns="http://www.w3.org/2000/svg" '
 
 
-@contextmanager
-def theme() -> Iterator[None]:
-    """Matplotlib settings of every plot here; global settings are back afterwards."""
+@dataclass(frozen=True)
+class Plot:
+    """A drawn plot."""
+
+    name: str  # Unique in the page
+    svg: str  # `<svg>` element, to be put into a page or file as it is
+    title: str  # Short accessible name
+    alt: str  # What it shows, in words
+    caption: str  # Sentence under it
+
+
+def draw_plot(
+    draw: Callable[[Any], None],
+    name: str,
+    *,
+    words: str,
+    kind: str = "",
+    height: float = HEIGHT,
+    standalone: bool = False,
+    **values: str,
+) -> Plot:
+    """Call `draw` on empty axes in the report's theme and render them.
+
+    Args:
+        draw: Draws on matplotlib axes.
+        name: Prefix of every id in the SVG; unique in a page.
+        words: What the plot shows, for those who do not see it.
+        kind: Which of the plots of texts.yaml: its title and caption; `name` by default.
+        height: In inches.
+        standalone: A file of its own (with its own colours and namespace) instead of a part of a page.
+        values: What title and caption are filled with, besides the words.
+
+    Returns:
+        The plot; matplotlib's global settings are as before.
+    """
+    about = texts()["plots"][kind or name]
+    title, caption = (about[part].format(words=words, **values) for part in ("title", "caption"))
+    alt = f"{title}: {words}"
     with rc_context(_STYLE):
-        yield
-
-
-def new_figure(width: float, height: float) -> Figure:
-    """An empty figure, size in inches, that leaves matplotlib's global state alone."""
-    figure = Figure(figsize=(width, height))
-    FigureCanvasSVG(figure)
-    return figure
+        figure = Figure(figsize=(WIDTH, height))
+        FigureCanvasSVG(figure)
+        draw(figure.subplots())
+        svg = _to_svg(figure, name=name, title=title, description=alt, standalone=standalone)
+    return Plot(name, svg, title, alt, caption)
 
 
 def css_variables(*, dark: bool) -> str:
@@ -96,19 +128,8 @@ def _rewrite(text: str, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def to_svg(figure: Figure, *, name: str, title: str, description: str, standalone: bool = False) -> str:
-    """Render a figure as SVG text.
-
-    Args:
-        figure: Made by `new_figure` inside `theme`.
-        name: Prefix of every id in it; unique in a page.
-        title: Short accessible name.
-        description: What the picture shows, in words, for those who do not see it.
-        standalone: A file of its own (with its own colours and namespace) instead of a part of a page.
-
-    Returns:
-        The `<svg>` element.
-    """
+def _to_svg(figure: Figure, *, name: str, title: str, description: str, standalone: bool) -> str:
+    """Render a figure as an `<svg>` element."""
     buffer = io.BytesIO()
     nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
     figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)

@@ -1,6 +1,8 @@
+import dataclasses
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -16,6 +18,18 @@ HOSTILE = {
     4: "long " * 2000,
     5: "& &amp; &lt;b&gt; ' \" ${item.model}",
 }
+
+
+RULE = ("confidence", "mode", "threshold", "quantile", "max_synthetic_per_user", "connected_only",
+        "popularity_discount", "item_quota", "tail_quota")  # fmt: skip
+
+
+def with_rule(inputs: ReportInputs, **changes: object) -> ReportInputs:
+    """The same run with other switches of the selection in force."""
+    old = inputs.params.fuse
+    rule = SimpleNamespace(**{name: getattr(old.rule, name) for name in RULE} | changes)
+    fuse = SimpleNamespace(rule=rule, real_threshold=old.real_threshold, control_volume=old.control_volume)
+    return dataclasses.replace(inputs, params=inputs.params.model_copy(update={"fuse": fuse}))
 
 
 @pytest.fixture(scope="session")

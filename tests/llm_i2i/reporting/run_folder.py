@@ -71,7 +71,7 @@ def _similarity(matrix: np.ndarray, exponent: float) -> np.ndarray:
 
 
 def _synthetic(train: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Five proposals a user by noisy similarity; (synthetic, scored)."""
+    """Five proposals per user by noisy similarity; (synthetic, scored)."""
     seen = _matrix(train)
     score = seen @ _similarity(seen, 0.5) * rng.lognormal(0.0, 0.6, seen.shape) + 1e-9
     score[seen > 0] = -1.0
@@ -219,9 +219,9 @@ def _write_training(root: Path, rng: np.random.Generator) -> None:
 
 def _write_runtime(root: Path, runs: list[tuple[str, str]]) -> None:
     seconds = {"validate": 9, "split": 4, "tag": 4, "base_model": 31, "train_generator": 201.5, "synthesize": 148,
-               "train_discriminator": 122, "score": 96, "fuse": 5}  # fmt: skip
+               "train_discriminator": 122, "score@generator": 96, "fuse": 5}  # fmt: skip
     for stage, duration in seconds.items():
-        llm = stage in ("train_generator", "train_discriminator", "synthesize", "score")
+        llm = stage in ("train_generator", "train_discriminator", "synthesize", "score@generator")
         facts: dict[str, Any] = {"stage": stage, "seconds": duration, "peak_memory_mb": 2900 if llm else 410}
         facts |= {"device": "cpu", "precision": "fp32", "tokens_per_s": 306.2} if llm else {}
         _write_json(root / "reports" / "runtime" / f"{stage}.json", facts)

@@ -11,7 +11,7 @@ from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.reporting.collect import ReportInputs, collect
 from llm_i2i.reporting.report import Report, build_report
-from llm_i2i.reporting.tables import NOT_MEASURED
+from llm_i2i.reporting.words import NOT_MEASURED
 from tests.llm_i2i.reporting.run_folder import write_run
 
 REQUIRED = [
@@ -65,7 +65,10 @@ def test_metrics_of_models_and_arms_that_params_no_longer_name_stay_unread(
     root = copy_of()
     (root / "reports" / "metrics" / "item_knn-real.json").write_text("left over")
     (root / "artifacts" / "fused" / "no_generator.json").write_text("left over")
-    assert build_report(collect(root)).summary == report.summary
+    after = build_report(collect(root))
+    assert after.summary == report.summary
+    assert "no longer names their model or arm: item_knn-real (left over in reports/metrics)" in after.html
+    assert "left over" not in report.html
 
 
 @pytest.mark.parametrize("path", REQUIRED)

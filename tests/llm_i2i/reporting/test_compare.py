@@ -27,7 +27,8 @@ def content(recall: float, *, seed: int = 1, test: str = "t") -> dict:
 
 def per_user(n_hits: int) -> pd.DataFrame:
     rank = np.array([1] * n_hits + [0] * (40 - n_hits), dtype="int32")
-    return pd.DataFrame({"user_id": [f"u{i:02}" for i in range(40)], "bucket": "head", "rank": rank})
+    users = [f"u{i:02}" for i in range(40)]
+    return pd.DataFrame({"user_id": users, "item_id": "i", "bucket": "head", "rank": rank})
 
 
 def compared(old: dict, new: dict, tables: dict | None = None) -> list[dict]:

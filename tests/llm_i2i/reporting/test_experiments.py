@@ -15,7 +15,13 @@ from llm_i2i.reporting.experiment_views import (
     results_json,
     rows_of,
 )
-from llm_i2i.reporting.experiments import EVERY_POINT, PointResult, evaluate_experiment, tidy
+from llm_i2i.reporting.experiments import (
+    EVERY_POINT,
+    ExperimentResult,
+    PointResult,
+    evaluate_experiment,
+    tidy,
+)
 
 N = 40  # users; the first 10 have a tail target
 
@@ -50,6 +56,14 @@ def trial(**content: object) -> Experiment:
     return Experiment.model_validate(base | content)
 
 
+def line(result: ExperimentResult, point: str, arm: str, against: str = "", part: str = "overall") -> dict:
+    """The one line of a run, slice and comparison, metric Recall@10."""
+    wanted = {"point": point, "arm": arm, "against": against, "slice": part, "metric": "recall@10"}
+    found = result.rows[(result.rows[list(wanted)] == list(wanted.values())).all(axis=1)]
+    (one,) = found.to_dict(orient="records")
+    return one
+
+
 def two_points() -> list[PointResult]:
     real = set(range(4))
     return [
@@ -60,32 +74,26 @@ def two_points() -> list[PointResult]:
 
 def test_values_differences_and_the_arm_that_never_changes() -> None:
     result = evaluate_experiment(trial(), two_points(), resamples=500, seed=3)
-    assert [(row.point, row.arm) for row in result.rows] == [
-        (EVERY_POINT, "real"),
-        ("a", "llm_i2i"),
-        ("b", "llm_i2i"),
-    ]
-    real, a, b = result.rows
-    assert real.means["overall", "recall@10"] == 4 / 40
-    assert a.means["overall", "recall@10"] == 30 / 40
-    assert a.means["tail", "recall@10"] == 1.0
-    assert a.n_users == {"overall": 40, "tail": 25}
-    difference = a.differences["arm real"]["overall", "recall@10"]
-    assert difference.mean == pytest.approx(26 / 40)
-    assert difference.low > 0
-    assert b.differences["arm real"]["overall", "recall@10"].mean == pytest.approx(-2 / 40)
+    runs = list(dict.fromkeys(zip(result.rows["point"], result.rows["arm"], strict=True)))
+    assert runs == [(EVERY_POINT, "real"), ("a", "llm_i2i"), ("b", "llm_i2i")]
+    assert line(result, EVERY_POINT, "real")["value"] == 4 / 40
+    assert line(result, "a", "llm_i2i")["value"] == 30 / 40
+    assert line(result, "a", "llm_i2i", part="tail")["value"] == 1.0
+    assert [line(result, "a", "llm_i2i", part=part)["n_users"] for part in ("overall", "tail")] == [40, 25]
+    difference = line(result, "a", "llm_i2i", "arm real")
+    assert difference["difference"] == pytest.approx(26 / 40)
+    assert difference["low"] > 0
+    assert line(result, "b", "llm_i2i", "arm real")["difference"] == pytest.approx(-2 / 40)
 
 
 def test_no_interval_for_few_users() -> None:
     result = evaluate_experiment(trial(slices=["long_tail"]), two_points(), resamples=50, seed=3)
-    assert all(not by_key for row in result.rows for by_key in row.differences.values())
     assert tidy(result)["against"].eq("").all()
 
 
 def test_reference_point_is_compared_arm_by_arm() -> None:
     result = evaluate_experiment(trial(reference="b", baselines=[]), two_points(), resamples=50, seed=3)
-    a = next(row for row in result.rows if row.point == "a")
-    assert a.differences["point b"]["overall", "recall@10"].mean == pytest.approx(28 / 40)
+    assert line(result, "a", "llm_i2i", "point b")["difference"] == pytest.approx(28 / 40)
 
 
 def test_seeds_that_disagree_keep_0_in_the_interval() -> None:
@@ -100,10 +108,9 @@ def test_seeds_that_disagree_keep_0_in_the_interval() -> None:
         for seed in (1, 2)
     ]
     result = evaluate_experiment(trial(variants={"a": {}}), points, resamples=2000, seed=3)
-    row = next(row for row in result.rows if row.arm == "llm_i2i")
-    found = row.differences["arm real"]["overall", "recall@10"]
-    assert found.mean == pytest.approx((16 - 4) / 80)
-    assert found.low < 0 < found.high
+    found = line(result, "a", "llm_i2i", "arm real")
+    assert found["difference"] == pytest.approx((16 - 4) / 80)
+    assert found["low"] < 0 < found["high"]
     assert result.protocols == {1: {"swing": "p1"}, 2: {"swing": "p2"}}
 
 

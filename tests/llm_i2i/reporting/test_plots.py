@@ -7,21 +7,28 @@ import pytest
 
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.collect import ReportInputs
-from llm_i2i.reporting.llm_plots import plot_p_yes, plot_reliability, plot_training
-from llm_i2i.reporting.plots import Plot, plot_bucket_shares, plot_differences, plot_long_tail
+from llm_i2i.reporting.plots import (
+    plot_bucket_counts,
+    plot_differences,
+    plot_long_tail,
+    plot_p_yes,
+    plot_reliability,
+    plot_training,
+)
+from llm_i2i.reporting.svg import Plot
 
 
 def _plots(inputs: ReportInputs) -> list[Plot]:
-    rows = [("Swing\n<arm> & co", [("all", Interval(0.1, -0.1, 0.3)), ("tail", Interval(0.0, 0.0, 0.0))])]
+    rows = [("Swing\n<arm> & co", {"all": Interval(0.1, -0.1, 0.3), "tail": Interval(0.0, 0.0, 0.0)})]
     log = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5]})
     assert inputs.held_out is not None
     return [
-        plot_differences(rows, metric="Recall@10"),
+        plot_differences(rows, metric="Recall@10", against="arm real", name="differences"),
         plot_p_yes(inputs.scored, threshold=0.5),
         plot_reliability(inputs.held_out["reliability"]),
         plot_training({"generator": log}, column="loss", label="loss", name="loss"),
         plot_long_tail(inputs.items),
-        plot_bucket_shares({"real": {"head": 0.5, "mid": 0.3, "tail": 0.2, "cold": 0.0}}),
+        plot_bucket_counts(pd.DataFrame({"real": [5, 3, 2, 0]}, index=["head", "mid", "tail", "cold"])),
     ]
 
 

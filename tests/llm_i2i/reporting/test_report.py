@@ -11,10 +11,11 @@ import pytest
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.reporting.collect import ReportInputs, collect
-from llm_i2i.reporting.facts import accepted_table, auc_table, runtime_table, sample_table
 from llm_i2i.reporting.markdown import escape_markdown
 from llm_i2i.reporting.report import Report, build_report
-from tests.llm_i2i.reporting.conftest import HOSTILE
+from llm_i2i.reporting.run_tables import accepted_table, auc_table, cost, runtime_table, sample_table
+from llm_i2i.stages import STAGES
+from tests.llm_i2i.reporting.conftest import HOSTILE, with_rule
 from tests.llm_i2i.reporting.run_folder import write_run
 
 VOID = {"meta", "link", "br", "img", "hr", "input"}
@@ -179,7 +180,41 @@ def test_runtime_of_runs_that_are_not_shown_is_left_out(inputs: ReportInputs) ->
     minutes = {row[0].text: row[1].text for row in table.rows}
     assert minutes["train_i2i"] == "0.4"
     assert minutes["own"] == "1.0"
-    assert "report" not in minutes
+    assert minutes["report"] == "this page"
+
+
+def test_the_whole_cost_is_told_from_the_list_of_stages(inputs: ReportInputs) -> None:
+    assert [row[0].text for row in runtime_table(inputs).rows] == list(STAGES)
+    before = cost(inputs)
+    assert before["stages"] == len(STAGES) - 1, "all but the report itself"
+    arms = inputs.params.evaluate_generator.arms
+    more = {f"evaluate_generator@{arm}": {"seconds": 60} for arm in (*arms, "no_longer_run")}
+    more |= {"score@random": {"seconds": 60}, "controls@no_longer_made": {"seconds": 60}}
+    after = cost(dataclasses.replace(inputs, runtime=inputs.runtime | more))
+    assert after["measured"] == before["measured"] + 1
+    assert after["minutes"] == pytest.approx(before["minutes"] + len(arms) + 1)
+
+
+def test_the_sample_shows_the_confidence_that_decided(inputs: ReportInputs) -> None:
+    def sample(**changes: object) -> tuple[dict[str, str], ...]:
+        table = sample_table(with_rule(inputs, **changes))
+        return tuple(dict(zip(table.header, [cell.text for cell in row], strict=True)) for row in table.rows)
+
+    assert "Confidence" not in sample()[0]
+    items = inputs.items.set_index("title")
+    synthetic = inputs.synthetic.set_index("item_id")["logprob"].groupby(level=0).agg(list)
+    for row in sample(confidence="logprob", popularity_discount=0.4):
+        item = items.loc[row["Generated title"]]
+        less = 0.4 * np.log(max(item["n_train"], 1))
+        stated = float(row["Confidence"].replace("−", "-"))
+        assert any(
+            stated == pytest.approx(logprob - less, abs=0.006) for logprob in synthetic[item["item_id"]]
+        )
+    by_p_yes = sample(popularity_discount=0.1)[0]
+    p_yes = float(by_p_yes["p_yes"])
+    less = 0.1 * np.log(max(items.loc[by_p_yes["Generated title"], "n_train"], 1))
+    stated = float(by_p_yes["Confidence"].replace("−", "-"))
+    assert stated == pytest.approx(np.log(p_yes / (1 - p_yes)) - less, abs=0.02)
 
 
 def test_many_arms_and_one_model(tmp_path: Path) -> None:
@@ -217,13 +252,12 @@ def test_the_discriminators_tables(inputs: ReportInputs) -> None:
     assert auc.rows[0][3].text == "–", "no real item of that bucket was asked about"
     accepted = accepted_table(inputs)
     assert accepted is not None
-    fuse, scored = inputs.params.fuse, inputs.scored
+    rule, scored = inputs.params.fuse.rule, inputs.scored
     of_real = scored.loc[scored["source"] == "real", "p_yes"]
     rows = {(row[0].text, row[1].text): row[2] for row in accepted.rows}
-    keep_rate = 100 * (of_real >= np.float32(fuse.threshold)).mean()
-    assert rows["real", f"{fuse.threshold:g}"].text == f"{keep_rate:.1f} %"
-    quantile = inputs.params.model_copy(update={"fuse": fuse.model_copy(update={"selection": "recipe"})})
-    assert accepted_table(dataclasses.replace(inputs, params=quantile)) is None
+    keep_rate = 100 * (of_real >= np.float32(rule.threshold)).mean()
+    assert rows["real", f"{rule.threshold:g}"].text == f"{keep_rate:.1f} %"
+    assert accepted_table(with_rule(inputs, mode="quantile")) is None
     assert auc_table(dataclasses.replace(inputs, held_out=None)) is None
 
 

@@ -1,6 +1,5 @@
 import json
 
-import pandas as pd
 import pytest
 
 from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
@@ -11,10 +10,10 @@ from llm_i2i.reporting.results import (
     compute_results,
     control_pairs,
     main_k,
-    outcome_of,
-    slice_masks,
     summarize,
 )
+from llm_i2i.reporting.sentences import cards
+from llm_i2i.reporting.words import outcome_of
 from tests.llm_i2i.reporting.run_folder import write_run
 
 
@@ -35,19 +34,6 @@ def test_cut_off_of_the_verdict(ks: tuple[int, ...], k: int) -> None:
 )
 def test_an_interval_that_touches_0_shows_no_difference(low: float, high: float, outcome: str) -> None:
     assert outcome_of(Interval((low + high) / 2, low, high)) == outcome
-
-
-def test_slices_follow_the_target() -> None:
-    per_user = pd.DataFrame(
-        {"user_id": list("abc"), "item_id": list("xyz"), "bucket": ["head", "tail", "cold"]}
-    )
-    items = pd.DataFrame({"item_id": list("xyz"), "is_long_tail": [False, True, False]})
-    masks = slice_masks(per_user, items)
-    assert masks["overall"].tolist() == [True, True, True]
-    assert masks["tail"].tolist() == [False, True, False]
-    assert masks["cold"].tolist() == [False, False, True]
-    assert masks["long_tail"].tolist() == [False, True, False]
-    assert not masks["mid"].any()
 
 
 def test_means_equal_the_metrics_files_in_every_bucket(inputs: ReportInputs) -> None:
@@ -115,7 +101,7 @@ def test_without_a_baseline_there_is_no_difference(tmp_path) -> None:
     inputs = collect(write_run(tmp_path, models=("swing",), arms=("llm_i2i",)))
     results = compute_results(inputs)
     assert results.differences == {}
-    assert results.verdicts["swing"][0].outcome == "unknown"
+    assert cards(results)[0].outcome == "unknown"
     assert summarize(inputs, results)["differences"] == {}
 
 
@@ -123,12 +109,11 @@ def test_llm_arms_are_compared_with_controls_of_equal_volume(tmp_path) -> None:
     arms = ("real", "llm_i2i", "item_knn", "item_knn_filtered", "random", "no_discriminator")
     inputs = collect(write_run(tmp_path, models=("swing", "swing_tuned"), arms=arms))
     results = compute_results(inputs)
-    pairs = [
-        ("llm_i2i", "item_knn_filtered"),
-        ("no_discriminator", "random"),
-        ("no_discriminator", "item_knn"),
+    pairs = [("llm_i2i", "item_knn_filtered"), ("llm_i2i", "random"), ("llm_i2i", "item_knn")]
+    assert control_pairs(arms, inputs.params.fuse.control_volume) == pairs
+    assert control_pairs(arms, "no_discriminator")[1:] == [
+        ("no_discriminator", name) for _, name in pairs[1:]
     ]
-    assert control_pairs(arms) == pairs
     assert list(results.against_controls) == [("swing", *p) for p in pairs] + [
         ("swing_tuned", *p) for p in pairs
     ]

@@ -1,0 +1,116 @@
+"""The tables of results: values, differences, buckets, controls, catalogue."""
+
+from llm_i2i import schema
+from llm_i2i.reporting import words
+from llm_i2i.reporting.collect import ReportInputs, Run
+from llm_i2i.reporting.results import (
+    CATALOGUE_METRICS,
+    HEADLINES,
+    METRICS,
+    MIN_USERS,
+    Results,
+    catalogue_metrics,
+    main_k,
+)
+from llm_i2i.reporting.tables import LEGEND, Cell, Table, difference_cell, view
+from llm_i2i.schema import OVERALL, SLICES
+
+SHOWN_KS = 3  # cut-offs in the main table; the others are in the metrics files and the summary
+
+
+def _runs(inputs: ReportInputs) -> list[Run]:
+    return [(model, arm) for model in inputs.models for arm in inputs.arms if (model, arm) in inputs.metrics]
+
+
+def _value_cell(results: Results, run: Run, key: tuple[str, str]) -> Cell | None:
+    """Value of a run, with its difference to the baseline and the interval where there is one."""
+    value = results.means[run].get(key)
+    return None if value is None else difference_cell(results.differences.get(run, {}).get(key), value=value)
+
+
+def _columns(results: Results, slices: list[str]) -> list[tuple[str, str]]:
+    return [
+        (f"{words.first_upper(words.slice_name(name))} ({results.n_users[name]:,})", ".4f") for name in slices
+    ]
+
+
+def main_table(inputs: ReportInputs, results: Results) -> Table:
+    """Model x arm: Recall and NDCG at every cut-off, overall and on the tail, with differences."""
+    metrics = [f"{name}@{k}" for name in METRICS for k in inputs.params.evaluate.ks[:SHOWN_KS]]
+    rows = {
+        f"{words.slice_meaning(part, inputs.params.tag)}: {results.n_users[part]:,} test users": [
+            (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for metric in metrics))
+            for run in _runs(inputs)
+        ]
+        for part in HEADLINES
+        if results.n_users[part]
+    }
+    columns = [(words.metric_name(metric), ".4f") for metric in metrics]
+    return view("main", rows, columns=columns, legend=LEGEND, min_users=MIN_USERS)
+
+
+def bucket_table(inputs: ReportInputs, results: Results) -> Table:
+    """Model x arm by bucket of the test target, at the cut-off of the verdict."""
+    names = [name for name in SLICES if name != OVERALL and results.n_users[name]]
+    empty = [name for name in schema.BUCKETS if not results.n_users[name]]
+    missing = f" No test target is in bucket {' or '.join(empty)}." if empty else ""
+    meanings = "; ".join(words.slice_meaning(name, inputs.params.tag) for name in names)
+    rows = {
+        words.metric_name(metric): [
+            (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for part in names))
+            for run in _runs(inputs)
+        ]
+        for metric in (f"{name}@{main_k(inputs.params.evaluate.ks)}" for name in METRICS)
+    }
+    return view("bucket", rows, columns=_columns(results, names), meanings=meanings, missing=missing)
+
+
+def control_table(inputs: ReportInputs, results: Results) -> Table | None:
+    """LLM arms against the control arms that add as many pairs per user; None if there is no such pair."""
+    if not results.against_controls:
+        return None
+    names = [name for name in SLICES if results.n_users[name] >= MIN_USERS]
+
+    def label(*arms: str) -> str:
+        shown = [f"{arm} ({int(inputs.kept[arm].get('synthetic_kept', 0)):,} pairs)" for arm in arms]
+        return f" {words.MINUS} ".join(shown)
+
+    rows = {
+        words.model_name(model): [
+            (
+                label(arm, control),
+                *(difference_cell(found.get((name, results.main_metric))) for name in names),
+            )
+            for (of_model, arm, control), found in results.against_controls.items()
+            if of_model == model
+        ]
+        for model in inputs.models
+    }
+    return view(
+        "control", rows, columns=_columns(results, names), metric=words.metric_name(results.main_metric)
+    )
+
+
+def _catalogue_text(name: str, value: float | None) -> str | None:
+    if value is None:
+        return None
+    if name.startswith(("coverage", "tail_exposure", "reachable")):
+        return words.percent(value)
+    return f"{value:.3f}" if name.startswith("gini") else f"{value:,.1f}"
+
+
+def catalogue_table(inputs: ReportInputs) -> Table:
+    """Coverage, concentration and reachable share by model and arm."""
+    runs = _runs(inputs)
+    found = {run: catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks)) for run in runs}
+    names = sorted(
+        {name for metrics in found.values() for name in metrics},
+        key=lambda name: (CATALOGUE_METRICS.index(name.partition("@")[0]), name),
+    )
+    parts = [name.partition("@") for name in names]
+    columns = [(words.texts()["catalogue"][base] + at + k, ".3f") for base, at, k in parts]
+    rows = [
+        (words.run_name(*run), *(_catalogue_text(name, found[run].get(name)) for name in names))
+        for run in runs
+    ]
+    return view("catalogue", rows, columns=columns)

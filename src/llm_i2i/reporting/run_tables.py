@@ -1,0 +1,292 @@
+"""The tables of a run: what was added, samples, cost, data, gate and comparison."""
+
+from collections import defaultdict
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i import schema
+from llm_i2i.reporting import words
+from llm_i2i.reporting.collect import Json, ReportInputs
+from llm_i2i.reporting.results import main_arm
+from llm_i2i.reporting.tables import Cell, Table, difference_cell, view
+from llm_i2i.schema import ITEM_ID, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
+from llm_i2i.stages import STAGES
+
+OWN_STAGE = "report"  # cannot know its own cost yet
+TITLE_LENGTH = 80  # characters of a title that are shown
+HISTORY = 3  # last items of a user that a sample shows
+
+
+def _share(part: float, whole: float) -> float | None:
+    return part / whole if whole else None
+
+
+def _bucket_columns(form: str) -> list[tuple[str, str]]:
+    return [(name.capitalize(), form) for name in ("all", *schema.BUCKETS)]
+
+
+def kept_table(inputs: ReportInputs) -> Table:
+    """Rows in and kept by arm and source."""
+    rows = []
+    for arm in inputs.arms:
+        for source in (SOURCE_REAL, SOURCE_SYNTHETIC):
+            into, kept = (int(inputs.kept[arm].get(f"{source}_{name}", 0)) for name in ("in", "kept"))
+            rows.append((arm, source, into, kept, _share(kept, into)))
+    return view("kept", rows)
+
+
+def accepted_table(inputs: ReportInputs) -> Table | None:
+    """Share of scored pairs at or above the threshold, by source and bucket; None in quantile mode.
+
+    Before the cap per user: what the discriminator alone decides. Real pairs have a threshold of their own.
+    """
+    fuse = inputs.params.fuse
+    if fuse.rule.mode != "threshold":
+        return None
+    bucket = inputs.scored[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"])
+    scored = inputs.scored.assign(bucket=bucket)
+    rows = []
+    for source in dict.fromkeys((SOURCE_REAL, SOURCE_SYNTHETIC, *scored["source"])):
+        own = (fuse.real_threshold,) if source == SOURCE_REAL else ()
+        for threshold in dict.fromkeys((fuse.rule.threshold, *own)):
+            pairs = scored[scored["source"] == source]
+            parts = [pairs, *(pairs[pairs["bucket"] == name] for name in schema.BUCKETS)]
+            accepted = [int((part["p_yes"] >= np.float32(threshold)).sum()) for part in parts]
+            cells = [
+                Cell(f"{100 * n / len(part):.1f} %" if len(part) else "–", (f"{len(part):,}",))
+                for n, part in zip(accepted, parts, strict=True)
+            ]
+            rows.append((source, f"{threshold:g}", *cells))
+    return view("accepted", rows, columns=_bucket_columns("%"))
+
+
+def auc_table(inputs: ReportInputs) -> Table | None:
+    """Held-out AUC by kind of negatives and bucket of the real item; None where it was not measured."""
+    held_out = inputs.held_out or {}
+    if not held_out.get("auc_by_negatives"):
+        return None
+
+    def cell(found: Json | None) -> Cell | None:
+        if found is None:
+            return None
+        interval = f"{found['auc_low']:.3f} to {found['auc_high']:.3f}"
+        return Cell(f"{found['auc']:.3f}", (interval, f"{found['n_yes']:,} real"))
+
+    rows = [
+        (kind, *(cell(found.get(name)) for name in ("overall", *schema.BUCKETS)))
+        for kind, found in held_out["auc_by_negatives"].items()
+    ]
+    return view("auc", rows, columns=_bucket_columns(".3f"), trained=held_out.get("negatives", "random"))
+
+
+def generated_arm(inputs: ReportInputs) -> str:
+    """The arm of the generator's data that samples and plots are about, of those that hold synthetic rows."""
+    return main_arm(tuple(inputs.fused))
+
+
+def bucket_counts(inputs: ReportInputs) -> pd.DataFrame:
+    """Rows by bucket of their item: real and synthetic rows kept in the generator's arm, and those proposed."""
+    buckets = inputs.items.set_index(ITEM_ID)["bucket"]
+    kept = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket", {})
+    counts = {
+        "real": [kept.get(name, {}).get(SOURCE_REAL, 0) for name in schema.BUCKETS],
+        "synthetic, proposed": inputs.synthetic[ITEM_ID]
+        .map(buckets)
+        .value_counts()
+        .reindex(schema.BUCKETS)
+        .to_list(),
+        "synthetic, kept": [kept.get(name, {}).get(SOURCE_SYNTHETIC, 0) for name in schema.BUCKETS],
+    }
+    return pd.DataFrame(counts, index=list(schema.BUCKETS)).fillna(0).astype("int64")
+
+
+def bucket_kept_table(inputs: ReportInputs) -> Table:
+    """Where the synthetic rows go, by bucket."""
+    rows = [
+        (name, int((inputs.items["bucket"] == name).sum()), *counts, _share(counts[-1], counts[-2]))
+        for name, *counts in bucket_counts(inputs).itertuples(name=None)
+    ]
+    return view("bucket_kept", rows, arm=generated_arm(inputs) or "without synthetic rows")
+
+
+def _clip(text: str) -> str:
+    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
+
+
+def sample_table(inputs: ReportInputs) -> Table:
+    """A seeded sample of synthetic rows: last titles of the user, generated title, confidence, kept or not."""
+    rule, keys = inputs.params.fuse.rule, [USER_ID, ITEM_ID]
+    rows = inputs.synthetic.sort_values([USER_ID, "rank"], ignore_index=True)
+    rng = np.random.default_rng(inputs.params.seed)
+    chosen = np.sort(rng.permutation(len(rows))[: inputs.params.report.samples])
+    scored = inputs.scored[inputs.scored["source"] == SOURCE_SYNTHETIC]
+    sample = rows.iloc[chosen].merge(scored[[*keys, "p_yes"]].drop_duplicates(keys), on=keys, how="left")
+    items = inputs.items.set_index(ITEM_ID)
+    titles = items["title"].astype(str).to_dict()
+    sample = sample.join(items[["bucket", "n_train"]], on=ITEM_ID)
+    # What `fuse` orders by; shown where that is not p_yes itself.
+    by_p_yes = np.log(sample["p_yes"] / (1 - sample["p_yes"]))
+    own = sample["logprob"] if rule.confidence == "logprob" else by_p_yes
+    sample["confidence"] = own - rule.popularity_discount * np.log(sample["n_train"].clip(lower=1))
+    other_order = rule.confidence == "logprob" or rule.popularity_discount > 0
+    fused = inputs.fused.get(generated_arm(inputs), inputs.scored.head(0))
+    kept = set(fused.loc[fused["source"] == SOURCE_SYNTHETIC, keys].itertuples(index=False, name=None))
+    history = inputs.train.sort_values([USER_ID, schema.POSITION])
+    history = history[history[USER_ID].isin(sample[USER_ID])]
+    last = history.groupby(USER_ID)[ITEM_ID].agg(lambda ids: list(ids)[-HISTORY:]).to_dict()
+    cells = []
+    for row in sample.to_dict(orient="records"):
+        was_kept = (row[USER_ID], row[ITEM_ID]) in kept
+        seen = [_clip(titles.get(item, item)) for item in last.get(row[USER_ID], [])]
+        cells.append(
+            (
+                " → ".join(seen) or "–",
+                _clip(titles.get(row[ITEM_ID], row[ITEM_ID])),
+                str(row["bucket"]),
+                *([words.signed(row["confidence"], 2)] if other_order else []),
+                row["p_yes"],
+                Cell("kept" if was_kept else "dropped", tone="better" if was_kept else "muted", number=False),
+            )
+        )
+    order = f" Confidence: {words.order_words(rule)}; it orders the pairs." if other_order else ""
+    return view(
+        "sample",
+        cells,
+        columns=[("Confidence", ".2f")] if other_order else [],
+        shown=len(cells),
+        rows_of=len(rows),
+        seed=inputs.params.seed,
+        selection=words.selection_words(rule),
+        order=order,
+    )
+
+
+def stage_facts(inputs: ReportInputs) -> dict[str, list[Json]]:
+    """Runtime facts by stage; of a matrix stage the combinations that were run for this report."""
+    runs = {"-".join(run) for run in inputs.metrics}
+    ran: dict[str, set[str]] = {
+        "controls": set(inputs.params.controls.names),
+        "score": set(inputs.params.score.sources),
+        "fuse": set(inputs.arms),
+        "train_i2i": runs,
+        "evaluate": runs,
+        "evaluate_generator": set(inputs.params.evaluate_generator.arms),
+    }
+    facts: dict[str, list[Json]] = defaultdict(list)
+    for name, entry in inputs.runtime.items():
+        stage, _, combination = name.partition("@")
+        if stage != OWN_STAGE and combination in ran.get(stage, {combination}):
+            facts[stage].append(entry)
+    return dict(facts)
+
+
+def _number(entry: Json, key: str) -> float:
+    value = entry.get(key)
+    return float(value) if isinstance(value, int | float) else 0.0
+
+
+def _rates(entries: list[Json]) -> str | None:
+    rates = [
+        f"{_number(entry, key):,.0f} {key.removesuffix('_per_s').replace('_', ' ')}/s"
+        for entry in entries
+        for key in entry
+        if key.endswith("_per_s") and _number(entry, key) > 0
+    ]
+    return ", ".join(rates) if len(entries) == 1 and rates else None
+
+
+def _words(entries: list[Json], key: str) -> str | None:
+    return ", ".join(sorted({str(entry[key]) for entry in entries if entry.get(key)})) or None
+
+
+def runtime_table(inputs: ReportInputs) -> Table:
+    """Minutes, peak memory, device and precision of each stage, as far as measured on this machine."""
+    facts = stage_facts(inputs)
+    rows: list[tuple[Any, ...]] = []
+    for stage in dict.fromkeys((*STAGES, *facts)):
+        entries = facts.get(stage, [])
+        if not entries:
+            missing = words.NOT_MEASURED if stage != OWN_STAGE else "this page"
+            rows.append((stage, Cell(missing, tone="muted"), None, None, None, None))
+            continue
+        minutes = sum(_number(entry, "seconds") for entry in entries) / 60
+        memory, device = (max(_number(e, key) for e in entries) / 1024
+                          for key in ("peak_memory_mb", "peak_device_memory_mb"))  # fmt: skip
+        rows.append((
+            stage,
+            Cell(f"{minutes:.1f}" if minutes >= 0.05 else "< 0.1", (f"{len(entries)} runs",) * (len(entries) > 1)),
+            Cell(f"{memory:.2f}", (f"device {device:.2f}",) * (device > 0)),
+            _words(entries, "device"),
+            _words(entries, "precision"),
+            _rates(entries),
+        ))  # fmt: skip
+    return view("runtime", rows)
+
+
+def cost(inputs: ReportInputs) -> dict[str, Any]:
+    """Minutes and peak memory of all stages but the report itself, and how many of them that covers."""
+    facts = stage_facts(inputs)
+    entries = [entry for found in facts.values() for entry in found]
+    stages = STAGES.keys() - {OWN_STAGE}
+    return {
+        "minutes": sum(_number(entry, "seconds") for entry in entries) / 60,
+        "memory_gb": max((_number(entry, "peak_memory_mb") for entry in entries), default=0.0) / 1024,
+        "measured": len(facts.keys() & stages),
+        "stages": len(stages),
+        "device": _words(
+            [entry for entry in entries if entry.get("precision")], "device"
+        ),  # of the LLM's stages
+    }
+
+
+def _first_sample(entry: Json) -> str | None:
+    """The first row that broke an expectation, or what was found instead."""
+    first = next(iter(entry.get("sample") or []), None)
+    if isinstance(first, dict):
+        first = ", ".join(f"{name} {value}" for name, value in first.items())
+    return None if first is None else _clip(str(first))
+
+
+def validation_table(inputs: ReportInputs) -> Table | None:
+    """Every expectation that the data broke; None if it broke none."""
+    failed = [entry for entry in inputs.validation.get("expectations", []) if not entry.get("success", True)]
+    rows = []
+    for entry in failed:
+        severity, count = str(entry.get("severity", "–")), entry.get("unexpected_count") or None
+        share = f"{_number(entry, 'unexpected_percent'):.2f} %" if count else None
+        tone = "worse" if severity == "error" else ""
+        names = (str(entry.get(key, "–")) for key in ("table", "name"))
+        rows.append((Cell(severity, tone=tone, number=False), *names, count, share, _first_sample(entry)))
+    return view("validation", rows) if failed else None
+
+
+def data_table(inputs: ReportInputs) -> Table:
+    """Size of the data after the split."""
+    n_users, n_items, rows = inputs.train[USER_ID].nunique(), len(inputs.items), inputs.split_rows
+    density = rows["train"] / (n_users * n_items) if n_users and n_items else 0.0
+    entries = {
+        "Users in train": n_users,
+        "Items in the catalogue": n_items,
+        **{f"Interactions in {part}": n for part, n in rows.items()},
+        "Density of train": f"{100 * density:.3f} %",
+        "Training interactions per item (median)": f"{inputs.items['n_train'].median():g}",
+        "Items never seen in train": int((inputs.items["n_train"] == 0).sum()),
+    }
+    return view("data", entries.items())
+
+
+def comparison_tables(content: Json) -> tuple[Table, ...]:
+    """Old and new value of every metric of reports/comparison.json, and the parameters that differ."""
+    rows = []
+    for row in content["rows"]:
+        difference: Cell | str = words.signed(row["new"] - row["old"])
+        if "outcome" in row:
+            difference = difference_cell(words.interval_of(row))
+        metric = f"{words.metric_name(row['metric'])}, {words.slice_name(row['slice'])}"
+        rows.append((words.run_name(row["model"], row["arm"]), metric, row["old"], row["new"], difference))
+    metrics = view("comparison", rows, against=content["against"])
+    changes = [tuple(str(change[key]) for key in ("key", "old", "new")) for change in content["params"]]
+    return (metrics, view("changes", changes)) if changes else (metrics,)

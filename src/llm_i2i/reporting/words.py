@@ -1,0 +1,133 @@
+"""How names, numbers and sentences are written, the same everywhere: page, Markdown, plots and docs/results.md."""
+
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import yaml
+
+from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.params import SelectionRule, TagParams
+from llm_i2i.schema import LONG_TAIL, OVERALL
+
+NOT_MEASURED = "not measured here"
+MINUS = "−"
+# One word for one thing: "tail" is the bucket, by count; the least frequent share of items is the paper's long tail.
+SLICE_NAMES = {OVERALL: "all targets", LONG_TAIL: "the paper's long tail"}
+
+
+@lru_cache(maxsize=1)
+def texts() -> dict[str, dict[str, Any]]:
+    """templates/texts.yaml: captions and columns of every table, and the sentences."""
+    path = resources.files("llm_i2i.reporting") / "templates" / "texts.yaml"
+    content: dict[str, dict[str, Any]] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return content
+
+
+def say(key: str, **values: Any) -> str:
+    """A sentence of texts.yaml with its values filled in."""
+    return str(texts()["sentences"][key].format(**values))
+
+
+def model_name(model: str) -> str:
+    """A model's name as people write it."""
+    plain = model.removesuffix("_tuned")
+    return str(texts()["models"].get(plain, plain)) + (" (tuned)" if plain != model else "")
+
+
+def run_name(model: object, arm: object) -> str:
+    """A model and arm as the name of a row."""
+    return f"{model_name(str(model))}, {arm}"
+
+
+def metric_name(metric: str) -> str:
+    """Write "recall@10" as "Recall@10", "ndcg@10" as "NDCG@10"."""
+    name, at, k = metric.partition("@")
+    return {"recall": "Recall", "ndcg": "NDCG"}.get(name, name) + at + k
+
+
+def slice_name(name: str) -> str:
+    """A slice of the test targets in a few words."""
+    return SLICE_NAMES.get(name, name)
+
+
+def slice_meaning(name: str, tag: TagParams) -> str:
+    """A slice of the test targets with its definition."""
+    return {
+        OVERALL: "All targets",
+        "head": f"Head (most frequent {100 * tag.head_share:g} % of items)",
+        "mid": "Mid (between)",
+        "tail": f"Tail (1 to {tag.tail_max_count} training interactions)",
+        "cold": "Cold (no training interaction)",
+        LONG_TAIL: f"The paper's long tail (least frequent {100 * tag.long_tail_share:g} % of items)",
+    }[name]
+
+
+def outcome_of(difference: Interval) -> str:
+    """Say "better" or "worse" if the whole interval lies on one side of 0, else "none"."""
+    if difference.low > 0.0:
+        return "better"
+    return "worse" if difference.high < 0.0 else "none"
+
+
+def interval_of(row: Mapping[Any, Any]) -> Interval:
+    """The interval of a row with difference, low and high."""
+    return Interval(float(row["difference"]), float(row["low"]), float(row["high"]))
+
+
+def signed(value: float, decimals: int = 4) -> str:
+    """A difference with its sign."""
+    text = f"{value:+.{decimals}f}"
+    return text[1:] if float(text) == 0.0 else text.replace("-", MINUS)
+
+
+def span(interval: Interval) -> str:
+    """A difference and its interval, such as "+0.0041 [+0.0006, +0.0076]"."""
+    return f"{signed(interval.mean)} [{signed(interval.low)}, {signed(interval.high)}]"
+
+
+def percent(share: float) -> str:
+    """A share in [0, 1] in per cent."""
+    return f"{100 * share:.1f} %"
+
+
+def first_upper(text: str) -> str:
+    """Text with a capital first letter, all others as they are."""
+    return text[:1].upper() + text[1:]
+
+
+def plural(number: int, noun: str) -> str:
+    """A count and its noun: "1 seed", "3 seeds"."""
+    return f"{number:,} {noun}{'s' * (number != 1)}"
+
+
+def order_words(rule: SelectionRule) -> str:
+    """What synthetic pairs are ordered by."""
+    by = "p_yes" if rule.confidence == "p_yes" else "the generator's log probability"
+    return by + (
+        f" less {rule.popularity_discount:g} × log(training count)" if rule.popularity_discount else ""
+    )
+
+
+def is_papers(rule: SelectionRule) -> bool:
+    """Whether pairs are chosen as in the paper: by the discriminator alone."""
+    ours = rule.popularity_discount or rule.connected_only or rule.item_quota or rule.tail_quota
+    return rule.confidence == "p_yes" and rule.mode == "threshold" and not ours
+
+
+def selection_words(rule: SelectionRule) -> str:
+    """How an arm with the discriminator chooses the generator's pairs, with every switch that is on."""
+    kept = (
+        f"those with p_yes of at least {rule.threshold:g}"
+        if rule.mode == "threshold"
+        else f"the first {100 * rule.quantile:g} % by {order_words(rule)}"
+    )
+    order = f", the first by {order_words(rule)}" if rule.mode == "threshold" else ""
+    text = f"{kept}, at most {rule.max_synthetic_per_user} per user{order}"
+    if rule.item_quota or rule.tail_quota:
+        tail = max(rule.item_quota, rule.tail_quota)
+        text += f"; besides these, the first {rule.item_quota} of each item and the first {tail} of each tail item"
+    if rule.connected_only:
+        text += "; only pairs whose item somebody took together with an item of the user"
+    return text
