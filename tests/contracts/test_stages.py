@@ -63,7 +63,7 @@ PARAMS = {
         "split",
         "tag",
     },
-    "report": {"evaluate_generator.arms", "fuse.arms", "report", "seed", "train_i2i.models"},
+    "report": {"evaluate_generator.arms", "fuse", "model_card", "report", "seed", "train_i2i.models"},
 }
 PARTS = {"controls": {"base_model.compact", "controls.compact"}, "fuse": {"fuse.custom"}}
 OF_A_MODEL = {"train_i2i", "evaluate"}
