@@ -131,6 +131,16 @@ def test_readme_is_short_and_counts_the_stages() -> None:
     assert len(STAGES) == 16
 
 
+def test_the_verdicts_of_the_readme_follow_the_intervals() -> None:
+    text = " ".join(DOCUMENTS["README.md"].split())
+    recipe = "{toys|beauty}/recipe: six a tail item/swing/llm_i2i/{overall|tail}/recall@10/arm item_knn/low"
+    lows = [low for _, low in resolve(recipe)]
+    assert ("from item-kNN no gain is shown" in text) == (lows[0] <= 0 and lows[2] <= 0)
+    assert ("except on Toys' tail" in text) == (lows[1] > 0 >= lows[3])
+    ((_, low), (_, high)) = resolve("summary: differences/swing/llm_i2i/recall@10/{low|high}")
+    assert ("the default run, no gain is shown" in text) == (low <= 0 <= high)
+
+
 def test_stages_page_has_every_stage_in_order() -> None:
     rows = re.findall(r"^\| (\w+) \|", DOCUMENTS["docs/stages.md"], flags=re.MULTILINE)
     assert rows == ["stage", *STAGES]
