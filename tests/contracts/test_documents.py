@@ -132,7 +132,7 @@ def test_readme_is_short_and_counts_the_stages() -> None:
     assert len(STAGES) == 16
 
 
-def test_the_verdicts_of_the_readme_follow_the_intervals() -> None:
+def test_the_verdicts_follow_the_intervals() -> None:
     text = " ".join(DOCUMENTS["README.md"].split())
     recipe = "{toys|beauty}/recipe: six a tail item/swing/llm_i2i/{overall|tail}/recall@10/arm item_knn/low"
     lows = [low for _, low in resolve(recipe)]
@@ -140,6 +140,12 @@ def test_the_verdicts_of_the_readme_follow_the_intervals() -> None:
     assert ("On Toys' tail there is one" in text) == (lows[1] > 0 >= lows[3])
     ((_, low), (_, high)) = resolve("summary: differences/swing/llm_i2i/recall@10/{low|high}")
     assert ("the default run, no gain is shown" in text) == (low <= 0 <= high)
+    lows, highs = (
+        [value for _, value in resolve(f"summary: differences/{{swing|bpr}}/llm_i2i/recall@10/{end}")]
+        for end in ("low", "high")
+    )
+    none = max(lows) <= 0 <= min(highs)
+    assert ("\nNo difference is shown." in DOCUMENTS["docs/results-in-short.md"]) == none
 
 
 def test_stages_page_has_every_stage_in_order() -> None:
