@@ -1,0 +1,221 @@
+"""README and docs: every figure has a source, every link a target, and the example runs."""
+
+import filecmp
+import os
+import re
+import shutil
+import subprocess
+import sys
+
+import pandas as pd
+import pytest
+from hypothesis import assume, given, settings
+from hypothesis import strategies as st
+
+from llm_i2i.params import load_params
+from llm_i2i.stages import STAGES
+from tests.conftest import ROOT
+from tests.contracts import figures
+from tests.contracts.figures import Figure, problems, resolve
+
+DOCUMENTS = figures.written()
+FIGURES = {name: found for name, text in DOCUMENTS.items() if (found := figures.figures(text))}
+LEAST = {"README.md": 40, "docs/results-in-short.md": 200, "docs/speed.md": 60}  # figures; fewer = not read
+PLACES = [(name, figure) for name, found in FIGURES.items() for figure in found]
+
+
+def block(text: str, figure: Figure, changes: list[tuple[int, str]]) -> str:
+    """The lines between two blank ones that hold `figure`, with other characters at some places."""
+    start, end = text.rfind("\n\n", 0, figure.start) + 1, text.find("\n\n", figure.end)
+    letters = dict(enumerate(text)) | dict(changes)
+    return "".join(letters[at] for at in range(start, len(text) if end < 0 else end))
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_every_figure_is_found_in_its_source(name: str) -> None:
+    assert not problems(name, DOCUMENTS[name])
+
+
+@pytest.mark.parametrize(("name", "least"), LEAST.items())
+def test_the_figures_are_seen(name: str, least: int) -> None:
+    assert len(FIGURES[name]) >= least
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_altered_in_its_last_digit_is_noticed(name: str) -> None:
+    text = DOCUMENTS[name]
+    for figure in FIGURES[name]:
+        last = int(figure.text[-1])
+        for digit in {(last + 1) % 10, (last - 1) % 10}:
+            told = problems(name, block(text, figure, [(figure.end - 1, str(digit))]))
+            assert told, f"{figure.text} altered to {figure.text[:-1]}{digit}"
+
+
+@settings(max_examples=200, deadline=None)
+@given(data=st.data())
+def test_any_other_figure_is_noticed(data: st.DataObject) -> None:
+    name, figure = data.draw(st.sampled_from(PLACES))
+    text = DOCUMENTS[name]
+    digits = [at for at in range(figure.start, figure.end) if text[at].isdigit()]
+    changes = data.draw(st.dictionaries(st.sampled_from(digits), st.sampled_from("0123456789"), min_size=1))
+    assume(any(text[at] != digit for at, digit in changes.items()))
+    assert problems(name, block(text, figure, list(changes.items())))
+
+
+@pytest.mark.parametrize("name", FIGURES)
+def test_a_figure_taken_away_or_added_is_noticed(name: str) -> None:
+    text = DOCUMENTS[name]
+    for figure in FIGURES[name]:
+        assert problems(name, block(text, figure, [(at, "") for at in range(figure.start, figure.end)]))
+    for more in ("0.0657", "33 minutes", "19,412 users", "20.9 %", "`0.0657`", "`Recall 0.0657`"):
+        assert problems(name, f"{text}\nAnd {more}.\n")
+
+
+COST = "<!-- figures\ncost: peak_memory_gb\n-->\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("Memory peaks at 2.9 GB.\n", "1 figures (2.9) and 0 sources"),
+        (COST + "Memory peaks.\n", "0 figures () and 1 sources"),
+        (COST + "\nMemory peaks at 2.9 GB.\n", "and 0 sources"),
+        (COST + "Memory peaks at 2.8 GB.\n", "2.8 is not cost: peak_memory_gb (2.9)"),
+        ("<!-- figures\ncost: with_bf16\n-->\n2.9\n", "no number"),
+        ("<!-- figures\ncost: with_bf16/cpu\n-->\n2.9\n", "no number"),
+        ("<!-- figures\ncost: nothing\n-->\n2.9\n", "no 'nothing' among"),
+        ("<!-- figures\nnothing: a\n-->\n2.9\n", "no such file"),
+        ("<!-- see cost: peak_memory_gb -->\nMemory peaks at 2.9 GB.\n", "and 0 sources"),
+        ("```\nrecall@10  0.0657\n```\n", "in a code block"),
+    ],
+)
+def test_what_has_no_source_is_told(text: str, told: str) -> None:
+    assert told in "; ".join(problems("a.md", text))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        COST + "Memory peaks at 2.9 GB.\n",
+        COST + "Memory peaks at 3 GB.\n",
+        "Recall@10, NDCG@5 and SmolLM2-135M on Python 3.11, with 95 % intervals.\n",
+        "```\nmake sweep NAME=threshold SEEDS=1,2,3\n```\n",
+    ],
+)
+def test_what_is_sourced_rounded_or_no_measurement_passes(text: str) -> None:
+    assert not problems("a.md", text)
+
+
+def test_sources_spread_in_the_order_of_reading() -> None:
+    ((low, _), (high, _)) = resolve("cost: with_bf16/stages_minutes")
+    assert low == high
+    values = [
+        value for _, value in resolve("{toys|beauty}/recipe: paper/swing/real/{overall|tail}/recall@10")
+    ]
+    assert values == [0.065733, 0.021943, 0.059652, 0.010068]
+    ((_, gain),) = resolve("gain data: toys/users <- beauty/users")
+    ((_, ratio),) = resolve("ratio data: toys/users <- beauty/users")
+    assert ratio == 19412 / 22363
+    assert gain == ratio - 1
+
+
+@pytest.mark.parametrize("pattern", figures.EXEMPT)
+def test_every_exception_is_needed(pattern: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(figures, "EXEMPT", [other for other in figures.EXEMPT if other != pattern])
+    assert any(figures.problems(name, text) for name, text in DOCUMENTS.items())
+
+
+def test_readme_is_short_and_counts_the_stages() -> None:
+    text = DOCUMENTS["README.md"]
+    assert len(text.splitlines()) <= 140
+    assert "sixteen DVC stages" in " ".join(text.split())
+    assert len(STAGES) == 16
+
+
+def test_the_verdicts_follow_the_intervals() -> None:
+    text = " ".join(DOCUMENTS["README.md"].split())
+    recipe = "{toys|beauty}/recipe: six a tail item/swing/llm_i2i/{overall|tail}/recall@10/arm item_knn/low"
+    lows = [low for _, low in resolve(recipe)]
+    assert ("no gain is shown overall" in text) == (lows[0] <= 0 and lows[2] <= 0)
+    assert ("On Toys' tail there is one" in text) == (lows[1] > 0 >= lows[3])
+    ((_, low), (_, high)) = resolve("summary: differences/swing/llm_i2i/recall@10/{low|high}")
+    assert ("the default run, no gain is shown" in text) == (low <= 0 <= high)
+    lows, highs = (
+        [value for _, value in resolve(f"summary: differences/{{swing|bpr}}/llm_i2i/recall@10/{end}")]
+        for end in ("low", "high")
+    )
+    none = max(lows) <= 0 <= min(highs)
+    assert ("\nNo difference is shown." in DOCUMENTS["docs/results-in-short.md"]) == none
+
+
+def test_stages_page_has_every_stage_in_order() -> None:
+    rows = re.findall(r"^\| (\w+) \|", DOCUMENTS["docs/stages.md"], flags=re.MULTILINE)
+    assert rows == ["stage", *STAGES]
+
+
+def test_every_experiment_is_listed() -> None:
+    text = DOCUMENTS["docs/experiments.md"].partition("## The experiments that ship")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (\w+) \|", text, flags=re.MULTILINE)
+    assert rows == ["name", *sorted(path.stem for path in (ROOT / "experiments").glob("*.yaml"))]
+
+
+@pytest.mark.parametrize("name", DOCUMENTS)
+def test_links_and_paths_lead_somewhere(name: str) -> None:
+    text = DOCUMENTS[name]
+    for target in re.findall(r"\]\(([^)]+)\)", text):
+        if not target.startswith("https://"):
+            path, _, anchor = target.partition("#")
+            found = (ROOT / name).parent / path
+            assert found.exists(), target
+            headings = (
+                re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
+            )
+            assert not anchor or anchor in {title.lower().replace(" ", "-") for title in headings}
+    for path in re.findall(
+        r"`((?:src|steps|pipelines|benchmarks|experiments|profiles|tests|docs)/[\w./@-]*)`", text
+    ):
+        assert "NAME" in path or (ROOT / path).exists(), path
+
+
+@pytest.mark.parametrize("name", [name for name in DOCUMENTS if name != "CHANGELOG.md"])
+def test_options_and_make_targets_exist(name: str) -> None:
+    text = DOCUMENTS[name]
+    options = load_params(ROOT / "params.yaml").model_dump()
+    for option in re.findall(r"`([a-z_0-9]+(?:\.[a-z_0-9]+)+)(?:: [^`]*)?`", text):
+        section, *keys = option.split(".")
+        if section in options:
+            node = options[section]
+            for key in keys:
+                assert key in node, option
+                node = node[key]
+    targets = re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    assert set(re.findall(r"^make ([a-z][\w-]*)|`make ([a-z][\w-]*)", text, re.MULTILINE)) <= {
+        pair for target in targets for pair in ((target, ""), ("", target))
+    }
+
+
+@pytest.mark.slow
+def test_results_are_what_the_committed_files_render_to(tmp_path) -> None:
+    shutil.copytree(ROOT / "reports/benchmark", tmp_path / "reports/benchmark")
+    shutil.copy(ROOT / "params.yaml", tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    environment = os.environ | {"PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
+    command = [sys.executable, "-m", "pipelines", "bench"]
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert filecmp.cmp(tmp_path / "docs/results.md", ROOT / "docs/results.md", shallow=False)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_readme_runs(tmp_path) -> None:
+    (code,) = re.findall(r"^```python\n(.*?)^```$", DOCUMENTS["README.md"], re.DOTALL | re.MULTILINE)
+    (tmp_path / "data").mkdir()
+    taken = [(user, item) for user in range(8) for item in (50, 181, 7 + user % 3, 100 + user % 2)]
+    table = pd.DataFrame(taken, columns=["user_id", "item_id"])
+    table.to_csv(tmp_path / "data/interactions.csv", index=False)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT / "src")},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert {"'7'", "'100'"} <= set(re.findall(r"'\d+'", done.stdout))
