@@ -132,7 +132,7 @@ def _about_selection(params: Params, raw: dict[str, Any]) -> Iterator[Finding]:
     if fuse.selection != "custom" and written.get("custom") and params.profile:
         fix = "set fuse.selection to custom, or leave fuse.custom empty"
         yield Finding("fuse.custom", f"has no effect under fuse.selection {fuse.selection}", fix)
-    if fuse.selection == "paper":
+    if fuse.selection in ("paper", "most_credible"):
         return
     differing = {entry.partition("=")[0] for entry in profile.differences()}
     for key in ("threshold", "max_synthetic_per_user"):

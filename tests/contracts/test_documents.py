@@ -110,7 +110,8 @@ def test_sources_spread_in_the_order_of_reading() -> None:
     ((low, _), (high, _)) = resolve("cost: with_bf16/stages_minutes")
     assert low == high
     values = [
-        value for _, value in resolve("{toys|beauty}/recipe: paper/swing/real/{overall|tail}/recall@10")
+        value
+        for _, value in resolve("{toys|beauty}/recipe: most credible/swing/real/{overall|tail}/recall@10")
     ]
     assert values == [0.065733, 0.021943, 0.059652, 0.010068]
     ((_, gain),) = resolve("gain data: toys/users <- beauty/users")

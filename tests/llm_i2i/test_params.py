@@ -231,11 +231,13 @@ def fuse(**changes: object) -> FuseParams:
 def test_selection_names_the_switches_in_force() -> None:
     paper = fuse(selection="paper", threshold=0.7, max_synthetic_per_user=4).rule
     assert (paper.confidence, paper.mode, paper.threshold, paper.max_synthetic_per_user) == (
-        "p_yes",
+        "rank",
         "threshold",
         0.7,
         4,
     )
+    credible = fuse(selection="most_credible", threshold=0.7, max_synthetic_per_user=4).rule
+    assert credible == paper.model_copy(update={"confidence": "p_yes"})
     assert not any((paper.connected_only, paper.popularity_discount, paper.item_quota, paper.tail_quota))
     assert fuse(selection="recipe", threshold=0.7).rule == RECIPE
     custom = fuse(selection="custom", threshold=0.7)
@@ -267,7 +269,7 @@ def test_yaml_text_reads_back_as_the_same_values_by_both_versions_of_yaml(raw: d
 def test_the_reference_names_every_option_once(raw: dict[str, Any]) -> None:
     text = reference(raw)
     assert (
-        "| **threshold** | float ≥ 0, ≤ 1 | 0.5 | paper: keep synthetic pairs with at least this p_yes |"
+        "| **threshold** | float ≥ 0, ≤ 1 | 0.5 | paper, most_credible: drop synthetic pairs below this p_yes |"
         in text
     )
     assert "| custom.item_quota | int ≥ 0 | 0 |" in text

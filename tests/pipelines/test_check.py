@@ -52,7 +52,7 @@ COMPACT = {
     ("changes", "told"),
     [
         (
-            COMPACT,
+            {**COMPACT, "train_generator.template": "generator_v1"},
             "train_generator.template: generator_v1 does not fit .*compact; set it to generator_bare_v1",
         ),
         (

@@ -20,14 +20,15 @@ _BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
 def confidence_of(
     scored: pd.DataFrame, synthetic: pd.DataFrame | None, items: pd.DataFrame, rule: SelectionRule
 ) -> FloatArray:
-    """What rows are ordered by: the logit of p_yes or the generator's logprob, less the popularity discount.
+    """What rows are ordered by: rank, the logit of p_yes or the generator's logprob, less the popularity discount.
 
-    Rows without a logprob (real ones, controls) are ordered by p_yes: they never compete with those that have one.
+    Under "rank" and "logprob" rows that the generator did not write (real ones, controls) are ordered by p_yes: they
+    never compete with those that it wrote.
     `rule.popularity_discount` times log(n_train) is taken off: what is left says how much likelier a pair is than its
     item's popularity alone makes it.
 
     Args:
-        scored: schema.SCORED.
+        scored: schema.SCORED with `rank`.
         synthetic: schema.SYNTHETIC; read only if `rule.confidence` is "logprob".
         items: schema.ITEMS.
         rule: The selection rule in force.
@@ -40,13 +41,15 @@ def confidence_of(
     """
     p_yes = np.clip(scored["p_yes"].to_numpy(dtype=np.float64), 1e-9, 1 - 1e-9)
     confidence = np.log(p_yes) - np.log1p(-p_yes)
+    generated = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
+    if rule.confidence == "rank":
+        confidence = np.where(generated, -scored["rank"].to_numpy(dtype=np.float64), confidence)
     if rule.confidence == "logprob":
         if synthetic is None:
             raise ArtifactError("synthetic.parquet", "was not given", "the logprobs that the rule orders by")
         logprob = (
             synthetic.set_index(PAIR)["logprob"].reindex(pd.MultiIndex.from_frame(scored[PAIR])).to_numpy()
         )
-        generated = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
         if np.isnan(logprob[generated]).any():
             found = f"{int(np.isnan(logprob[generated]).sum()):,} synthetic rows have no logprob in synthetic.parquet"
             raise ArtifactError("scored.parquet", found, "rows of the same run", "rerun `dvc repro score`")
@@ -60,6 +63,9 @@ def choose(
     synthetic: pd.DataFrame, *, real: pd.DataFrame, items: pd.DataFrame, rule: SelectionRule, arm: str
 ) -> pd.DataFrame:
     """The rows that a rule keeps: filtered by confidence, capped per user, then the items' quotas added.
+
+    Under confidence "rank" (the paper) the cap comes first: the generator writes so many pairs per user, and the
+    discriminator drops what it doubts of these; its p_yes orders nothing.
 
     `rule.connected_only` drops a pair (user, item) first if nobody took the item together with one of the user's:
     Swing's similarity needs two users of both items, and such a pair gives the item no second one. `rule.item_quota`
@@ -87,7 +93,10 @@ def choose(
             )
         synthetic = synthetic[connected]
     ordered = by_confidence(synthetic)
-    chosen = _confident(ordered, rule).groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
+    if rule.confidence == "rank":
+        chosen = _confident(ordered.groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user), rule)
+    else:
+        chosen = _confident(ordered, rule).groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
     tail = ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])
     quota = np.where(tail, max(rule.item_quota, rule.tail_quota), rule.item_quota)
     in_quota = ordered.groupby(ITEM_ID, sort=False).cumcount().to_numpy() < quota

@@ -220,6 +220,8 @@ def _log(counts: dict[str, Any], params: FuseParams) -> None:
 
 def _in_words(rule: SelectionRule) -> str:
     """What a rule keeps: every switch that is on."""
+    if rule.confidence == "rank":
+        return f"the generator's first {rule.max_synthetic_per_user} per user, p_yes >= {rule.threshold:g}"
     name = "p_yes" if rule.confidence == "p_yes" else "the generator's logprob"
     if rule.popularity_discount:
         name += f" less {rule.popularity_discount:g} x log(training count)"

@@ -64,11 +64,13 @@ class FuseParams(Section):
     arms: Annotated[tuple[Arm, ...], Field(min_length=1)] = dial(
         "also no_generator, no_discriminator, synthetic_only, CONTROL, CONTROL_filtered"
     )
-    selection: Literal["paper", "recipe", "custom"] = dial(
-        "paper: p_yes threshold | recipe: generator's confidence and quotas | custom: see custom"
+    selection: Literal["paper", "most_credible", "recipe", "custom"] = dial(
+        "paper: drop doubted pairs | most_credible: highest p_yes | recipe: our own | custom"
     )
-    threshold: Share = dial("paper: keep synthetic pairs with at least this p_yes")
-    max_synthetic_per_user: PositiveInt = dial("paper: at most this many per user, the most confident")
+    threshold: Share = dial("paper, most_credible: drop synthetic pairs below this p_yes")
+    max_synthetic_per_user: PositiveInt = dial(
+        "paper: the generator's first so many | most_credible: at most"
+    )
     custom: SelectionRule = dial("custom: what differs from fuse.custom of the profile")
     index: Literal["train", "train+valid"] = dial(
         "train | train+valid: the real pairs that the I2I models see"
@@ -81,13 +83,17 @@ class FuseParams(Section):
 
     @property
     def rule(self) -> SelectionRule:
-        """The switches that are in force under `selection`."""
+        """The switches that are in force under `selection`.
+
+        paper: the generator's first pairs per user, less those that the discriminator doubts (section 3.3).
+        most_credible: of all that the generator proposes, the pairs of the highest p_yes.
+        """
         if self.selection == "custom":
             return self.custom
         if self.selection == "recipe":
             return RECIPE
         return SelectionRule(
-            confidence="p_yes",
+            confidence="rank" if self.selection == "paper" else "p_yes",
             mode="threshold",
             threshold=self.threshold,
             quantile=1.0,

@@ -16,15 +16,16 @@ from llm_i2i.reporting.words import interval_of, metric_name, plural, say, signe
 METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
 AUGMENTED = "llm_i2i"
 OURS, PAPERS, BY_P_YES = "our recipe", "the paper's selection", "our recipe ordered by p_yes"
+MOST_CREDIBLE = "the most credible"
 # What chose the pairs of arm llm_i2i in an experiment, which its name does not tell. In `recipe` it is the point.
 SELECTIONS = {
     "backbones": OURS,
     "controls": OURS,
     "negatives": BY_P_YES,
-    "ablation": PAPERS,
-    "tail_weight": PAPERS,
-    "threshold": "chosen by p_yes",
-    "volume": "chosen by p_yes",
+    "ablation": MOST_CREDIBLE,
+    "tail_weight": MOST_CREDIBLE,
+    "threshold": MOST_CREDIBLE,
+    "volume": MOST_CREDIBLE,
 }
 PAPERS_POINT = ("recipe", "paper")  # the experiment and the point that has the paper's selection
 

@@ -104,20 +104,25 @@ def plural(number: int, noun: str) -> str:
 
 def order_words(rule: SelectionRule) -> str:
     """What synthetic pairs are ordered by."""
-    by = "p_yes" if rule.confidence == "p_yes" else "the generator's log probability"
+    by = {"rank": "the generator's rank", "p_yes": "p_yes"}.get(
+        rule.confidence, "the generator's log probability"
+    )
     return by + (
         f" less {rule.popularity_discount:g} × log(training count)" if rule.popularity_discount else ""
     )
 
 
 def is_papers(rule: SelectionRule) -> bool:
-    """Whether pairs are chosen as in the paper: by the discriminator alone."""
+    """Whether pairs are chosen as in the paper: the generator's first ones, less those that p_yes doubts."""
     ours = rule.popularity_discount or rule.connected_only or rule.item_quota or rule.tail_quota
-    return rule.confidence == "p_yes" and rule.mode == "threshold" and not ours
+    return rule.confidence == "rank" and rule.mode == "threshold" and not ours
 
 
 def selection_words(rule: SelectionRule) -> str:
     """How an arm with the discriminator chooses the generator's pairs, with every switch that is on."""
+    if rule.confidence == "rank":
+        first = rule.max_synthetic_per_user
+        return f"the generator's first {first} per user, less those with p_yes below {rule.threshold:g}"
     kept = (
         f"those with p_yes of at least {rule.threshold:g}"
         if rule.mode == "threshold"

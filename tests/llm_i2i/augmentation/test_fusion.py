@@ -74,6 +74,14 @@ def test_llm_i2i_by_threshold() -> None:
     }
 
 
+def test_the_papers_rule_drops_of_the_generators_first_and_orders_nothing_by_p_yes() -> None:
+    # u: d, c, e, f by rank with .6, .9, .9, .95; v: c, d with .4, .5.
+    fused, _ = run(confidence="rank", max_synthetic_per_user=2)
+    assert pairs(fused, "synthetic") == ["uc", "ud", "vd"]
+    fused, _ = run(confidence="rank", max_synthetic_per_user=1)
+    assert pairs(fused, "synthetic") == ["ud"], "the place of a dropped pair is not given to the next one"
+
+
 def test_cap_takes_the_most_confident_with_ties_by_hash() -> None:
     c, e = seeded_hash(0, ["u", "u"], ["c", "e"])  # tie at .9
     first = "uc" if c < e else "ue"

@@ -247,6 +247,7 @@ def write_run(
     params["evaluate"]["ks"] = list(KS)
     params["train_i2i"]["models"], params["fuse"]["arms"] = list(models), list(arms)
     params["controls"]["names"] = ["random", "popularity", "item_knn"]
+    params["evaluate_generator"]["arms"] = ["llm_only", "untuned"]
     params["score"]["sources"] = ["generator", *params["controls"]["names"]]
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
