@@ -7,7 +7,7 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
-from llm_i2i.augmentation.confidence import PAIR, by_confidence, choose, confidence_of
+from llm_i2i.augmentation.selection import PAIR, by_confidence, choose, confidence_of
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.params import Arm, FuseParams, SelectionRule
 from llm_i2i.schema import (

@@ -36,8 +36,8 @@ from llm_i2i.params.llm import (
     TrainGeneratorParams,
 )
 from llm_i2i.params.reading import load_params, read_params, read_profile
+from llm_i2i.params.root import GateParams, ModelCardParams, Params, ReportParams
 from llm_i2i.params.selection import RECIPE, SelectionRule
-from llm_i2i.params.whole import GateParams, ModelCardParams, Params, ReportParams
 
 __all__ = [
     "OF_THE_GENERATOR",

@@ -8,7 +8,7 @@ import yaml
 from pydantic import ValidationError
 
 from llm_i2i.errors import ParamsError
-from llm_i2i.params.whole import Params
+from llm_i2i.params.root import Params
 
 PARAMS: Final = "params.yaml"
 MODELS: Final = "profiles/models.yaml"

@@ -9,7 +9,7 @@ from pydantic.fields import FieldInfo
 
 from llm_i2i.params.fields import PLACE, Section
 from llm_i2i.params.reading import Tree
-from llm_i2i.params.whole import Params
+from llm_i2i.params.root import Params
 
 HEAD: Final = """\
 # What you decide; docs/params.md explains it. Every other option has its value in the profile: add its key here to

@@ -224,19 +224,18 @@ def collect(root: Path) -> ReportInputs:
     """
     artifacts, reports = root / "artifacts", root / "reports"
     params = load_params(root / "params.yaml")
+
+    def table(path: str, columns: dict[str, str]) -> pd.DataFrame:
+        return schema.read_table(artifacts / f"{path}.parquet", columns)
+
     runs: list[Run] = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
     metrics = _read_metrics(reports / "metrics", runs)
     per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
     alone: list[Run] = [(schema.GENERATOR, arm) for arm in params.evaluate_generator.arms]
-    left_over = {path.stem for path in (reports / "metrics").glob("*.json")} - set(
-        map("-".join, runs + alone)
-    )
-    items = schema.read_table(artifacts / "items" / "items.parquet", schema.ITEMS)
+    written = {path.stem for path in (reports / "metrics").glob("*.json")}
+    items = table("items/items", schema.ITEMS)
     arms = sorted({arm for _, arm in metrics})
-    split = {
-        part: schema.read_table(artifacts / "split" / f"{part}.parquet", schema.INTERACTIONS)
-        for part in ("train", "valid", "test")
-    }
+    split = {part: table(f"split/{part}", schema.INTERACTIONS) for part in ("train", "valid", "test")}
     kept = {arm: _read_json(artifacts / "fused" / f"{arm}.json", stage="fuse") for arm in arms}
     training = {name: artifacts / name / "training.csv" for name in TRAININGS}
     tokens = {name: reports / "runtime" / f"train_{name}.csv" for name in TRAININGS}
@@ -249,19 +248,11 @@ def collect(root: Path) -> ReportInputs:
         split_rows={part: len(table) for part, table in split.items()},
         split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
         validation=_read_json(artifacts / "validation" / "validation.json", stage="validate"),
-        synthetic=schema.read_table(artifacts / "proposed" / "generator.parquet", schema.SYNTHETIC),
+        synthetic=table("proposed/generator", schema.SYNTHETIC),
         scored=pd.concat(
-            [
-                schema.read_table(artifacts / "scored" / f"{source}.parquet", schema.SCORED)
-                for source in params.score.sources
-            ],
-            ignore_index=True,
+            [table(f"scored/{s}", schema.SCORED) for s in params.score.sources], ignore_index=True
         ),
-        fused={
-            arm: schema.read_table(artifacts / "fused" / f"{arm}.parquet", schema.FUSED)
-            for arm, counts in kept.items()
-            if counts.get("synthetic_kept")
-        },
+        fused={a: table(f"fused/{a}", schema.FUSED) for a, n in kept.items() if n.get("synthetic_kept")},
         kept=kept,
         generator_alone=_read_generator_alone(reports / "metrics", artifacts / "evaluation", params),
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
@@ -275,7 +266,7 @@ def collect(root: Path) -> ReportInputs:
         experiments=_read_experiments(reports),
         gate=_readable_json(reports / "gate.json"),
         comparison=_readable_json(reports / "comparison.json"),
-        left_over=tuple(sorted(left_over)),
+        left_over=tuple(sorted(written - set(map("-".join, runs + alone)))),
     )
     n_users = f"{len(next(iter(per_user.values()))):,}"
     logger.info("report: %d models x %d arms, %s test users", len(inputs.models), len(inputs.arms), n_users)
