@@ -53,7 +53,7 @@ ITEMS: Final = {
 # Beside it tokens.json: the tokens to add to the tokenizer, [] where identifiers are words.
 IDENTIFIERS: Final = {ITEM_ID: "str", "identifier": "str"}
 
-# synthetic/synthetic.parquet: rank 1..n per user; logprob: natural log of P(item | prompt).
+# proposed/generator.parquet: rank 1..n per user; logprob: natural log of P(item | prompt).
 SYNTHETIC: Final = {
     USER_ID: "str",
     ITEM_ID: "str",

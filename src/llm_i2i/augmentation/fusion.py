@@ -140,7 +140,7 @@ def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) 
         rows = scored[scored["source"] == name]
         if rows.empty:
             found, fix = f"holds no row of source {name}", f"add {name} to `score.sources` in params.yaml"
-            raise ArtifactError("scored.parquet", found, f"what arm {arm} trains on", fix)
+            raise ArtifactError("artifacts/scored", found, f"what arm {arm} trains on", fix)
         return by_confidence(rows)
     if control is None:
         raise ArtifactError(f"controls/{name}.parquet", "was not given", f"what arm {arm} trains on")
@@ -173,7 +173,9 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
     """Refuse rows that no run of the stages before can have made."""
     missing = [column for column in (*SCORED, "rank") if column not in scored]
     if missing:
-        raise ArtifactError("scored.parquet", f"columns {missing} are missing", fix="rerun `dvc repro score`")
+        raise ArtifactError(
+            "artifacts/scored", f"columns {missing} are missing", fix="rerun `dvc repro score`"
+        )
     p_yes = scored["p_yes"].to_numpy()
     synthetic = scored["source"].isin([SOURCE_SYNTHETIC, *CONTROLS]).to_numpy()
     in_train = _is_in(scored, train)
@@ -191,7 +193,7 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
             first = scored[broken].sort_values(PAIR).iloc[0]
             found = f"{int(broken.sum()):,} rows {rule}"
             example = f" (first: user {first[USER_ID]}, item {first[ITEM_ID]})"
-            raise ArtifactError("scored.parquet", found + example, fix="rerun `dvc repro score`")
+            raise ArtifactError("artifacts/scored", found + example, fix="rerun `dvc repro score`")
 
 
 def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:

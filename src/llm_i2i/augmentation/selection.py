@@ -46,13 +46,15 @@ def confidence_of(
         confidence = np.where(generated, -scored["rank"].to_numpy(dtype=np.float64), confidence)
     if rule.confidence == "logprob":
         if synthetic is None:
-            raise ArtifactError("synthetic.parquet", "was not given", "the logprobs that the rule orders by")
+            raise ArtifactError(
+                "proposed/generator.parquet", "was not given", "the logprobs that the rule orders by"
+            )
         logprob = (
             synthetic.set_index(PAIR)["logprob"].reindex(pd.MultiIndex.from_frame(scored[PAIR])).to_numpy()
         )
         if np.isnan(logprob[generated]).any():
-            found = f"{int(np.isnan(logprob[generated]).sum()):,} synthetic rows have no logprob in synthetic.parquet"
-            raise ArtifactError("scored.parquet", found, "rows of the same run", "rerun `dvc repro score`")
+            found = f"{int(np.isnan(logprob[generated]).sum()):,} synthetic rows have no logprob in artifacts/proposed"
+            raise ArtifactError("artifacts/scored", found, "rows of the same run", "rerun `dvc repro score`")
         confidence = np.where(generated, logprob, confidence)
     n_train = scored[ITEM_ID].map(items.set_index(ITEM_ID)["n_train"]).to_numpy(dtype=np.float64)
     discounted: FloatArray = confidence - rule.popularity_discount * np.log(np.maximum(n_train, 1))
@@ -132,7 +134,7 @@ def _connected(
     taken = user_items_from_frame(real, items)
     together = (taken.T @ taken).tocsr()
     user = pd.Index(real[USER_ID].unique()).sort_values().get_indexer(synthetic[USER_ID])
-    item = item_indices(synthetic[ITEM_ID], items, where="scored.parquet")
+    item = item_indices(synthetic[ITEM_ID], items, where="artifacts/scored")
     found = np.zeros(len(synthetic), np.bool_)
     sizes = np.where(user >= 0, np.diff(taken.indptr)[user], 0)
     for block in np.array_split(np.arange(len(synthetic)), 1 + int(sizes.sum()) // _BLOCK):
