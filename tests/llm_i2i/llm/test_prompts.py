@@ -68,6 +68,20 @@ def test_pieces_with_chat_template(tokenizer, chat):
     assert tokenizer.decode(generator_prompt(tokenizer, generator).prefix).endswith("<s>assistant\n")
 
 
+def test_a_bare_template_stays_outside_the_chat(tokenizer):
+    tokenizer = type(tokenizer).from_pretrained(tokenizer.name_or_path)
+    tokenizer.chat_template = CHAT
+    assert generator_prompt(tokenizer, generator_template("generator_bare_v1")).prefix.tolist() == [
+        tokenizer.bos_token_id
+    ]
+    prompt = discriminator_prompt(tokenizer, discriminator_template("discriminator_bare_v1"))
+    assert prompt.prefix.tolist() == [tokenizer.bos_token_id]
+    assert tokenizer.decode(prompt.between) == "Next?\n"
+    assert tokenizer.decode(prompt.suffix) == ": ", "the blank that both answers begin with"
+    in_chat = generator_prompt(tokenizer, generator_template("generator_v1")).prefix
+    assert "assistant" in tokenizer.decode(in_chat)
+
+
 def test_answers_that_begin_alike_are_an_error(tokenizer):
     template = DiscriminatorTemplate(
         task="discriminator",
