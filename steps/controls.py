@@ -1,6 +1,5 @@
 """Stage controls: one control's synthetic pairs, as many per user as the generator wrote."""
 
-from llm_i2i.augmentation.compact_control import compact_rows
 from llm_i2i.augmentation.controls import control_rows
 from llm_i2i.files import staged
 from llm_i2i.params import load_params
@@ -19,6 +18,9 @@ def controls(name: str) -> Outcome:
     params = load_params()
     train, items = read_table(paths.TRAIN, INTERACTIONS), read_table(paths.ITEMS, ITEMS)
     if name == "compact":
+        # torch and transformers, which the cheap ones do without
+        from llm_i2i.augmentation.compact_control import compact_rows  # noqa: PLC0415
+
         rows = compact_rows(
             train=train, items=items, params=params, work=paths.checkpoints("controls", name=name)
         )
