@@ -102,7 +102,7 @@ def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
     before = branch.locked_outs()
     branch.set_param("fuse.threshold", 0.4)
     direct = json.loads(branch.dvc("status", "--json").stdout)
-    assert set(direct) == {"fuse@real", "fuse@llm_i2i", "fuse@item_knn"}
+    assert set(direct) == {"fuse@real", "fuse@llm_i2i", "fuse@item_knn", "report"}
     # A random model's confidences are all alike: this makes sure that the fused rows change.
     branch.set_param("fuse.max_synthetic_per_user", 1)
     ran = {name.split("@")[0] for name in branch.repro()}
@@ -274,7 +274,10 @@ def test_an_option_of_the_profile_may_be_set_in_params_and_reruns_its_stage_only
     assert set(json.loads(branch.dvc("status", "--json").stdout)) == {"train_discriminator"}
     branch.run("git", "checkout", "params.yaml")
     branch.set_param("fuse.custom.quantile", 0.3)
-    assert {name.split("@")[0] for name in json.loads(branch.dvc("status", "--json").stdout)} == {"fuse"}
+    assert {name.split("@")[0] for name in json.loads(branch.dvc("status", "--json").stdout)} == {
+        "fuse",
+        "report",
+    }
     branch.run("git", "checkout", "params.yaml")
     branch.set_param("train_i2i.bpr.epochs", 3, file="profiles/models.yaml")
     stale = set(json.loads(branch.dvc("status", "--json").stdout))

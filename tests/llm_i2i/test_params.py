@@ -51,7 +51,7 @@ def test_all_problems_at_once_with_key_rule_and_value(raw: dict[str, Any], tmp_p
     lines = [line.strip() for line in message.splitlines()[1:]]
     by_key = {line.partition(":")[0].partition(" ")[0]: line for line in lines}
     assert "Field required" in by_key["fuse.threshold"]
-    assert "(got 0.5)" in by_key["fuse.treshold"]
+    assert f"(got {raw['fuse']['treshold']})" in by_key["fuse.treshold"]
     assert "greater than or equal to 3 (got 2)" in by_key["split.min_user_items"]
     assert "valid number" in by_key["train_generator.learning_rate"]
     assert "(got 'fast')" in by_key["train_generator.learning_rate"]
@@ -268,10 +268,8 @@ def test_yaml_text_reads_back_as_the_same_values_by_both_versions_of_yaml(raw: d
 
 def test_the_reference_names_every_option_once(raw: dict[str, Any]) -> None:
     text = reference(raw)
-    assert (
-        "| **threshold** | float ≥ 0, ≤ 1 | 0.5 | paper, most_credible: drop synthetic pairs below this p_yes |"
-        in text
-    )
+    row = "| **threshold** | float ≥ 0, ≤ 1 | {} | paper, most_credible: drop synthetic pairs below this p_yes |"
+    assert row.format(raw["fuse"]["threshold"]) in text
     assert "| custom.item_quota | int ≥ 0 | 0 |" in text
     assert "| hidden |" not in text
     assert text.count("\n| ") - 2 * text.count("\n| --- ") == sum(1 for _ in leaves(raw))

@@ -18,6 +18,7 @@ LEFT = ROWS.groupby("user_id")["position"].transform("max") - ROWS["position"]
 MUTATED = ROWS.assign(item_id=ROWS["item_id"].where(LEFT >= 2, "i059"))
 ITEMS = catalogue(ROWS["item_id"], leave_one_out(ROWS)[0])
 PARAMS = load_params()
+FUSE = PARAMS.fuse.model_copy(update={"threshold": 0.5})
 
 
 def fingerprints(interactions: pd.DataFrame) -> dict[str, str]:
@@ -34,7 +35,7 @@ def fingerprints(interactions: pd.DataFrame) -> dict[str, str]:
     scored = rows.assign(source="synthetic", p_yes=0.5, rank=1).astype({**SCORED, "rank": "int32"})
     for arm in ("real", "no_discriminator", *RECOMMENDERS):
         fused, _ = fusion.fuse(
-            arm=arm, train=train, valid=valid, scored=scored, items=ITEMS, params=PARAMS.fuse,
+            arm=arm, train=train, valid=valid, scored=scored, items=ITEMS, params=FUSE,
             control=controls.get(arm),
         )  # fmt: skip
         found[f"fused {arm}"] = content_sha256(fused)

@@ -373,6 +373,7 @@ def test_the_templates_are_in_its_vocabulary(compact, items, identifiers):
 
 def test_compact_needs_tokens_as_identifiers(params, tmp_path):
     values = params.model_dump(mode="json", by_alias=True)
+    values["profile"], values["identify"]["identifier"] = "", "title"
     values["base_model"]["source"] = "compact"
     values["evaluate_generator"]["arms"] = ["llm_only"]
     path = tmp_path / "params.yaml"
