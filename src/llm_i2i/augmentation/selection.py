@@ -96,15 +96,14 @@ def choose(
         synthetic = synthetic[connected]
     ordered = by_confidence(synthetic)
     if rule.confidence == "rank":
-        chosen = _confident(ordered.groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user), rule)
-    else:
-        chosen = _confident(ordered, rule).groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
+        ordered = _capped(ordered, rule)
+    chosen = _capped(_confident(ordered, rule), rule)
     tail = ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])
     quota = np.where(tail, max(rule.item_quota, rule.tail_quota), rule.item_quota)
     in_quota = ordered.groupby(ITEM_ID, sort=False).cumcount().to_numpy() < quota
     chosen = ordered[ordered.index.isin(chosen.index) | in_quota]
     if chosen.empty:
-        raise _nothing_survives(synthetic, arm, rule)
+        raise _nothing_survives(ordered, arm, rule)
     return chosen
 
 
@@ -117,6 +116,11 @@ def by_confidence(rows: pd.DataFrame) -> pd.DataFrame:
     ordered = rows.sort_values(PAIR)
     tie = seeded_hash(0, ordered[USER_ID], ordered[ITEM_ID])
     return ordered.iloc[np.lexsort((tie, -ordered["confidence"].to_numpy()))]
+
+
+def _capped(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:
+    """The first rows of each user, at most as many as the rule allows; their order stays."""
+    return ordered.groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
 
 
 def _confident(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:

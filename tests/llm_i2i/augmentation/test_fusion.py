@@ -206,6 +206,14 @@ def test_advised_threshold_works() -> None:
     assert run(scored=scored, threshold=0.899)[1]["synthetic_kept"] == 1
 
 
+def test_advised_threshold_works_where_only_the_generators_first_count() -> None:
+    with pytest.raises(GenerationError, match=r"lower `fuse.threshold` to 0\.6 or less") as error:
+        run(confidence="rank", max_synthetic_per_user=1, threshold=0.9)  # uf has .95, but is not u's first
+    assert "none of 2 synthetic rows" in str(error.value)
+    fused, _ = run(confidence="rank", max_synthetic_per_user=1, threshold=0.6)
+    assert pairs(fused, "synthetic") == ["ud"]
+
+
 def test_every_real_row_doubted() -> None:
     train = TRAIN.iloc[:1]
     scored = scored_rows(("u", "a", "real", 0.01, 0), ("u", "c", "synthetic", 1.0, 1))
