@@ -5,23 +5,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-import yaml
-
 from llm_i2i.errors import ParamsError
 from llm_i2i.params import LlmTraining, Params, load_params
+from llm_i2i.params.reading import read_written
 from llm_i2i.schema import GENERATOR
 from pipelines import profile
 
 logger = logging.getLogger(__name__)
 
 PAGED = "paged_adamw_8bit"
-# Templates by what reads them: the compact backbone knows no words but those of its own.
+# By role and whether the backbone is compact, which knows no words but those of its own: the template to advise, and
+# how the names of those that fit begin.
 FITTING = {
-    True: {"train_generator": ("generator_bare_",), "train_discriminator": ("discriminator_compact_",)},
-    False: {
-        "train_generator": ("generator_",),
-        "train_discriminator": ("discriminator_v", "discriminator_bare_"),
-    },
+    ("train_generator", True): ("generator_bare_v1", ("generator_bare_",)),
+    ("train_generator", False): ("generator_v1", ("generator_",)),
+    ("train_discriminator", True): ("discriminator_compact_v1", ("discriminator_compact_",)),
+    ("train_discriminator", False): ("discriminator_v1", ("discriminator_v", "discriminator_bare_")),
 }
 
 
@@ -52,8 +51,7 @@ def check() -> None:
         ParamsError: A rule is broken, or a combination would fail.
     """
     params = load_params()
-    raw = yaml.safe_load(profile.PARAMS.read_text(encoding="utf-8"))
-    findings = list(find(params, raw))
+    findings = list(find(params, read_written()))
     for finding in findings:
         if not finding.stops:
             logger.warning("check: %s", finding)
@@ -88,15 +86,10 @@ def _about_models(params: Params) -> Iterator[Finding]:
     is_compact = params.base_model.source == "compact"
     for name in ("train_generator", "train_discriminator"):
         training: LlmTraining = getattr(params, name)
-        if not training.template.startswith(FITTING[is_compact][name]):
-            fitting = {
-                "train_generator": "generator_bare_v1",
-                "train_discriminator": "discriminator_compact_v1",
-            }[name]
-            if not is_compact:
-                fitting = f"{name.removeprefix('train_')}_v1"
+        advised, fitting = FITTING[name, is_compact]
+        if not training.template.startswith(fitting):
             found = f"{training.template} does not fit base_model.source {params.base_model.source}"
-            yield Finding(f"{name}.template", found, f"set it to {fitting}", stops=True)
+            yield Finding(f"{name}.template", found, f"set it to {advised}", stops=True)
         if training.optimizer == PAGED and (params.runtime.device == "cpu" or not _has_cuda()):
             yield Finding(
                 f"{name}.optimizer", f"{PAGED} needs CUDA, which is not there", "set it to adamw", stops=True

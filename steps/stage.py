@@ -23,7 +23,7 @@ from filelock import FileLock, Timeout
 
 from llm_i2i.files import content_md5, is_first_process, remove, write_json
 from llm_i2i.git import git_revision
-from llm_i2i.params import load_params, read_params
+from llm_i2i.params import read_params
 from llm_i2i.stages import instance_name
 from steps.description import Description
 from steps.paths import CHECKPOINTS, LOCKS, RUNTIME
@@ -163,10 +163,10 @@ def _log_to_zenml(stage: str, matrix: Mapping[str, str], outcome: Outcome, descr
     """Log params section, content hashes, git revision and metrics to the ZenML run."""
     from zenml import log_metadata  # noqa: PLC0415
 
-    section = read_params().get(stage, {})
+    params = read_params()
     log_metadata(
         {
-            "params": {"seed": load_params().seed, stage: section},
+            "params": {"seed": params["seed"], stage: params.get(stage, {})},
             "inputs": {str(path): content_md5(path) for path in _inputs(stage, matrix) if path.exists()},
             "outputs": dict(description.outputs),
             "git_revision": git_revision(),

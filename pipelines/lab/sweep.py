@@ -17,7 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 from tqdm import tqdm
 
 from llm_i2i import schema
@@ -33,7 +32,7 @@ from llm_i2i.evaluation.experiments import (
 )
 from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params, read_params, read_profile
-from llm_i2i.params.reading import leaves, overlay
+from llm_i2i.params.reading import leaves, overlay, read_written
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
 from llm_i2i.reporting.markdown import escape_markdown, markdown_table
@@ -102,7 +101,7 @@ def _base_params(experiment: Experiment) -> dict[str, Any]:
     """Everything that runs, under the experiment's profile if it names one."""
     if not experiment.profile:
         return read_params()
-    raw = yaml.safe_load(profile.PARAMS.read_text(encoding="utf-8"))
+    raw = read_written()
     restated = overlay(raw, profile.under(raw, experiment.profile))
     return overlay(read_profile(experiment.profile), restated)
 
@@ -164,8 +163,8 @@ def _settings(experiment: Experiment, point: Point) -> list[str]:
     """The point as `-S` options of dvc, the profile's values first."""
     values: dict[str, Value] = {}
     if experiment.profile:
-        raw = yaml.safe_load(profile.PARAMS.read_text(encoding="utf-8"))
-        values |= {".".join(key): value for key, value in leaves(profile.under(raw, experiment.profile))}
+        under = profile.under(read_written(), experiment.profile)
+        values |= {".".join(key): value for key, value in leaves(under)}
     values |= point.overrides
     return [option for key, value in values.items() for option in ("-S", f"{_place(key)}={_hydra(value)}")]
 

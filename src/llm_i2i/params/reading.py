@@ -53,6 +53,15 @@ def read_params(path: Path = Path(PARAMS), *, read: Callable[[str], str] | None 
     return _merged(_layers(path, read or _reader(path.parent)))
 
 
+def read_written(path: Path = Path(PARAMS)) -> Tree:
+    """What params.yaml itself states, without its profile, unchecked.
+
+    Raises:
+        ParamsError: The file is missing or no YAML mapping.
+    """
+    return _parse(path.name, str(path), _reader(path.parent))
+
+
 def read_profile(name: str, folder: Path = Path()) -> Tree:
     """Everything that a profile says, the I2I models' options among it, unchecked.
 
