@@ -29,6 +29,7 @@ from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
+from llm_i2i.llm.text_vectors import encode_items
 from llm_i2i.params import Params, read_profile
 
 ROOT = Path(__file__).parents[1]
@@ -46,13 +47,19 @@ def measure(
 ) -> dict[str, Any]:
     """Train with one tail weight and evaluate on test."""
     settings = params.train_generator.model_copy(update={"tail_weight": tail_weight})
-    names, new_tokens = identify_items(items, split.train, params=params.identify, seed=params.seed)
+    text, _ = encode_items(
+        items, params.encode_text, runtime=params.runtime, seed=params.seed, downloads=folder
+    )
+    names, new_tokens = identify_items(
+        items, split.train, text=text, params=params.identify, seed=params.seed
+    )
     identifiers = Identifiers(tuple(names), tuple(new_tokens))
-    setup = LlmSetup(items, identifiers, folder / "base_model", params.runtime, params.seed)
+    setup = LlmSetup(items, identifiers, text, folder / "base_model", params.runtime, params.seed)
     generator = folder / f"generator-{tail_weight:g}"
     wall, cpu = time.perf_counter(), time.process_time()
     train_generator(
         train=split.train,
+        held_out=split.held_out,
         setup=setup,
         params=settings,
         out=generator,

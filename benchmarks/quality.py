@@ -18,6 +18,7 @@ import tempfile
 import time
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -32,7 +33,7 @@ from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
 from llm_i2i.params import EvaluateGeneratorParams, Params, RuntimeParams, load_params
-from llm_i2i.schema import INTERACTIONS, NEAR_MISSES
+from llm_i2i.schema import HELD_OUT, INTERACTIONS
 
 TOP = 10
 
@@ -77,9 +78,9 @@ def main() -> None:
     softmax = options.softmax or params.train_generator.softmax
     generator = params.train_generator.model_copy(update={"max_windows": options.windows, "softmax": softmax})
     judge = params.train_discriminator.model_copy(update={"max_histories": options.histories})
-    nothing = pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES)
+    nothing = pd.DataFrame(columns=list(HELD_OUT)).astype(HELD_OUT)
     names = Identifiers(tuple(items["text"]))
-    setup = LlmSetup(items, names, options.base_model, runtime_params, params.seed)
+    setup = LlmSetup(items, names, np.zeros((len(items), 0)), options.base_model, runtime_params, params.seed)
 
     def hits(adapter: Path | None) -> pd.Series:
         _, per_user = evaluate_generator(
@@ -97,7 +98,7 @@ def main() -> None:
     print("| what | before | after | note |\n| --- | ---: | ---: | --- |", flush=True)
     with tempfile.TemporaryDirectory() as scratch:
         kept = options.keep or Path(scratch)
-        training = {"train": parts["train"], "setup": setup}
+        training = {"train": parts["train"], "held_out": nothing, "setup": setup}
         if not (kept / "generator" / "task.json").is_file():
             train_generator(params=generator, out=kept / "generator",
                             checkpoints=kept / "generator-states", **training)  # fmt: skip
@@ -110,7 +111,7 @@ def main() -> None:
               f"| hits {before.sum():.0f} and {after.sum():.0f}; difference {found.low:+.4f} to {found.high:+.4f} |",
               flush=True)  # fmt: skip
         if not (kept / "discriminator" / "task.json").is_file():
-            train_discriminator(params=judge, near_misses=nothing, out=kept / "discriminator",
+            train_discriminator(params=judge, out=kept / "discriminator",
                                 checkpoints=kept / "discriminator-states", **training)  # fmt: skip
         told = json.loads((kept / "discriminator" / "held_out.json").read_text(encoding="utf-8"))
     by_kind = "; ".join(

@@ -20,9 +20,14 @@ def controls(name: str) -> Outcome:
     if name == "compact":
         # torch and transformers, which the cheap ones do without
         from llm_i2i.augmentation.compact_control import compact_rows  # noqa: PLC0415
+        from llm_i2i.llm.text_vectors import read_text_vectors  # noqa: PLC0415
 
         rows = compact_rows(
-            train=train, items=items, params=params, work=paths.checkpoints("controls", name=name)
+            train=train,
+            items=items,
+            text=read_text_vectors(paths.TEXT_VECTORS, items),
+            params=params,
+            work=paths.checkpoints("controls", name=name),
         )
     else:
         synthetic = read_table(paths.SYNTHETIC, SYNTHETIC)

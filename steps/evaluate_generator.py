@@ -5,10 +5,10 @@ import pandas as pd
 from llm_i2i.evaluation.generator import evaluate_generator as measure
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import staged, write_json
-from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
-from llm_i2i.schema import GENERATOR, INTERACTIONS, ITEMS, PER_USER, read_table, write_table
+from llm_i2i.schema import GENERATOR, INTERACTIONS, PER_USER, read_table, write_table
 from steps import paths
+from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
 
@@ -20,12 +20,11 @@ def evaluate_generator(arm: str) -> Outcome:
         arm: One of evaluate_generator.arms.
     """
     params = load_params()
-    items = read_table(paths.ITEMS, ITEMS)
     known = [read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID)]
     metrics, per_user = measure(
         history=pd.concat(known, ignore_index=True),
         test=read_table(paths.TEST, INTERACTIONS),
-        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
+        setup=read_setup(params),
         generator=paths.GENERATOR if arm == "llm_only" else None,
         params=params.train_generator,
         asked=params.evaluate_generator,

@@ -1,11 +1,12 @@
 """Stage fuse: one arm's training data, real and synthetic."""
 
+import numpy as np
 import pandas as pd
 
 from llm_i2i.augmentation import fusion
 from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
-from llm_i2i.schema import FUSED, GENERATOR, INTERACTIONS, ITEMS, SCORED, SYNTHETIC, read_table, write_table
+from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, JUDGED, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
 from steps.stage import Outcome, stage_step
 
@@ -18,8 +19,11 @@ def fuse(arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     control, params = fusion.control_of(arm), load_params().fuse
-    sources = (GENERATOR, *([control] if control and arm != control else []))
-    scored = [read_table(paths.SCORED / f"{source}.parquet", SCORED) for source in sources]
+    scored = [read_table(paths.PAIRS, JUDGED)]
+    if control and arm != control:
+        scored.append(
+            read_table(paths.SCORED / f"{control}.parquet", SCORED).assign(logprob=np.float32(np.nan))
+        )
     fused, kept = fusion.fuse(
         arm=arm,
         train=read_table(paths.TRAIN, INTERACTIONS),
@@ -27,7 +31,6 @@ def fuse(arm: str) -> Outcome:
         scored=pd.concat(scored, ignore_index=True),
         items=read_table(paths.ITEMS, ITEMS),
         params=params,
-        synthetic=read_table(paths.SYNTHETIC, SYNTHETIC) if params.rule.confidence == "logprob" else None,
         control=read_table(paths.PROPOSED / f"{control}.parquet", SYNTHETIC) if control else None,
     )
     table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"

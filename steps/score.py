@@ -2,12 +2,10 @@
 
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import scoring as core
-from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
 from llm_i2i.schema import (
     GENERATOR,
     INTERACTIONS,
-    ITEMS,
     SCORED,
     SOURCE_SYNTHETIC,
     SYNTHETIC,
@@ -15,6 +13,7 @@ from llm_i2i.schema import (
     write_table,
 )
 from steps import paths
+from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
 
@@ -26,11 +25,10 @@ def score(source: str) -> Outcome:
         source: One of score.sources.
     """
     params = load_params()
-    items = read_table(paths.ITEMS, ITEMS)
     rows, calibration, facts = core.score(
         train=read_table(paths.TRAIN, INTERACTIONS),
         synthetic=read_table(paths.PROPOSED / f"{source}.parquet", SYNTHETIC),
-        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
+        setup=read_setup(params),
         adapter=paths.DISCRIMINATOR,
         params=params.score,
         checkpoints=paths.checkpoints("score", source=source),

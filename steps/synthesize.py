@@ -2,10 +2,10 @@
 
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import synthesis as core
-from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
-from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
+from llm_i2i.schema import HELD_OUT, INTERACTIONS, SYNTHETIC, read_table, write_table
 from steps import paths
+from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
 
@@ -13,10 +13,10 @@ from steps.stage import Outcome, stage_step
 def synthesize() -> Outcome:
     """Generate catalogue items outside each user's history; a killed run resumes after its last batch."""
     params = load_params()
-    items = read_table(paths.ITEMS, ITEMS)
     rows, stats, facts = core.synthesize(
         train=read_table(paths.TRAIN, INTERACTIONS),
-        setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
+        held_out=read_table(paths.HELD_OUT, HELD_OUT),
+        setup=read_setup(params),
         adapter=paths.GENERATOR,
         params=params.synthesize,
         checkpoints=paths.checkpoints("synthesize"),

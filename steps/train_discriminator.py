@@ -2,10 +2,10 @@
 
 from llm_i2i.files import staged
 from llm_i2i.llm import discriminator as core
-from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
-from llm_i2i.schema import INTERACTIONS, ITEMS, NEAR_MISSES, read_table
+from llm_i2i.schema import HELD_OUT, INTERACTIONS, read_table
 from steps import paths
+from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
 
@@ -13,14 +13,13 @@ from steps.stage import Outcome, stage_step
 def train_discriminator() -> Outcome:
     """Train the discriminator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
-    items = read_table(paths.ITEMS, ITEMS)
     with staged(paths.DISCRIMINATOR) as out:
         facts = core.train_discriminator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
+            held_out=read_table(paths.HELD_OUT, HELD_OUT),
+            setup=read_setup(params),
             params=params.train_discriminator,
             out=out,
             checkpoints=paths.checkpoints("train_discriminator"),
-            near_misses=read_table(paths.NEAR_MISSES, NEAR_MISSES),
         )
     return Outcome((paths.DISCRIMINATOR,), runtime=facts)

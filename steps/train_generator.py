@@ -2,10 +2,10 @@
 
 from llm_i2i.files import staged
 from llm_i2i.llm import generator as core
-from llm_i2i.llm.role import llm_setup
 from llm_i2i.params import load_params
-from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
+from llm_i2i.schema import HELD_OUT, INTERACTIONS, read_table
 from steps import paths
+from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
 
@@ -13,11 +13,11 @@ from steps.stage import Outcome, stage_step
 def train_generator() -> Outcome:
     """Train the generator's adapter; a killed training resumes from its last checkpoint."""
     params = load_params()
-    items = read_table(paths.ITEMS, ITEMS)
     with staged(paths.GENERATOR) as out:
         facts = core.train_generator(
             train=read_table(paths.TRAIN, INTERACTIONS),
-            setup=llm_setup(params, items, names=paths.IDENTIFIERS, base_model=paths.BASE_MODEL),
+            held_out=read_table(paths.HELD_OUT, HELD_OUT),
+            setup=read_setup(params),
             params=params.train_generator,
             out=out,
             checkpoints=paths.checkpoints("train_generator"),

@@ -89,6 +89,18 @@ def histories_by_user(interactions: pd.DataFrame, items: pd.DataFrame) -> dict[s
     return dict(zip(users, parts, strict=True))
 
 
+def targets_by_user(held_out: pd.DataFrame, items: pd.DataFrame) -> dict[str, int]:
+    """The item index held out of each user (schema.HELD_OUT)."""
+    indices = item_indices(held_out[ITEM_ID], items, where="held_out.parquet")
+    return dict(zip(held_out[USER_ID], map(int, indices), strict=True))
+
+
+def without_rows(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
+    """The rows whose (user_id, item_id) is not among the others'; their order and index stay."""
+    pair = [USER_ID, ITEM_ID]
+    return rows[~pd.MultiIndex.from_frame(rows[pair]).isin(pd.MultiIndex.from_frame(others[pair]))]
+
+
 def sample_keys(keys: list[str], size: int, *, seed: int) -> list[str]:
     """A seeded sample of `size` keys, e.g. user ids, in their given order; all if `size` is 0 or not smaller."""
     if size == 0 or size >= len(keys):

@@ -29,6 +29,7 @@ LONG_TAIL: Final = "long_tail"
 SLICES: Final = (OVERALL, *BUCKETS, LONG_TAIL)
 SOURCE_REAL: Final = "real"
 SOURCE_SYNTHETIC: Final = "synthetic"
+SOURCE_HELD_OUT: Final = "held_out"
 # Cheap recommenders whose pairs stand in for the generator's: what an LLM must beat at equal volume.
 CONTROLS: Final = ("random", "popularity", "item_knn", "compact")
 # The model under which metrics of the generator as a recommender of its own stand; its arms: llm_only, untuned.
@@ -53,27 +54,34 @@ ITEMS: Final = {
 # Beside it tokens.json: the tokens to add to the tokenizer, [] where identifiers are words.
 IDENTIFIERS: Final = {ITEM_ID: "str", "identifier": "str"}
 
+# split/held_out.parquet: the last training item of some users, in train.parquet too. No LLM trains on it: early
+# stopping reads it, and what the generator proposes just before it tells stage judge how far proposals come true.
+HELD_OUT: Final = {USER_ID: "str", ITEM_ID: "str"}
+
 # proposed/generator.parquet: rank 1..n per user; logprob: natural log of P(item | prompt).
+# held_out: proposed after all training items but the held-out one, to compare with it; else after all of them.
 SYNTHETIC: Final = {
     USER_ID: "str",
     ITEM_ID: "str",
     "rank": "int32",
     "logprob": "float32",
+    "held_out": "bool",
     "prompt_sha256": "str",
     "template_sha256": "str",
     "adapter_sha256": "str",
 }
 
-# near_misses/near_misses.parquet: what the generator names after a user's first `moment` training items, and the user
-# took at no time in training; empty unless the discriminator learns from it. rank: the generator's, 1 = most probable.
-NEAR_MISSES: Final = {USER_ID: "str", "moment": "int32", ITEM_ID: "str", "rank": "int32"}
-
 # proposed/NAME.parquet of a control: SYNTHETIC too; logprob NaN and empty hashes, since no LLM wrote them.
 
 # scored/SOURCE.parquet: the proposed rows of one source. generator: its rows (source `synthetic`) and the real training
-# rows that were asked about; a control: its rows (source = the control's name).
+# rows that were asked about, and where judge.by is head those of held-out moments (source `held_out`); a control: its
+# rows (source = the control's name).
 # p_yes in [0, 1]: calibrated probability of Yes; NaN never occurs.
 SCORED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "p_yes": "float32"}
+
+# judged/pairs.parquet: what fuse chooses from, scored/generator.parquet without its held-out rows. p_yes: as judge.by
+# says; rank and logprob: the generator's, 0 and NaN for real rows.
+JUDGED: Final = {**SCORED, "rank": "int32", "logprob": "float32"}
 
 # fused/ARM.parquet: what the I2I models train on. weight 1.0 = one interaction.
 FUSED: Final = {USER_ID: "str", ITEM_ID: "str", "source": "str", "weight": "float32"}

@@ -11,7 +11,6 @@ ASKED_FOR = {
     "ablation",
     "backbones",
     "controls",
-    "negatives",
     "prompt",
     "tail_weight",
     "threshold",
@@ -33,7 +32,7 @@ def test_every_override_is_valid(path) -> None:
     assert set(experiment.baselines) <= arms, "a baseline that is no arm compares with nothing"
 
 
-@pytest.mark.parametrize("name", ["recipe", "negatives"])
+@pytest.mark.parametrize("name", ["recipe"])
 def test_what_an_experiment_repeats_of_the_recipe_is_the_recipe(name) -> None:
     for point in load_experiment(ROOT / f"experiments/{name}.yaml").points(seeds=[0]):
         for key, value in point.overrides.items():

@@ -19,7 +19,7 @@ NO_STAGES = {
     "gate",
     "model_card",
 }  # gate: a command, since it compares revisions
-STEP_TOOLS = {"__init__", "description", "dvc", "materializer", "paths", "stage"}
+STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "paths", "stage"}
 
 PROFILE, MODELS = "profiles/${profile}.yaml", "profiles/models.yaml"
 # The keys of params.yaml that each stage depends on, besides nothing else. A section, or part of one, that params.yaml
@@ -28,29 +28,16 @@ PARAMS = {
     "validate": {"validate", "tag.tail_max_count"},
     "split": {"split", "seed"},
     "tag": {"tag", "seed"},
+    "encode_text": {"encode_text", "runtime", "seed"},
     "identify": {"identify", "seed"},
     "base_model": {"base_model", "seed"},
     "train_generator": {"train_generator", "runtime", "seed"},
-    "mine_negatives": {
-        "mine_negatives",
-        *(
-            f"train_discriminator.{key}"
-            for key in (
-                "candidates_per_history",
-                "held_out_share",
-                "max_histories",
-                "negatives",
-                "negatives_per_positive",
-            )
-        ),
-        "runtime",
-        "seed",
-    },
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
     "controls": {"base_model", "controls.compact", "synthesize", "runtime", "seed"},
     "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"}
     | {"runtime", "seed"},
+    "judge": {"judge"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "seed"},
     "evaluate": {"evaluate", "fuse.index", "seed", "split", "tag"},
@@ -187,12 +174,10 @@ def downstream(edges, first: str) -> set[str]:
             "train_generator.tail_weight",
             {
                 "train_generator",
-                # Whose output stays the same unless it is asked for, so that DVC leaves the discriminator alone.
-                "mine_negatives",
-                "train_discriminator",
                 "synthesize",
                 "controls",
                 "score",
+                "judge",
                 "fuse",
                 "train_i2i",
                 "evaluate",
@@ -205,11 +190,11 @@ def downstream(edges, first: str) -> set[str]:
             {
                 "identify",
                 "train_generator",
-                "mine_negatives",
                 "train_discriminator",
                 "synthesize",
                 "controls",
                 "score",
+                "judge",
                 "fuse",
                 "train_i2i",
                 "evaluate",

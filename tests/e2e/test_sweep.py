@@ -22,7 +22,7 @@ TRIAL = {
     "fixed": {"fuse.arms": ["real", "llm_i2i"], "train_i2i.models": ["swing"]},
     "grid": {"fuse.threshold": [0.1, 0.2, 1.0]},
     "variants": {
-        "half": {"fuse.selection": "custom", "fuse.custom.mode": "quantile", "fuse.custom.quantile": 0.5}
+        "half": {"fuse.selection": "custom", "fuse.custom.mode": "volume", "fuse.custom.pairs_per_user": 1.0}
     },
     "generator_alone": True,
     "x": "synthetic_kept",

@@ -167,7 +167,7 @@ def test_params_lies_over_the_profile_which_lies_over_the_models(project: Path) 
     params = load_params(project / "params.yaml")
     assert params.report.samples == 4, "an option of the profile, set in params.yaml"
     assert params.tag.tail_max_count == 5, "params.yaml states it, so it decides"
-    assert (params.fuse.custom.item_quota, params.fuse.custom.quantile) == (7, 0.5)
+    assert (params.fuse.custom.item_quota, params.fuse.custom.pairs_per_user) == (7, 1.0)
     change(project / "params.yaml", profile="compact")
     params = load_params(project / "params.yaml")
     assert params.train_generator.early_stopping.patience == 3
@@ -225,7 +225,7 @@ def test_another_revision_is_read_through_its_own_files() -> None:
 
 
 def fuse(**changes: object) -> FuseParams:
-    return FuseParams.model_validate(fuse_params(quantile=0.1).model_dump() | changes)
+    return FuseParams.model_validate(fuse_params(pairs_per_user=0.1).model_dump() | changes)
 
 
 def test_selection_names_the_switches_in_force() -> None:
@@ -238,11 +238,11 @@ def test_selection_names_the_switches_in_force() -> None:
     )
     credible = fuse(selection="most_credible", threshold=0.7, max_synthetic_per_user=4).rule
     assert credible == paper.model_copy(update={"confidence": "p_yes"})
-    assert not any((paper.connected_only, paper.popularity_discount, paper.item_quota, paper.tail_quota))
+    assert not any((paper.connected_only, paper.item_quota, paper.tail_quota))
     assert fuse(selection="recipe", threshold=0.7).rule == RECIPE
     custom = fuse(selection="custom", threshold=0.7)
     assert custom.rule == custom.custom
-    assert custom.rule.quantile == 0.1
+    assert custom.rule.pairs_per_user == 0.1
 
 
 def test_the_places_of_the_options_make_up_all_of_them(raw: dict[str, Any]) -> None:

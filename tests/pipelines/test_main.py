@@ -1,15 +1,18 @@
 """The command line: one clear message for our errors, a traceback for all others."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
+import pandas as pd
 import pytest
 from packaging.utils import canonicalize_name
 
-from llm_i2i.schema import NEAR_MISSES, read_table
+from llm_i2i.schema import ITEMS, write_table
 from pipelines import zenml_store
 from pipelines.__main__ import main
 from pipelines.lab.benchmark import EXPERIMENTS
@@ -91,27 +94,45 @@ def test_seeds_are_numbers(seeds: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "such as 1,2,3" in capsys.readouterr().err
 
 
-def test_random_negatives_load_no_llm(folder: Path) -> None:
-    """Nothing is read either: what nobody asks for is not run."""
+@pytest.fixture
+def catalogue(folder: Path) -> Path:
+    """A folder with what stage encode_text reads, and its own words to encode by."""
+    items = {"item_id": ["a", "b"], "title": ["one", "two"], "text": ["one", "two"], "n_train": [1, 1]}
+    table = pd.DataFrame(items | {"bucket": ["tail", "tail"], "is_long_tail": [True, False]})
+    (folder / "artifacts" / "items").mkdir(parents=True)
+    write_table(table, folder / "artifacts" / "items" / "items.parquet", ITEMS)
+    text = (folder / "params.yaml").read_text(encoding="utf-8")
+    text, n = re.subn(r"(encode_text:.*\n  source: )embedded", r"\1tfidf", text)
+    assert n == 1
+    (folder / "params.yaml").write_text(text, encoding="utf-8")
+    return folder
+
+
+def test_words_are_counted_without_an_llm(catalogue: Path) -> None:
     code = (
         "import sys; from pipelines.__main__ import main; "
-        "status = main(['mine_negatives']); print('torch' in sys.modules); sys.exit(status)"
+        "status = main(['encode_text']); print('torch' in sys.modules); sys.exit(status)"
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "LLM_I2I_ZENML": "off"}
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=folder, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-c", code],
+        cwd=catalogue,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["False"]
-    assert read_table(folder / "artifacts" / "near_misses" / "near_misses.parquet", NEAR_MISSES).empty
+    assert len(np.load(catalogue / "artifacts" / "text" / "vectors.npy")) == 2
 
 
 @pytest.mark.slow
-def test_a_stage_is_a_zenml_pipeline_of_its_name(folder: Path) -> None:
-    (folder / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
-    done = pipelines(folder, "mine_negatives", zenml="on")
+def test_a_stage_is_a_zenml_pipeline_of_its_name(catalogue: Path) -> None:
+    (catalogue / "dvc.yaml").write_bytes((ROOT / "dvc.yaml").read_bytes())
+    done = pipelines(catalogue, "encode_text", zenml="on")
     assert done.returncode == 0, done.stderr
-    assert (folder / "artifacts" / "near_misses" / "near_misses.parquet").is_file()
+    assert (catalogue / "artifacts" / "text" / "vectors.npy").is_file()
 
 
 def test_full_refuses_to_run_without_zenml(folder: Path) -> None:

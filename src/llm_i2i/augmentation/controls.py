@@ -51,7 +51,7 @@ def control_rows(
     """
     if name not in RECOMMENDERS:
         raise ParamsError("controls.names", f"holds {name!r}", " | ".join(RECOMMENDERS))
-    wanted = synthetic.groupby(USER_ID, sort=True).size()
+    wanted = synthetic[~synthetic["held_out"]].groupby(USER_ID, sort=True).size()
     users = pd.Series(wanted.index, dtype="str")
     histories = histories_of(users, train, items)
     ranked = _ranked(name, train, histories, items, sizes=wanted.to_numpy(), seed=seed)
@@ -66,6 +66,7 @@ def control_rows(
             ITEM_ID: items[ITEM_ID].take(chosen).to_numpy(),
             "rank": np.arange(len(rows)) - starts[rows] + 1,
             "logprob": np.float32(np.nan),
+            "held_out": False,
             "prompt_sha256": "",
             "template_sha256": "",
             "adapter_sha256": "",

@@ -15,7 +15,7 @@ from llm_i2i.schema import (
     CONTROLS,
     FUSED,
     ITEM_ID,
-    SCORED,
+    JUDGED,
     SOURCE_REAL,
     SOURCE_SYNTHETIC,
     USER_ID,
@@ -35,7 +35,7 @@ def control_of(arm: Arm) -> str:
     return name if name in CONTROLS else ""
 
 
-def fuse(  # noqa: PLR0913 - one table per stage before it, all keyword-only
+def fuse(
     *,
     arm: Arm,
     train: pd.DataFrame,
@@ -43,15 +43,14 @@ def fuse(  # noqa: PLR0913 - one table per stage before it, all keyword-only
     scored: pd.DataFrame,
     items: pd.DataFrame,
     params: FuseParams,
-    synthetic: pd.DataFrame | None = None,
     control: pd.DataFrame | None = None,
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Keep the real and synthetic rows that an arm trains on; the order of input rows does not matter.
 
     real: every real row. llm_i2i: real rows (without those that score below `real_threshold`, if
     `filter_real`) and the synthetic rows that `params.rule` keeps. no_generator: the real rows of llm_i2i alone.
-    synthetic_only: its synthetic rows alone. no_discriminator: every real row and, per user, the generator's first
-    rows, at most as many as the rule allows.
+    synthetic_only: its synthetic rows alone. no_discriminator: every real row and what the rule keeps by the
+    generator's confidence: under a threshold on p_yes, which it then has not, each user's first rows up to the cap.
     random, popularity, item_knn: every real row and, per user, the control's first rows, as many as arm
     `control_volume` keeps.
     NAME_filtered: the real rows of llm_i2i and, per user, the control's rows of the highest confidence, as
@@ -61,10 +60,9 @@ def fuse(  # noqa: PLR0913 - one table per stage before it, all keyword-only
         arm: Which arm.
         train: schema.INTERACTIONS, all real training rows.
         valid: schema.INTERACTIONS; read only if `params.index` is "train+valid".
-        scored: schema.SCORED with `rank` (int32; 1 = the generator's first choice, 0 for real rows).
+        scored: schema.JUDGED, and in the arm of a filtered control also its rows.
         items: schema.ITEMS.
         params: Section fuse.
-        synthetic: schema.SYNTHETIC, for its logprob; read only if `params.rule.confidence` is "logprob".
         control: Rows of the arm's control, with user_id, item_id and rank; only an unfiltered control's arm
             reads them (a filtered one finds its rows in `scored`, under the control's name as source).
 
@@ -78,7 +76,7 @@ def fuse(  # noqa: PLR0913 - one table per stage before it, all keyword-only
     """
     _check_scored(scored, train, items)
     real = _visible(train, valid, params)
-    scored = scored.assign(confidence=confidence_of(scored, synthetic, items, params.rule))
+    scored = scored.assign(confidence=confidence_of(scored, params.rule))
     kept_real = real.iloc[:0] if arm in _WITHOUT_REAL else real
     if arm in _FILTERED_REAL and params.filter_real:
         kept_real = _filter_real(real, scored, params.real_threshold)
@@ -120,17 +118,21 @@ def _visible(train: pd.DataFrame, valid: pd.DataFrame, params: FuseParams) -> pd
 def _choose_synthetic(
     synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame, arm: Arm, params: FuseParams
 ) -> pd.DataFrame:
-    """What the rule keeps, or in arm no_discriminator the generator's first rows of each user."""
+    """What the rule keeps, in arm no_discriminator by the generator's confidence alone."""
     if synthetic.empty:
         raise GenerationError(
             f"fuse, arm {arm}",
             "there is no synthetic row",
             fix="raise `synthesize.max_users` or `synthesize.items_per_user` and rerun `dvc repro`",
         )
+    rule = params.rule
     if arm == "no_discriminator":
-        chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
-        return chosen.groupby(USER_ID, sort=False).head(params.rule.max_synthetic_per_user)
-    return choose(synthetic, real=real, items=items, rule=params.rule, arm=arm)
+        if rule.mode == "threshold":
+            chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
+            return chosen.groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
+        rule = rule.model_copy(update={"confidence": "logprob"})
+        synthetic = synthetic.assign(confidence=confidence_of(synthetic, rule))
+    return choose(synthetic, real=real, items=items, rule=rule, arm=arm)
 
 
 def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) -> pd.DataFrame:
@@ -171,10 +173,10 @@ def _filter_real(real: pd.DataFrame, scored: pd.DataFrame, threshold: float) -> 
 
 def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame) -> None:
     """Refuse rows that no run of the stages before can have made."""
-    missing = [column for column in (*SCORED, "rank") if column not in scored]
+    missing = [column for column in JUDGED if column not in scored]
     if missing:
         raise ArtifactError(
-            "artifacts/scored", f"columns {missing} are missing", fix="rerun `dvc repro score`"
+            "artifacts/judged", f"columns {missing} are missing", fix="rerun `dvc repro judge`"
         )
     p_yes = scored["p_yes"].to_numpy()
     synthetic = scored["source"].isin([SOURCE_SYNTHETIC, *CONTROLS]).to_numpy()
@@ -193,7 +195,7 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
             first = scored[broken].sort_values(PAIR).iloc[0]
             found = f"{int(broken.sum()):,} rows {rule}"
             example = f" (first: user {first[USER_ID]}, item {first[ITEM_ID]})"
-            raise ArtifactError("artifacts/scored", found + example, fix="rerun `dvc repro score`")
+            raise ArtifactError("artifacts/judged", found + example, fix="rerun `dvc repro judge`")
 
 
 def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
@@ -225,10 +227,10 @@ def _in_words(rule: SelectionRule) -> str:
     if rule.confidence == "rank":
         return f"the generator's first {rule.max_synthetic_per_user} per user, p_yes >= {rule.threshold:g}"
     name = "p_yes" if rule.confidence == "p_yes" else "the generator's logprob"
-    if rule.popularity_discount:
-        name += f" less {rule.popularity_discount:g} x log(training count)"
     kept = [
-        f"p_yes >= {rule.threshold:g}" if rule.mode == "threshold" else f"the upper {rule.quantile:g}",
+        f"p_yes >= {rule.threshold:g}"
+        if rule.mode == "threshold"
+        else f"{rule.pairs_per_user:g} pairs per user",
         f"at most {rule.max_synthetic_per_user} per user by {name}",
         "connected pairs only" if rule.connected_only else "",
         f"and {rule.item_quota} per item" if rule.item_quota else "",

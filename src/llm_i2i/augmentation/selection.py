@@ -14,23 +14,19 @@ from llm_i2i.params import SelectionRule
 from llm_i2i.schema import ITEM_ID, SOURCE_SYNTHETIC, USER_ID
 
 PAIR: Final = [USER_ID, ITEM_ID]
+# Quotas add at most so many pairs for each that volume keeps: few users with many items would drown in them.
+QUOTA_SHARE: Final = 0.5
 _BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
 
 
-def confidence_of(
-    scored: pd.DataFrame, synthetic: pd.DataFrame | None, items: pd.DataFrame, rule: SelectionRule
-) -> FloatArray:
-    """What rows are ordered by: rank, the logit of p_yes or the generator's logprob, less the popularity discount.
+def confidence_of(scored: pd.DataFrame, rule: SelectionRule) -> FloatArray:
+    """What rows are ordered by: rank, the logit of p_yes or the generator's logprob.
 
     Under "rank" and "logprob" rows that the generator did not write (real ones, controls) are ordered by p_yes: they
     never compete with those that it wrote.
-    `rule.popularity_discount` times log(n_train) is taken off: what is left says how much likelier a pair is than its
-    item's popularity alone makes it.
 
     Args:
-        scored: schema.SCORED with `rank`.
-        synthetic: schema.SYNTHETIC; read only if `rule.confidence` is "logprob".
-        items: schema.ITEMS.
+        scored: schema.JUDGED.
         rule: The selection rule in force.
 
     Returns:
@@ -40,25 +36,17 @@ def confidence_of(
         ArtifactError: A logprob that is needed is missing.
     """
     p_yes = np.clip(scored["p_yes"].to_numpy(dtype=np.float64), 1e-9, 1 - 1e-9)
-    confidence = np.log(p_yes) - np.log1p(-p_yes)
+    confidence: FloatArray = np.log(p_yes) - np.log1p(-p_yes)
     generated = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
     if rule.confidence == "rank":
         confidence = np.where(generated, -scored["rank"].to_numpy(dtype=np.float64), confidence)
     if rule.confidence == "logprob":
-        if synthetic is None:
-            raise ArtifactError(
-                "proposed/generator.parquet", "was not given", "the logprobs that the rule orders by"
-            )
-        logprob = (
-            synthetic.set_index(PAIR)["logprob"].reindex(pd.MultiIndex.from_frame(scored[PAIR])).to_numpy()
-        )
-        if np.isnan(logprob[generated]).any():
-            found = f"{int(np.isnan(logprob[generated]).sum()):,} synthetic rows have no logprob in artifacts/proposed"
-            raise ArtifactError("artifacts/scored", found, "rows of the same run", "rerun `dvc repro score`")
+        logprob = scored["logprob"].to_numpy(dtype=np.float64)
         confidence = np.where(generated, logprob, confidence)
-    n_train = scored[ITEM_ID].map(items.set_index(ITEM_ID)["n_train"]).to_numpy(dtype=np.float64)
-    discounted: FloatArray = confidence - rule.popularity_discount * np.log(np.maximum(n_train, 1))
-    return discounted
+        if np.isnan(confidence).any():
+            found = f"{int(np.isnan(confidence).sum()):,} synthetic rows have no logprob"
+            raise ArtifactError("artifacts/judged", found, "rows of the same run", "rerun `dvc repro judge`")
+    return confidence
 
 
 def choose(
@@ -101,7 +89,10 @@ def choose(
     tail = ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])
     quota = np.where(tail, max(rule.item_quota, rule.tail_quota), rule.item_quota)
     in_quota = ordered.groupby(ITEM_ID, sort=False).cumcount().to_numpy() < quota
-    chosen = ordered[ordered.index.isin(chosen.index) | in_quota]
+    added = ordered.index[in_quota].difference(chosen.index, sort=False)
+    if rule.mode == "volume":
+        added = added[: int(QUOTA_SHARE * len(chosen))]
+    chosen = ordered[ordered.index.isin(chosen.index.union(added))]
     if chosen.empty:
         raise _nothing_survives(ordered, arm, rule)
     return chosen
@@ -110,7 +101,7 @@ def choose(
 def by_confidence(rows: pd.DataFrame) -> pd.DataFrame:
     """Rows by confidence, the highest first.
 
-    Equal confidence (a saturated model gives much of it) is ordered by a hash of the pair, the same for quantile
+    Equal confidence (a saturated model gives much of it) is ordered by a hash of the pair, the same for volume
     and cap: an order by item_id would favour some items, two orders would let a stricter filter keep new rows.
     """
     ordered = rows.sort_values(PAIR)
@@ -125,8 +116,8 @@ def _capped(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:
 
 def _confident(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:
     """Rows with p_yes at or above the threshold, or the most confident share; their order stays."""
-    if rule.mode == "quantile":
-        return ordered.iloc[: int(rule.quantile * len(ordered) + 0.5)]
+    if rule.mode == "volume":
+        return ordered.iloc[: int(rule.pairs_per_user * ordered[USER_ID].nunique() + 0.5)]
     # In float32 as p_yes itself: otherwise a row stored as 0.9 would fail a threshold of 0.9.
     return ordered[ordered["p_yes"].to_numpy() >= np.float32(rule.threshold)]
 
@@ -155,8 +146,8 @@ def _nothing_survives(synthetic: pd.DataFrame, arm: str, rule: SelectionRule) ->
     quantiles = ", ".join(f"{share:.0%} {np.quantile(p_yes, share):.3g}" for share in (0.5, 0.9, 0.99))
     highest = np.floor(p_yes.max() * 1000) / 1000  # rounded down: the advice must work
     found, fix = f"p_yes >= {rule.threshold:g}", f"lower `fuse.threshold` to {highest:g} or less"
-    if rule.mode == "quantile":
-        found, fix = f"the upper {rule.quantile:g} by confidence", "raise `fuse.custom.quantile`"
+    if rule.mode == "volume":
+        found, fix = f"{rule.pairs_per_user:g} pairs per user", "raise `fuse.custom.pairs_per_user`"
     return GenerationError(
         f"fuse, arm {arm}",
         f"none of {len(synthetic):,} synthetic rows survives {found}"

@@ -14,7 +14,6 @@ import pandas as pd
 from scipy import sparse
 from sklearn.cluster import KMeans
 from sklearn.decomposition import TruncatedSVD
-from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.preprocessing import normalize
 from threadpoolctl import threadpool_limits
 
@@ -28,13 +27,14 @@ FEATURES = 64  # dimensions of each of the two views
 
 
 def identify_items(
-    items: pd.DataFrame, train: pd.DataFrame, *, params: IdentifyParams, seed: int
+    items: pd.DataFrame, train: pd.DataFrame, *, text: FloatArray, params: IdentifyParams, seed: int
 ) -> tuple[list[str], list[str]]:
     """Name every item.
 
     Args:
         items: schema.ITEMS.
-        train: Training interactions (schema.INTERACTIONS); only `code` reads them.
+        train: Training interactions (schema.INTERACTIONS); only `code` reads them, and `text`.
+        text: float (n_items, n_dimensions), the items' text vectors.
         params: Section identify.
         seed: Of decompositions and clusterings.
 
@@ -52,49 +52,63 @@ def identify_items(
         tokens = [f"<item_{row}>" for row in range(len(items))]
         return tokens, list(tokens)
     codes = semantic_codes(
-        item_features(items, train, seed=seed), levels=params.code_levels, size=params.code_size, seed=seed
+        item_features(items, train, text=text, seed=seed),
+        levels=params.code_levels,
+        size=params.code_size,
+        seed=seed,
     )
     return _spelled(codes)
 
 
 def item_features(
-    items: pd.DataFrame, train: pd.DataFrame, *, seed: int, sizes: tuple[int, int] = (FEATURES, FEATURES)
+    items: pd.DataFrame,
+    train: pd.DataFrame,
+    *,
+    text: FloatArray,
+    seed: int,
+    sizes: tuple[int, int] = (FEATURES, FEATURES),
 ) -> FloatArray:
     """What an item is called beside who took it, each view of unit length, or zero where it says nothing.
 
-    Text: TF-IDF of words and word pairs. Interactions: the item's users, each weighted by the inverse root of how
-    much it took. Both are reduced by truncated SVD.
+    Interactions: the item's users, each weighted by the inverse root of how much it took. Both views are reduced by
+    truncated SVD.
 
     Args:
         items: schema.ITEMS.
         train: schema.INTERACTIONS, of items in the catalogue.
+        text: float (n_items, n_dimensions), the items' text vectors.
         seed: Of the randomized decompositions.
         sizes: Dimensions of the text and of the interactions.
 
     Returns:
         float64 (n_items, at most sum(sizes)).
     """
-    words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
-    try:
-        text = words.fit_transform(items["text"])
-    except ValueError:  # no word occurs twice
-        text = sparse.csr_array((len(items), 0))
     users, columns = np.unique(train[USER_ID].to_numpy(dtype=object).astype(str), return_inverse=True)
     rows = pd.Index(items[ITEM_ID]).get_indexer(pd.Index(train[ITEM_ID]))
     taken = sparse.csr_array((np.ones(len(train)), (rows, columns)), shape=(len(items), len(users)))
     taken.data[:] = 1.0
     taken = taken @ sparse.diags_array(1.0 / np.sqrt(taken.sum(axis=0)))
-    return np.hstack([_reduced(text, sizes[0], seed), _reduced(taken, sizes[1], seed)])
+    return np.hstack([reduced(text, sizes[0], seed=seed), reduced(taken, sizes[1], seed=seed)])
 
 
-def _reduced(matrix: sparse.csr_array, size: int, seed: int) -> FloatArray:
+def reduced(matrix: sparse.csr_array | FloatArray, size: int, *, seed: int) -> FloatArray:
+    """Truncated SVD of the rows, each of unit length or zero.
+
+    Args:
+        matrix: (n_rows, n_columns).
+        size: Dimensions; fewer where the matrix has no more.
+        seed: Of the randomized decomposition.
+
+    Returns:
+        float64 (n_rows, at most size).
+    """
     size = min(size, min(matrix.shape) - 1)
     if size < 1:
         return np.zeros((matrix.shape[0], 0))
     # One thread: the order of sums, and with it the last bits, would depend on their number.
     with threadpool_limits(1):
-        reduced: FloatArray = normalize(TruncatedSVD(size, random_state=seed).fit_transform(matrix))
-    return reduced
+        found: FloatArray = normalize(TruncatedSVD(size, random_state=seed).fit_transform(matrix))
+    return found
 
 
 def semantic_codes(features: FloatArray, *, levels: int, size: int, seed: int) -> IntArray:

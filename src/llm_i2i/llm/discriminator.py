@@ -7,7 +7,6 @@ the tokens.
 
 import logging
 import time
-from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,8 +17,7 @@ import pandas as pd
 import torch
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.catalogue import histories_by_user, item_indices
-from llm_i2i.errors import DataError
+from llm_i2i.catalogue import histories_by_user, without_rows
 from llm_i2i.files import write_json
 from llm_i2i.llm.calibration import auc_by_bucket, auc_interval, held_out_report
 from llm_i2i.llm.engine.batches import Sequence
@@ -30,8 +28,7 @@ from llm_i2i.llm.negatives import Sampler, draw_moment, held_out_and_fit, n_posi
 from llm_i2i.llm.prompts import DiscriminatorPrompt
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
 from llm_i2i.llm.role import LlmSetup, Role, Task, discriminator_role
-from llm_i2i.params import OF_THE_GENERATOR, Negatives, TrainDiscriminatorParams
-from llm_i2i.schema import ITEM_ID, USER_ID
+from llm_i2i.params import Negatives, TrainDiscriminatorParams
 
 log = logging.getLogger(__name__)
 JUDGED_ALWAYS: tuple[Negatives, ...] = ("random", "popularity")  # so that trainings on any kind compare
@@ -53,20 +50,12 @@ class Asked(NamedTuple):
     origin: IntArray
 
 
-class Mined(NamedTuple):
-    """Near misses of the generator by user: the moments at which it was asked, and the item indices."""
-
-    moments: Mapping[str, int]
-    items: Mapping[str, IntArray]
-
-
 def sampled_questions(
     sequences: dict[str, IntArray],
     params: TrainDiscriminatorParams,
     *,
     samplers: SequenceOf[Sampler],
     seed: int,
-    moments: Mapping[str, int],
 ) -> list[Asked]:
     """Questions about each user: a random moment of the history, the items taken next, and negatives.
 
@@ -75,7 +64,6 @@ def sampled_questions(
         params: Section train_discriminator.
         samplers: Each gives `negatives_per_positive` negatives per positive.
         seed: Of moments and negatives.
-        moments: Moments of users at which the generator was asked; other users' are drawn.
 
     Returns:
         One per user; users with fewer than two items give none.
@@ -85,11 +73,10 @@ def sampled_questions(
     for user, items in sequences.items():
         if len(items) < 2:
             continue
-        drawn = draw_moment(items, params, rng)
-        moment = moments.get(user, drawn)
+        moment = draw_moment(items, params, rng)
         positives = items[moment : moment + n_positives(params)]
         size = len(positives) * params.negatives_per_positive
-        parts = [positives, *(draw(user, items, size, rng) for draw in samplers)]
+        parts = [positives, *(draw(items, size, rng) for draw in samplers)]
         origin = np.repeat(np.arange(len(parts)), [len(part) for part in parts])
         # Blocks do not see each other, so their order carries nothing.
         history = items[max(0, moment - params.max_history) : moment]
@@ -100,7 +87,7 @@ def sampled_questions(
 def train_discriminator(
     *,
     train: pd.DataFrame,
-    near_misses: pd.DataFrame,
+    held_out: pd.DataFrame,
     setup: LlmSetup,
     params: TrainDiscriminatorParams,
     out: Path,
@@ -112,7 +99,7 @@ def train_discriminator(
 
     Args:
         train: Training interactions (schema.INTERACTIONS).
-        near_misses: Near misses of the generator (schema.NEAR_MISSES); empty unless `params.negatives` needs them.
+        held_out: Rows of `train` that are never asked about (schema.HELD_OUT).
         setup: Items, names, base model, runtime and seed; the seed also draws users, moments and negatives.
         params: Section train_discriminator.
         out: Folder of the adapter.
@@ -123,32 +110,29 @@ def train_discriminator(
 
     Raises:
         ParamsError: The template does not exist.
-        DataError: Too few users to train and to hold some out, or near misses are needed and there are none.
+        DataError: Too few users to train and to hold some out.
     """
     role = discriminator_role(setup, Task.of(params))
-    by_user = histories_by_user(train, setup.items)
-    held_out, fit = held_out_and_fit(by_user, params, seed=setup.seed)
+    by_user = histories_by_user(without_rows(train, held_out), setup.items)
+    judged, fit = held_out_and_fit(by_user, params, seed=setup.seed)
     # The kind trained on comes first: calibration and the headline AUC are about it.
     kinds = tuple(dict.fromkeys((params.negatives, *JUDGED_ALWAYS)))
-    mined = _mined(near_misses, setup.items, params.negatives)
-    samplers = [negative_sampler(kind, by_user, len(setup.items), params, mined.items) for kind in kinds]
+    samplers = [negative_sampler(kind, by_user, len(setup.items), params) for kind in kinds]
     asked = [
-        sampled_questions(
-            {user: by_user[user] for user in users}, params, samplers=used, seed=seed, moments=mined.moments
-        )
-        for users, used, seed in ((fit, samplers[:1], setup.seed), (held_out, samplers, setup.seed + 1))
+        sampled_questions({user: by_user[user] for user in users}, params, samplers=used, seed=seed)
+        for users, used, seed in ((fit, samplers[:1], setup.seed), (judged, samplers, setup.seed + 1))
     ]
-    sequences, held_out_sequences = ([_sequence(role, one) for one in part] for part in asked)
-    left_out = set(held_out)
+    sequences, judged_sequences = ([_sequence(role, one) for one in part] for part in asked)
+    left_out = set(judged)
     known = {user: taken for user, taken in by_user.items() if user not in left_out}
     module = role.fresh(params, known)
-    untrained = _margins(role, module, held_out_sequences, params)
+    untrained = _margins(role, module, judged_sequences, params)
     started = time.perf_counter()
     answers = torch.tensor(role.prompt.answers, device=role.device.device)
     how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, logits_over_tokens(answers))
     training_log = train_model(module, sequences, how, checkpoints=checkpoints)
     seconds = time.perf_counter() - started
-    margins = _margins(role, module, held_out_sequences, params)
+    margins = _margins(role, module, judged_sequences, params)
     bucket = setup.items["bucket"].to_numpy(dtype=str)
     report = _judge(_Answers(asked[1], margins, untrained), kinds, bucket, seed=setup.seed)
     facts = role.save(module, training_log, out)
@@ -182,26 +166,6 @@ def _margins(
         pad_id=role.catalogue.end_id,
     )
     return np.concatenate(margins)
-
-
-def _mined(near_misses: pd.DataFrame, items: pd.DataFrame, kind: Negatives) -> Mined:
-    """Near misses by user.
-
-    Raises:
-        DataError: The negatives are near misses of the generator, and there are none.
-    """
-    if near_misses.empty and kind in OF_THE_GENERATOR:
-        raise DataError(
-            f"train_discriminator.negatives: {kind}",
-            "no near misses of the generator",
-            "rows of stage mine_negatives",
-            "run `dvc repro mine_negatives`",
-        )
-    moments, misses = {}, {}
-    for user, rows in near_misses.groupby(USER_ID, sort=True):
-        moments[str(user)] = int(rows["moment"].iloc[0])
-        misses[str(user)] = item_indices(rows[ITEM_ID], items, where="near_misses.parquet")
-    return Mined(moments, misses)
 
 
 class _Answers(NamedTuple):

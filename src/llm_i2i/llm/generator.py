@@ -20,7 +20,7 @@ import pandas as pd
 import torch
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.catalogue import histories_by_user, sample_keys
+from llm_i2i.catalogue import histories_by_user, sample_keys, targets_by_user, without_rows
 from llm_i2i.files import write_csv
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.checkpoints import TrainingLog
@@ -138,35 +138,27 @@ class _Training:
         training_log = train_model(module, sequences, self._setup(), checkpoints=self.checkpoints)
         return _Trained(module, sequences, training_log)
 
-    def fit_stopping_early(self, by_user: dict[str, IntArray], out: Path) -> _Trained:
-        """Search the best number of epochs, then (with `refit`) train on everything for as long."""
-        settings, seed = self.params.early_stopping, self.role.setup.seed
-        # Each user held out keeps at least one target for training.
-        long_enough = [user for user, items in by_user.items() if len(items) >= 3]
-        held_out = set(sample_keys(long_enough, settings.max_users, seed=seed))
-        shortened = {u: items[:-1] if u in held_out else items for u, items in by_user.items()}
-        module, sequences = self.role.fresh(self.params, shortened), self.sequences(shortened)
-        n_steps = self._n_steps(sequences)
-        per_epoch = n_steps / self.params.epochs
+    def fit_stopping_early(
+        self, by_user: dict[str, IntArray], targets: dict[str, int], out: Path
+    ) -> _Trained:
+        """Train until NDCG@10 of the targets, each after its user's items, no longer rises; keep the best weights."""
+        settings = self.params.early_stopping
+        module, sequences = self.role.fresh(self.params, by_user), self.sequences(by_user)
+        per_epoch = self._n_steps(sequences) / self.params.epochs
         ranker = item_ranker(self.role, module)
+        asked = sample_keys(sorted(targets), settings.max_users, seed=self.role.setup.seed)
         early_stopping = EarlyStopping(
-            metric=lambda: self._ndcg(ranker, [by_user[u] for u in sorted(held_out)]),
+            metric=lambda: self._ndcg(ranker, {user: by_user[user] for user in asked}, targets),
             every=max(1, round(settings.every * per_epoch)),
             patience=settings.patience,
         )
-        setup = self._setup()
         training_log = train_model(
-            module, sequences, setup, checkpoints=self.checkpoints / "search", early_stopping=early_stopping
+            module, sequences, self._setup(), checkpoints=self.checkpoints, early_stopping=early_stopping
         )
         evaluations = [(s, round(s / per_epoch, 3), round(v, 6)) for s, v in training_log.evaluations]
         write_csv(out / "early_stopping.csv", ("step", "epoch", "ndcg@10"), evaluations)
-        if not settings.refit:
-            return _Trained(module, sequences, training_log)
-        module, sequences = self.role.fresh(self.params, by_user), self.sequences(by_user)
-        stop_after = max(1, round(training_log.best_step / n_steps * self._n_steps(sequences)))
-        training_log = train_model(
-            module, sequences, setup, checkpoints=self.checkpoints / "refit", stop_after=stop_after
-        )
+        if evaluations[-1][0] == training_log.best_step:
+            log.warning("train_generator: NDCG@10 still rises at the end: raise train_generator.epochs")
         return _Trained(module, sequences, training_log)
 
     def _setup(self) -> TrainingSetup:
@@ -186,30 +178,36 @@ class _Training:
         """Optimizer steps of the whole plan."""
         return len(plan_steps([len(s) for s in sequences], self.params, seed=self.role.setup.seed))
 
-    def _ndcg(self, ranker: NextItems, histories: list[IntArray]) -> float:
-        """NDCG@10 of each last item after the others, the whole catalogue ranked without those others."""
-        histories = sorted(histories, key=len)
+    def _ndcg(self, ranker: NextItems, known: dict[str, IntArray], targets: dict[str, int]) -> float:
+        """NDCG@10 of each user's target, the whole catalogue ranked without the user's items."""
+        users = sorted(known, key=lambda user: len(known[user]))
         found = []
-        for start in range(0, len(histories), SELECTION_BATCH):
-            known = [h[:-1] for h in histories[start : start + SELECTION_BATCH]]
-            prompts = [next_item_prompt(self.role, h) for h in known]
-            excluded = [np.unique(h) for h in known]
+        for start in range(0, len(users), SELECTION_BATCH):
+            histories = [known[user] for user in users[start : start + SELECTION_BATCH]]
+            prompts = [next_item_prompt(self.role, history) for history in histories]
+            excluded = [np.unique(history) for history in histories]
             found.append(ranker.top(prompts, excluded, n=SELECTION_K, num_beams=SELECTION_K).items)
-        ranks = target_ranks(np.concatenate(found), np.array([h[-1] for h in histories]))
+        ranks = target_ranks(np.concatenate(found), np.array([targets[user] for user in users]))
         return float(ndcg_at_k(ranks, SELECTION_K).mean())
 
 
 def train_generator(
-    *, train: pd.DataFrame, setup: LlmSetup, params: TrainGeneratorParams, out: Path, checkpoints: Path
+    *,
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    setup: LlmSetup,
+    params: TrainGeneratorParams,
+    out: Path,
+    checkpoints: Path,
 ) -> dict[str, Any]:
     """Tune the generator; write its adapter (or whole model), `task.json` and `training.csv` into `out`.
 
-    Early stopping holds out the last *training* item of a sample of users and keeps the weights with the best
-    NDCG@10 on them (`early_stopping.csv`): the valid split stays unseen, as synthetic data may not depend on it.
-    With `refit` the generator is then trained anew on every training row, for the best number of epochs.
+    Early stopping keeps the weights with the best NDCG@10 on the items held out (`early_stopping.csv`). They are
+    *training* items: the valid split stays unseen, as synthetic data may not depend on it.
 
     Args:
         train: Training interactions (schema.INTERACTIONS).
+        held_out: Rows of `train` that are not trained on (schema.HELD_OUT).
         setup: Items, names, base model, runtime and seed.
         params: Section train_generator.
         out: Folder of the adapter.
@@ -224,11 +222,15 @@ def train_generator(
     """
     role = generator_role(setup, Task.of(params))
     training = _Training(role, params, checkpoints)
-    by_user = histories_by_user(train, setup.items)
+    by_user = histories_by_user(without_rows(train, held_out), setup.items)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
     early = params.early_stopping.patience > 0
-    trained = training.fit_stopping_early(by_user, out) if early else training.fit(by_user)
+    trained = (
+        training.fit_stopping_early(by_user, targets_by_user(held_out, setup.items), out)
+        if early
+        else training.fit(by_user)
+    )
     seconds = time.perf_counter() - started
     return {
         **role.save(trained.module, trained.log, out),

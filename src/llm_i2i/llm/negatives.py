@@ -1,27 +1,23 @@
 """What a discriminator learns from: whose histories, up to which moment, and the items to answer No to.
 
 Kinds of negatives. `random`, as in the paper: uniform over the catalogue. `popularity`: by training count to a power,
-so that being frequent says nothing about the answer. `item_knn`: near misses of item-kNN, the items closest to the
-user's own. `generator`: near misses of the generator (stage mine_negatives), which the filter has to recognise.
-`hard`: half of each of these two. Random items fill up where there are too few.
+so that being frequent says nothing about the answer. What the generator nearly gets right is judged by stage judge.
 
 Only the user's *training* items are excluded. Validation and test items are not looked at: if they never occurred as
 a No, their absence would leak the answer.
 """
 
-from collections.abc import Callable, Mapping
-from types import MappingProxyType
+from collections.abc import Callable
 
 import numpy as np
-from scipy import sparse
 
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.catalogue import sample_keys
 from llm_i2i.errors import DataError
 from llm_i2i.params import Negatives, TrainDiscriminatorParams
 
-# (user, user's training items, how many, random state) to distinct items, sorted.
-Sampler = Callable[[str, IntArray, int, np.random.Generator], IntArray]
+# (user's training items, how many, random state) to distinct items, sorted.
+Sampler = Callable[[IntArray, int, np.random.Generator], IntArray]
 
 
 def n_positives(params: TrainDiscriminatorParams) -> int:
@@ -71,48 +67,21 @@ def held_out_and_fit(
 
 
 def negative_sampler(
-    kind: Negatives,
-    sequences: dict[str, IntArray],
-    n_items: int,
-    params: TrainDiscriminatorParams,
-    near_misses: Mapping[str, IntArray] = MappingProxyType({}),
+    kind: Negatives, sequences: dict[str, IntArray], n_items: int, params: TrainDiscriminatorParams
 ) -> Sampler:
     """A sampler of distinct items outside a user's own training items.
 
     Args:
         kind: Kind of negatives.
-        sequences: All users' training items; counts and neighbours are of these alone.
+        sequences: All users' training items; counts are of these alone.
         n_items: Catalogue size.
-        params: `popularity_exponent` and `near_neighbours`.
-        near_misses: For `generator` and `hard`: the generator's near misses of each user, without the user's own items.
+        params: `popularity_exponent`.
     """
     if kind == "random":
-        return lambda _, own, size, rng: random_negatives(own, n_items, size, rng)
-    if kind == "popularity":
-        items = np.concatenate(list(sequences.values()))
-        weights = np.bincount(items, minlength=n_items).astype(np.float64) ** params.popularity_exponent
-        return lambda _, own, size, rng: weighted_negatives(own, weights, size, rng)
-    nothing = np.empty(0, dtype=np.int64)
-    nearest = None if kind == "generator" else _nearest(sequences, n_items, params.near_neighbours)
-
-    def draw(user: str, own: IntArray, size: int, rng: np.random.Generator) -> IntArray:
-        chosen = nothing
-        if kind != "item_knn":
-            chosen = _some(
-                near_misses.get(user, nothing), size if kind == "generator" else (size + 1) // 2, rng
-            )
-        if nearest is not None:
-            others = np.setdiff1d(nearest(own), chosen)
-            chosen = np.concatenate([chosen, _some(others, size - len(chosen), rng)])
-        rest = random_negatives(np.concatenate([own, chosen]), n_items, size - len(chosen), rng)
-        return np.sort(np.concatenate([chosen, rest]))
-
-    return draw
-
-
-def _some(items: IntArray, size: int, rng: np.random.Generator) -> IntArray:
-    """`size` of the items, uniform; all if there are fewer."""
-    return rng.choice(items, size=min(size, len(items)), replace=False)
+        return lambda own, size, rng: random_negatives(own, n_items, size, rng)
+    items = np.concatenate(list(sequences.values()))
+    weights = np.bincount(items, minlength=n_items).astype(np.float64) ** params.popularity_exponent
+    return lambda own, size, rng: weighted_negatives(own, weights, size, rng)
 
 
 def random_negatives(own: IntArray, n_items: int, size: int, rng: np.random.Generator) -> IntArray:
@@ -146,24 +115,3 @@ def weighted_negatives(own: IntArray, weights: FloatArray, size: int, rng: np.ra
     order = np.lexsort((tie, -key))
     taken = np.isin(order, own)
     return np.sort(order[~taken][:size])
-
-
-def _nearest(
-    sequences: dict[str, IntArray], n_items: int, n_neighbours: int
-) -> Callable[[IntArray], IntArray]:
-    """The `n_neighbours` items with the highest summed cosine to a user's own, without those of cosine 0."""
-    users = [np.unique(items) for items in sequences.values()]
-    rows = np.repeat(np.arange(len(users)), [len(items) for items in users])
-    columns = np.concatenate(users)
-    # Columns of unit length: the product of two is their cosine.
-    values = 1.0 / np.sqrt(np.bincount(columns, minlength=n_items))[columns]
-    by_item = sparse.csr_array((values, (columns, rows)), shape=(n_items, len(users)))
-
-    def nearest(own: IntArray) -> IntArray:
-        # The cosines to all items of `own` at once, without building the item-by-item matrix.
-        score = np.asarray(by_item @ by_item[own].sum(axis=0))
-        score[own] = 0.0
-        order = np.argsort(-score, kind="stable")[:n_neighbours]
-        return order[score[order] > 0]
-
-    return nearest

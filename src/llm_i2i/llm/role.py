@@ -8,7 +8,7 @@ from typing import Any, Generic, TypeVar
 import numpy as np
 import pandas as pd
 
-from llm_i2i.arrays import IntArray
+from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, read_json, write_json
 from llm_i2i.llm.engine.checkpoints import TrainingLog
@@ -34,6 +34,7 @@ from llm_i2i.llm.prompts import (
     recent_that_fit,
     template_sha256,
 )
+from llm_i2i.llm.text_vectors import read_text_vectors
 from llm_i2i.params import LlmTraining, Params, RuntimeParams, Softmax, TrainGeneratorParams
 
 TASK_FILE = "task.json"
@@ -47,6 +48,7 @@ class LlmSetup:
     Attributes:
         items: Catalogue (schema.ITEMS).
         identifiers: The items' names.
+        text: float32 (n_items, n_dimensions), the items' text vectors.
         base_model: Output folder of stage base_model.
         runtime: Section runtime.
         seed: Of everything that is drawn, initialised or ordered at random.
@@ -54,24 +56,27 @@ class LlmSetup:
 
     items: pd.DataFrame
     identifiers: Identifiers
+    text: FloatArray
     base_model: Path
     runtime: RuntimeParams
     seed: int
 
 
-def llm_setup(params: Params, items: pd.DataFrame, *, names: Path, base_model: Path) -> LlmSetup:
+def llm_setup(params: Params, items: pd.DataFrame, *, names: Path, text: Path, base_model: Path) -> LlmSetup:
     """The setup of a stage.
 
     Args:
         params: The whole params.yaml.
         items: Catalogue (schema.ITEMS).
         names: Output folder of stage identify.
+        text: The vectors that stage encode_text wrote.
         base_model: Output folder of stage base_model.
 
     Raises:
-        ArtifactError: The names are missing, broken or of other items.
+        ArtifactError: Names or vectors are missing, broken or of other items.
     """
-    return LlmSetup(items, read_identifiers(names, items), base_model, params.runtime, params.seed)
+    identifiers, vectors = read_identifiers(names, items), read_text_vectors(text, items)
+    return LlmSetup(items, identifiers, vectors, base_model, params.runtime, params.seed)
 
 
 @dataclass(frozen=True)
@@ -155,7 +160,12 @@ class Role(Generic[Prompt]):
         """Load the model to be trained on the items of these users."""
         setup = self.setup
         new = with_vectors(
-            self.vocabulary.new_tokens, setup.items, by_user, base_model=setup.base_model, seed=setup.seed
+            self.vocabulary.new_tokens,
+            setup.items,
+            by_user,
+            text=setup.text,
+            base_model=setup.base_model,
+            seed=setup.seed,
         )
         model = load_for_training(setup.base_model, params, self.device, seed=setup.seed, new_tokens=new)
         return TargetLogits(model)

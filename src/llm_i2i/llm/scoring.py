@@ -19,7 +19,7 @@ from llm_i2i.llm.engine.shards import Shards, fingerprint
 from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
 from llm_i2i.llm.role import LlmSetup, Task, adapter_sha256, discriminator_role, read_task
 from llm_i2i.params import ScoreParams
-from llm_i2i.schema import SCORED, SOURCE_REAL, SOURCE_SYNTHETIC
+from llm_i2i.schema import SCORED, SOURCE_HELD_OUT, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
 
 log = logging.getLogger(__name__)
 SHARD_SEQUENCES = 64  # histories with their candidates per shard: what a killed run loses at most
@@ -55,7 +55,7 @@ def score(
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """p_yes of every proposed row and, beside the generator's, of real training rows.
 
-    A synthetic item is asked about after the user's last training items. Real items are asked about in runs of
+    A proposed item is asked about after the items that it was proposed after. Real items are asked about in runs of
     neighbours, after the items before the run (and, where those are too few, those after it): never after
     themselves.
 
@@ -185,8 +185,13 @@ def _synthetic_questions(
 ) -> Iterable[Asked]:
     indices = item_indices(synthetic["item_id"], items, where="synthetic.parquet")
     ranks = synthetic["rank"].to_numpy(dtype=np.int64)
-    for user, rows in synthetic.groupby("user_id", sort=True).indices.items():
-        yield Asked(str(user), source, by_user[str(user)][-max_history:], indices[rows], ranks[rows])
+    early = synthetic["held_out"].to_numpy()
+    for user, rows in synthetic.groupby(USER_ID, sort=True).indices.items():
+        taken = by_user[str(user)]
+        for name, known, part in ((source, taken, ~early[rows]), (SOURCE_HELD_OUT, taken[:-1], early[rows])):
+            if part.any():
+                chosen = rows[part]
+                yield Asked(str(user), name, known[-max_history:], indices[chosen], ranks[chosen])
 
 
 def _real_questions(

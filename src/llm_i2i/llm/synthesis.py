@@ -29,9 +29,16 @@ from llm_i2i.llm.role import (
 )
 from llm_i2i.llm.validity import validity
 from llm_i2i.params import BeamSearchParams, SynthesizeParams
-from llm_i2i.schema import SYNTHETIC
+from llm_i2i.schema import SYNTHETIC, USER_ID
 
 log = logging.getLogger(__name__)
+
+
+class Moment(NamedTuple):
+    """When a user is asked: after all training items, or before the one that is held out."""
+
+    user: str
+    held_out: bool
 
 
 class Drawing(NamedTuple):
@@ -46,26 +53,27 @@ class UserSearch:
     """A search for the next items of users.
 
     Attributes:
-        histories: Item indices in time order, of each user asked about.
-        excluded: Item indices that a user may not get, sorted.
+        histories: Item indices in time order, of each moment asked about.
+        excluded: Item indices that may not come out, sorted.
         beams: How many items, how wide, and how many users at a time.
         drawing: None = the most probable items.
     """
 
-    histories: dict[str, IntArray]
-    excluded: dict[str, IntArray]
+    histories: dict[Moment, IntArray]
+    excluded: dict[Moment, IntArray]
     beams: BeamSearchParams
     drawing: Drawing | None = None
 
-    def batch(self, users: list[str], prompts: list[IntArray], ranker: NextItems, seed: int) -> Arrays:
-        """Items (int64) and logprobs (float32) of users, both (n_users, items_per_user), -1 and -inf at the end.
+    def batch(self, moments: list[Moment], prompts: list[IntArray], ranker: NextItems, seed: int) -> Arrays:
+        """Items (int64) and logprobs (float32), both (n_moments, items_per_user), -1 and -inf at the end.
 
         Raises:
-            GenerationError: An item came out that its user excludes.
+            GenerationError: An item came out that its moment excludes.
         """
         sampling, size = None, self.beams.items_per_user
-        excluded = [self.excluded[u] for u in users]
+        excluded = [self.excluded[moment] for moment in moments]
         if self.drawing:
+            users = [moment.user for moment in moments]
             noise = torch.from_numpy(gumbel_noise(users, ranker.n_nodes, seed=seed)).to(ranker.device)
             sampling, size = Sampling(self.drawing.temperature, noise), self.beams.num_beams
         found = ranker.top(prompts, excluded, n=size, num_beams=self.beams.num_beams, sampling=sampling)
@@ -74,9 +82,11 @@ class UserSearch:
         order = np.argsort(~keep, axis=1, kind="stable")[:, : self.beams.items_per_user]
         kept = np.take_along_axis(keep, order, axis=1)
         items = np.where(kept, np.take_along_axis(found.items, order, axis=1), -1)
-        for user, row, closed in zip(users, items, excluded, strict=True):
+        for moment, row, closed in zip(moments, items, excluded, strict=True):
             if np.isin(row, closed).any():
-                raise GenerationError(f"user {user}", "an item of the history came out", "the others only")
+                raise GenerationError(
+                    f"user {moment.user}", "an item of the history came out", "the others only"
+                )
         logprobs = np.where(kept, np.take_along_axis(found.logprobs, order, axis=1), -np.inf)
         return {"items": items, "logprobs": logprobs.astype(np.float32)}
 
@@ -93,13 +103,13 @@ def search_next_items(
         checkpoints: Folder of finished batches: a killed run continues after them.
 
     Returns:
-        Rows (schema.SYNTHETIC), sorted by (user_id, rank); runtime facts.
+        Rows (schema.SYNTHETIC), sorted by (held_out, user_id, rank); runtime facts.
     """
     task = read_task(adapter)
     role = generator_role(setup, task)
-    prompts = {user: next_item_prompt(role, history) for user, history in wanted.histories.items()}
-    # Users with prompts of similar length share a batch: little padding.
-    users = sorted(prompts, key=lambda u: (-len(prompts[u]), u))
+    prompts = {moment: next_item_prompt(role, history) for moment, history in wanted.histories.items()}
+    # Prompts of similar length share a batch: little padding.
+    moments = sorted(prompts, key=lambda m: (-len(prompts[m]), m))
     ranker = item_ranker(role, role.trained(adapter))
     adapter_hash = adapter_sha256(adapter)
     work = fingerprint(
@@ -107,27 +117,28 @@ def search_next_items(
             f"{wanted.beams.model_dump_json()} {wanted.drawing} {role.device.facts} {setup.seed} {adapter_hash}",
             (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
             role.catalogue.tokens,
-            *(part for u in users for part in (u, prompts[u], wanted.excluded[u])),
+            *(part for m in moments for part in (str(m), prompts[m], wanted.excluded[m])),
         ]
     )
     shards = Shards(checkpoints, work)
     started = time.perf_counter()
     frames = []
     item_ids, size = setup.items["item_id"].to_numpy(dtype=object), wanted.beams.batch_users
-    starts = range(0, len(users), size)
+    starts = range(0, len(moments), size)
     for number, start in enumerate(tqdm(starts, unit="batch", disable=None, desc="synthesize")):
-        batch = users[start : start + size]
+        batch = moments[start : start + size]
         found = shards.load(number)
         if found is None:
-            found = wanted.batch(batch, [prompts[u] for u in batch], ranker, setup.seed)
+            found = wanted.batch(batch, [prompts[m] for m in batch], ranker, setup.seed)
             shards.save(number, found)
         row, column = np.nonzero(found["items"] >= 0)
-        hashes = np.array([hashlib.sha256(prompts[u].tobytes()).hexdigest() for u in batch], dtype=object)
+        hashes = np.array([hashlib.sha256(prompts[m].tobytes()).hexdigest() for m in batch], dtype=object)
         rows = {
-            "user_id": np.array(batch, dtype=object)[row],
+            "user_id": np.array([moment.user for moment in batch], dtype=object)[row],
             "item_id": item_ids[found["items"][row, column]],
             "rank": column + 1,
             "logprob": found["logprobs"][row, column],
+            "held_out": np.array([moment.held_out for moment in batch])[row],
             "prompt_sha256": hashes[row],
             "template_sha256": task.template_sha256,
             "adapter_sha256": adapter_hash,
@@ -137,18 +148,25 @@ def search_next_items(
     table = pd.concat(frames, ignore_index=True).astype(SYNTHETIC)
     facts: dict[str, Any] = {"resumed_shards": shards.found, **role.device.usage}
     if not shards.found:
-        facts["users_per_s"] = round(len(users) / seconds, 2)
-    log.info("%d rows for %d users in %.1f s", len(table), len(users), seconds)
-    return table.sort_values(["user_id", "rank"], ignore_index=True), facts
+        facts["users_per_s"] = round(len(moments) / seconds, 2)
+    log.info("%d rows for %d prompts in %.1f s", len(table), len(moments), seconds)
+    return table.sort_values(["held_out", "user_id", "rank"], ignore_index=True), facts
 
 
 def synthesize(
-    *, train: pd.DataFrame, setup: LlmSetup, adapter: Path, params: SynthesizeParams, checkpoints: Path
+    *,
+    train: pd.DataFrame,
+    held_out: pd.DataFrame,
+    setup: LlmSetup,
+    adapter: Path,
+    params: SynthesizeParams,
+    checkpoints: Path,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
-    """Generate the items each user would take next, after the last training items.
+    """Generate the items each user would take next, after the last training items; and before those held out.
 
     Args:
         train: Training interactions (schema.INTERACTIONS), the only source of prompts and exclusions.
+        held_out: Rows of `train` that the generator was not trained on (schema.HELD_OUT).
         setup: Items, names, base model, runtime and seed; the seed samples users, and items where they are drawn.
         adapter: Output folder of stage train_generator.
         params: Section synthesize.
@@ -166,14 +184,17 @@ def synthesize(
     closed = np.empty(0, dtype=np.int64)
     if params.long_tail_only:
         closed = np.flatnonzero(~items["is_long_tail"].to_numpy())
-    excluded = {user: np.union1d(history, closed) for user, history in histories.items()}
-    open_users = [user for user in histories if len(excluded[user]) < len(items)]
+    open_users = [user for user, taken in histories.items() if len(np.union1d(taken, closed)) < len(items)]
     if not open_users:
         found = "no user has an item left to generate"
         raise GenerationError("synthesize", found, "items outside users' histories")
     users = sample_keys(open_users, params.max_users, seed=setup.seed)
+    asked = {Moment(user, held_out=False): histories[user] for user in users}
+    asked |= {Moment(user, held_out=True): histories[user][:-1] for user in held_out[USER_ID]}
+    excluded = {moment: np.union1d(history, closed) for moment, history in asked.items()}
     drawing = Drawing(params.temperature, params.top_p) if params.decoding == "sample" else None
-    wanted = UserSearch({user: histories[user] for user in users}, excluded, params, drawing)
+    wanted = UserSearch(asked, excluded, params, drawing)
     table, facts = search_next_items(wanted, setup=setup, adapter=adapter, checkpoints=checkpoints)
-    stats = validity(table, items, train, n_users=len(users), items_per_user=params.items_per_user)
+    proposed = table[~table["held_out"]]
+    stats = validity(proposed, items, train, n_users=len(users), items_per_user=params.items_per_user)
     return table, stats, facts

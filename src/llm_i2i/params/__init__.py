@@ -9,7 +9,14 @@ from llm_i2i.params.augmentation import (
     ControlsParams,
     FuseParams,
 )
-from llm_i2i.params.data import IdentifyParams, RuntimeParams, SplitParams, TagParams, ValidateParams
+from llm_i2i.params.data import (
+    EncodeTextParams,
+    IdentifyParams,
+    RuntimeParams,
+    SplitParams,
+    TagParams,
+    ValidateParams,
+)
 from llm_i2i.params.fields import Section
 from llm_i2i.params.i2i import (
     EvaluateParams,
@@ -18,7 +25,6 @@ from llm_i2i.params.i2i import (
     TunedParams,
 )
 from llm_i2i.params.llm import (
-    OF_THE_GENERATOR,
     BaseModelParams,
     BeamSearchParams,
     CompactParams,
@@ -26,8 +32,8 @@ from llm_i2i.params.llm import (
     EarlyStoppingParams,
     EvaluateGeneratorParams,
     GeneratorArm,
+    JudgeParams,
     LlmTraining,
-    MineNegativesParams,
     Negatives,
     ScoreParams,
     Softmax,
@@ -40,7 +46,6 @@ from llm_i2i.params.root import GateParams, ModelCardParams, Params, ReportParam
 from llm_i2i.params.selection import RECIPE, SelectionRule
 
 __all__ = [
-    "OF_THE_GENERATOR",
     "RECIPE",
     "Arm",
     "BaseModelParams",
@@ -50,14 +55,15 @@ __all__ = [
     "Control",
     "ControlsParams",
     "EarlyStoppingParams",
+    "EncodeTextParams",
     "EvaluateGeneratorParams",
     "EvaluateParams",
     "FuseParams",
     "GateParams",
     "GeneratorArm",
     "IdentifyParams",
+    "JudgeParams",
     "LlmTraining",
-    "MineNegativesParams",
     "Model",
     "ModelCardParams",
     "Negatives",

@@ -96,10 +96,9 @@ class FuseParams(Section):
             confidence="rank" if self.selection == "paper" else "p_yes",
             mode="threshold",
             threshold=self.threshold,
-            quantile=1.0,
+            pairs_per_user=0.0,
             max_synthetic_per_user=self.max_synthetic_per_user,
             connected_only=False,
-            popularity_discount=0.0,
             item_quota=0,
             tail_quota=0,
         )

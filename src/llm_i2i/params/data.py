@@ -48,6 +48,9 @@ class SplitParams(Section):
     valid_share: OpenShare = knob("temporal: the share before it is the valid window")
     min_user_items: Annotated[int, Field(ge=3)] = dial("users with fewer interactions stay in train only")
     max_users: NonNegativeInt = dial("size of a seeded sample of users; 0 = all")
+    held_out_share: Share = dial(
+        "share of users whose last training item no LLM trains on; judge learns from it"
+    )
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "SplitParams":
@@ -62,6 +65,26 @@ class TagParams(Section):
     long_tail_share: Share = dial("the least frequent share of the trained items (paper: 0.2)")
     tail_max_count: PositiveInt = dial("bucket tail: items with 1 to this many training interactions")
     head_share: Share = knob("bucket head: the most frequent share of the trained items")
+
+
+class EncodeTextParams(Section):
+    """What the items' words mean, as vectors."""
+
+    source: Literal["tfidf", "embedded", "hub", "path"] = dial(
+        "tfidf: the catalogue's own words | a pretrained sentence encoder: embedded | hub | path"
+    )
+    id: str = knob("hub: repository")
+    revision: str = knob("hub: commit, tag or branch; pin a commit")
+    path: str = knob("path: a local folder of sentence-transformers")
+    batch_items: PositiveInt = knob("items encoded at a time")
+
+    @model_validator(mode="after")
+    def _source_is_complete(self) -> "EncodeTextParams":
+        if self.source == "hub" and not (self.id and self.revision):
+            raise ValueError("source hub needs `id` and `revision`")
+        if self.source == "path" and not self.path:
+            raise ValueError("source path needs `path`")
+        return self
 
 
 class IdentifyParams(Section):

@@ -20,8 +20,7 @@ from llm_i2i.params.fields import (
 Control = Literal["random", "popularity", "item_knn", "compact"]
 Source = Literal["generator", "random", "popularity", "item_knn", "compact"]
 GeneratorArm = Literal["llm_only", "untuned"]
-Negatives = Literal["random", "popularity", "item_knn", "generator", "hard"]
-OF_THE_GENERATOR: tuple[Negatives, ...] = ("generator", "hard")  # kinds that need stage mine_negatives
+Negatives = Literal["random", "popularity"]
 Softmax = Literal["catalogue", "vocabulary"]
 
 
@@ -85,14 +84,11 @@ class LlmTraining(Section):
 
 
 class EarlyStoppingParams(Section):
-    """Stop by NDCG@10 on users' last training items, which are held out for it."""
+    """Stop by NDCG@10 on the last training items of the users held out (split.held_out_share)."""
 
-    patience: NonNegativeInt = knob(
-        "evaluations in a row without a better one; 0 = all epochs, nothing held out"
-    )
+    patience: NonNegativeInt = knob("evaluations in a row without a better one; 0 = all epochs")
     every: PositiveFloat = knob("epochs between two evaluations")
     max_users: NonNegativeInt = knob("users evaluated; 0 = all")
-    refit: bool = knob("then train anew on every training row for as many epochs as were best")
 
 
 class TrainGeneratorParams(LlmTraining):
@@ -104,21 +100,16 @@ class TrainGeneratorParams(LlmTraining):
     tail_weight: PositiveFloat = dial("loss weight of long-tail targets (paper: 4.0)")
     head_weight: PositiveFloat = knob("loss weight of all other targets")
     max_windows: NonNegativeInt = dial("size of a seeded sample of training windows; 0 = all")
-    early_stopping: EarlyStoppingParams = knob("stop by NDCG@10 on users' last training items")
+    early_stopping: EarlyStoppingParams = knob("stop by NDCG@10 on held-out items")
 
 
 class TrainDiscriminatorParams(LlmTraining):
     """The discriminator answers Yes or No to "would this user take this item"."""
 
-    negatives: Negatives = dial(
-        "random (paper) | popularity | near misses: item_knn, generator, hard (half of each)"
-    )
+    negatives: Negatives = knob("random (paper) | popularity: drawn by training count")
     popularity_exponent: NonNegativeFloat = knob("popularity: drawn by training count to this power")
-    near_neighbours: PositiveInt = knob(
-        "item_knn, hard: drawn from this many items nearest to the user's own"
-    )
-    negatives_per_positive: PositiveInt = dial("No questions per Yes question")
-    candidates_per_history: Annotated[int, Field(ge=2)] = dial("questions that share one encoded history")
+    negatives_per_positive: PositiveInt = knob("No questions per Yes question")
+    candidates_per_history: Annotated[int, Field(ge=2)] = knob("questions that share one encoded history")
     max_histories: NonNegativeInt = dial("size of a seeded sample of histories; 0 = all")
     held_out_share: OpenShare = dial("share of users kept for AUC and calibration, never trained on")
 
@@ -137,15 +128,11 @@ class BeamSearchParams(Section):
         return self
 
 
-class MineNegativesParams(BeamSearchParams):
-    """Near misses of the generator, where train_discriminator.negatives asks for them."""
-
-
 class SynthesizeParams(BeamSearchParams):
     """The generator writes synthetic interactions, catalogue items only."""
 
     num_beams: PositiveInt = dial("width of the search; sample: items drawn, of which items_per_user remain")
-    decoding: Literal["beam", "sample"] = dial(
+    decoding: Literal["beam", "sample"] = knob(
         "beam: the most probable items | sample: drawn by chance, seeded per user"
     )
     temperature: PositiveFloat = knob(
@@ -169,6 +156,14 @@ class ScoreParams(Section):
         "size of a seeded sample of users whose real rows are scored; 0 = all"
     )
     batch_tokens: PositiveInt = dial("tokens per batch, padding included")
+
+
+class JudgeParams(Section):
+    """What p_yes of a generated pair is."""
+
+    by: Literal["yes_no", "head"] = dial(
+        "yes_no: the discriminator's answer (paper) | head: p(taken | proposed), learned"
+    )
 
 
 class EvaluateGeneratorParams(Section):

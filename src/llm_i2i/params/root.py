@@ -5,13 +5,20 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from llm_i2i.params.augmentation import Arm, ControlsParams, FuseParams
-from llm_i2i.params.data import IdentifyParams, RuntimeParams, SplitParams, TagParams, ValidateParams
+from llm_i2i.params.data import (
+    EncodeTextParams,
+    IdentifyParams,
+    RuntimeParams,
+    SplitParams,
+    TagParams,
+    ValidateParams,
+)
 from llm_i2i.params.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share, dial, knob
 from llm_i2i.params.i2i import EvaluateParams, Model, TrainI2iParams
 from llm_i2i.params.llm import (
     BaseModelParams,
     EvaluateGeneratorParams,
-    MineNegativesParams,
+    JudgeParams,
     ScoreParams,
     SynthesizeParams,
     TrainDiscriminatorParams,
@@ -68,14 +75,15 @@ class Params(Section):
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     split: SplitParams
     tag: TagParams
+    encode_text: EncodeTextParams
     identify: IdentifyParams
     base_model: BaseModelParams
     train_generator: TrainGeneratorParams
-    mine_negatives: MineNegativesParams
     train_discriminator: TrainDiscriminatorParams
     synthesize: SynthesizeParams
     controls: ControlsParams
     score: ScoreParams
+    judge: JudgeParams
     fuse: FuseParams
     train_i2i: TrainI2iParams
     evaluate: EvaluateParams
@@ -100,6 +108,16 @@ class Params(Section):
             raise ValueError(f"score.sources: {missing} must be in controls.names too")
         if "generator" not in self.score.sources:
             raise ValueError("score.sources: generator is what every arm needs")
+        return self
+
+    @model_validator(mode="after")
+    def _held_out_items_exist(self) -> "Params":
+        for option, asks in (
+            ("judge.by head", self.judge.by == "head"),
+            ("train_generator.early_stopping.patience", self.train_generator.early_stopping.patience > 0),
+        ):
+            if asks and self.split.held_out_share == 0.0:
+                raise ValueError(f"{option} learns from held-out items: raise split.held_out_share above 0")
         return self
 
     @model_validator(mode="after")

@@ -126,7 +126,7 @@ def selection_words(rule: SelectionRule) -> str:
     kept = (
         f"those with p_yes of at least {rule.threshold:g}"
         if rule.mode == "threshold"
-        else f"the first {100 * rule.quantile:g} % by {order_words(rule)}"
+        else f"the first {rule.pairs_per_user:g} pairs per user by {order_words(rule)}"
     )
     order = f", the first by {order_words(rule)}" if rule.mode == "threshold" else ""
     text = f"{kept}, at most {rule.max_synthetic_per_user} per user{order}"

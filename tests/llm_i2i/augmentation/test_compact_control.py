@@ -31,7 +31,9 @@ def params():
 def test_it_learns_what_users_take_next_and_writes_the_schema(train, params, tmp_path):
     raw = pd.DataFrame({"item_id": sorted(train["item_id"].unique()), "title": "a thing"})
     items = tag_items(raw, train, params=params.tag, seed=params.seed)
-    rows = compact_rows(train=train, items=items, params=params, work=tmp_path)
+    rows = compact_rows(
+        train=train, items=items, text=np.zeros((len(items), 2)), params=params, work=tmp_path
+    )
     assert {column: str(dtype) for column, dtype in rows.dtypes.items()} == SYNTHETIC
     assert rows.groupby("user_id").size().tolist() == [2] * 12
     assert rows.merge(train, on=["user_id", "item_id"]).empty

@@ -16,7 +16,7 @@ SIZES = {"u0003": 5, "u0001": 2, "u0007": 1}
 GENERATED = pd.DataFrame(
     [(user, f"i{n:03d}", n + 1) for user, size in SIZES.items() for n in range(size)],
     columns=["user_id", "item_id", "rank"],
-)
+).assign(held_out=False)
 
 
 def write(name: str, seed: int = 1, train: pd.DataFrame = TRAIN) -> pd.DataFrame:
@@ -66,7 +66,7 @@ def test_item_knn_is_filled_up_by_popularity():
 
 def test_random_is_uniform_over_unseen_items():
     users = [f"x{n:04d}" for n in range(3000)]
-    generated = pd.DataFrame({"user_id": users, "item_id": "i000", "rank": 1})
+    generated = pd.DataFrame({"user_id": users, "item_id": "i000", "rank": 1, "held_out": False})
     train = pd.DataFrame({"user_id": users, "item_id": "i007", "position": 0})
     rows = control_rows("random", train=train, synthetic=generated, items=ITEMS, seed=2)
     counts = rows["item_id"].value_counts().reindex(ITEMS["item_id"], fill_value=0)

@@ -29,11 +29,9 @@ def run(
     scored: pd.DataFrame = SCORED,
     items: pd.DataFrame = ITEMS,
     control: pd.DataFrame | None = None,
-    synthetic: pd.DataFrame | None = None,
     **params: object,
 ) -> tuple[pd.DataFrame, dict[str, object]]:
     given = {"train": train, "valid": valid, "scored": scored, "items": items, "control": control}
-    given["synthetic"] = synthetic
     return fuse(arm=arm, params=fuse_params(**params), **given)
 
 
@@ -96,10 +94,10 @@ def test_thresholds_compare_as_stored() -> None:
     assert pairs(fused, "synthetic") == ["uc", "ue", "uf"]
 
 
-def test_quantile() -> None:
-    fused, _ = run(mode="quantile", quantile=0.5)
+def test_volume() -> None:
+    fused, _ = run(mode="volume", pairs_per_user=1.5)
     assert pairs(fused, "synthetic") == ["uc", "ue", "uf"]
-    fused, _ = run(mode="quantile", quantile=1.0, max_synthetic_per_user=9)
+    fused, _ = run(mode="volume", pairs_per_user=9.0, max_synthetic_per_user=9)
     assert len(pairs(fused, "synthetic")) == 6
 
 
@@ -190,8 +188,8 @@ def test_valid_items_enter_only_where_the_setting_says_so(arm: str) -> None:
 def test_nothing_survives() -> None:
     with pytest.raises(GenerationError, match=r"none of 6 .* p_yes >= 0.99 \(p_yes: max 0.95.*to 0.94"):
         run(threshold=0.99)
-    with pytest.raises(GenerationError, match=r"upper 0 by confidence.*raise `fuse.custom.quantile`"):
-        run(mode="quantile", quantile=0.0)
+    with pytest.raises(GenerationError, match=r"0 pairs per user.*raise `fuse.custom.pairs_per_user`"):
+        run(mode="volume", pairs_per_user=0.0)
     real_only = SCORED[SCORED["source"] == "real"]
     for arm in ("llm_i2i", "no_discriminator"):
         with pytest.raises(GenerationError, match="there is no synthetic row"):
@@ -253,14 +251,14 @@ SYNTHETIC = st.dictionaries(
 
 
 @settings(max_examples=20, deadline=None)
-@given(SYNTHETIC, st.sampled_from(["threshold", "quantile"]), st.integers(1, 3), st.integers(0, 2**32 - 1))
+@given(SYNTHETIC, st.sampled_from(["threshold", "volume"]), st.integers(1, 3), st.integers(0, 2**32 - 1))
 def test_properties(
     drawn: dict[tuple[str, str], tuple[float, int]], mode: str, cap: int, shuffle: int
 ) -> None:
     scored = scored_rows(*((u, i, "synthetic", p, rank) for (u, i), (p, rank) in drawn.items()))
 
     def kept(level: float, table: pd.DataFrame = scored) -> set[str]:
-        levels = {"threshold": level, "quantile": 1.0 - level}
+        levels = {"threshold": level, "pairs_per_user": 3.0 * (1.0 - level)}
         try:
             fused, _ = run(scored=table, mode=mode, max_synthetic_per_user=cap, **levels)
         except GenerationError:
@@ -278,21 +276,6 @@ def test_properties(
     assert [kept(level, shuffled) for level in levels] == by_level
 
 
-def test_popularity_discount_prefers_the_rarer_of_two_equally_confident_items() -> None:
-    items = ITEMS.assign(n_train=[1, 1, 100, 1, 10, 1, 1, 1])  # c 100, e 10
-    plain, _ = run(items=items, mode="quantile", quantile=1.0, max_synthetic_per_user=4)
-    assert {"uc", "ue"} <= set(pairs(plain, "synthetic"))
-    fused, _ = run(items=items, max_synthetic_per_user=2, popularity_discount=0.5)
-    assert pairs(fused, "synthetic") == [
-        "ue",
-        "uf",
-        "vd",
-    ]  # c: logit(.9) - .5 ln 100, e: logit(.9) - .5 ln 10
-    # A quantile is taken of the discounted confidence: f 2.94, d of v 0, d of u .41, c of v -2.71, c of u -.11.
-    fused, _ = run(items=items, mode="quantile", quantile=0.5, popularity_discount=0.5)
-    assert pairs(fused, "synthetic") == ["ud", "ue", "uf"]
-
-
 def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
     items = ITEMS.assign(bucket=["mid", "mid", "tail", "tail", "mid", "mid", "mid", "mid"])
     fused, _ = run(items=items, threshold=0.94, tail_quota=1)
@@ -305,6 +288,13 @@ def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]
     fused, _ = run("no_discriminator", items=items, tail_quota=2, max_synthetic_per_user=1)
     assert pairs(fused, "synthetic") == ["ud", "vc"]
+
+
+def test_quotas_add_half_of_what_volume_keeps_at_most_the_most_confident_first() -> None:
+    kept = {"mode": "volume", "pairs_per_user": 1.0, "item_quota": 9}
+    fused, _ = run(**kept)  # 2 pairs for 2 users: f, and c or e of u; then one of the other four
+    assert len(pairs(fused, "synthetic")) == 3
+    assert set(pairs(fused, "synthetic")) == {"uc", "ue", "uf"}
 
 
 def test_item_quota_keeps_the_most_confident_users_of_each_item() -> None:
@@ -322,9 +312,9 @@ def test_connected_only_drops_items_nobody_took_with_one_of_the_users() -> None:
     fused, counts = run(train=train, scored=scored, connected_only=True, threshold=0.0)
     assert pairs(fused, "synthetic") == ["uc"]
     assert counts["synthetic_in"] == 6
-    # A quantile is taken of what is left; quotas add nothing that is not connected.
+    # The volume is taken of what is left; quotas add nothing that is not connected.
     fused, _ = run(
-        train=train, scored=scored, connected_only=True, mode="quantile", quantile=1.0, item_quota=9
+        train=train, scored=scored, connected_only=True, mode="volume", pairs_per_user=9.0, item_quota=9
     )
     assert pairs(fused, "synthetic") == ["uc"]
     with pytest.raises(GenerationError, match="connected_only: false"):
@@ -356,10 +346,12 @@ def test_connected_only_equals_a_search_through_all_users(taken: list[tuple[int,
 
 
 def test_confidence_may_be_the_generators() -> None:
-    synthetic = SCORED[SCORED["source"] == "synthetic"].assign(logprob=[-1.0, -2.0, -3.0, -4.0, -1.5, -5.0])
-    fused, _ = run(synthetic=synthetic, confidence="logprob", mode="quantile", quantile=0.5)
+    logprob = [np.nan] * 3 + [-1.0, -2.0, -3.0, -4.0, -1.5, -5.0]
+    scored = SCORED.assign(logprob=np.float32(logprob))
+    fused, _ = run(scored=scored, confidence="logprob", mode="volume", pairs_per_user=1.5)
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc"]
-    with pytest.raises(ArtifactError, match="was not given"):
+    # Without the discriminator: the same rule by the generator's confidence, whatever p_yes says.
+    same, _ = run("no_discriminator", scored=scored, confidence="p_yes", mode="volume", pairs_per_user=1.5)
+    assert pairs(same, "synthetic") == ["uc", "ud", "vc"]
+    with pytest.raises(ArtifactError, match="6 synthetic rows have no logprob"):
         run(confidence="logprob")
-    with pytest.raises(ArtifactError, match="no logprob"):
-        run(synthetic=synthetic.iloc[:2], confidence="logprob")

@@ -27,8 +27,8 @@ def catalogue(*item_ids: str, bucket: str = "mid") -> pd.DataFrame:
 
 
 def scored_rows(*rows: tuple[str, str, str, float, int]) -> pd.DataFrame:
-    table = pd.DataFrame(rows, columns=[*schema.SCORED, "rank"])
-    return table.astype({**schema.SCORED, "rank": "int32"})
+    table = pd.DataFrame(rows, columns=[*schema.SCORED, "rank"]).assign(logprob=float("nan"))
+    return table.astype(schema.JUDGED)
 
 
 def raw_items(**columns: list[object]) -> pd.DataFrame:
@@ -42,6 +42,7 @@ def split_params(**changes: object) -> SplitParams:
         "valid_share": 0.1,
         "min_user_items": 3,
         "max_users": 0,
+        "held_out_share": 0.0,
     }
     return SplitParams.model_validate(defaults | changes)
 
@@ -56,10 +57,9 @@ def fuse_params(**changes: object) -> FuseParams:
         "confidence": "p_yes",
         "mode": "threshold",
         "threshold": 0.5,
-        "quantile": 0.5,
+        "pairs_per_user": 1.0,
         "max_synthetic_per_user": 3,
         "connected_only": False,
-        "popularity_discount": 0.0,
         "item_quota": 0,
         "tail_quota": 0,
     }

@@ -22,6 +22,12 @@ def taken(pairs: list[tuple[int, int]]) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["user_id", "item_id", "timestamp", "position"])
 
 
+def words(items: pd.DataFrame) -> np.ndarray:
+    """Text vectors: which of the catalogue's words an item has."""
+    vocabulary = sorted({word for text in items["text"] for word in text.split()})
+    return np.array([[float(word in text.split()) for word in vocabulary] for text in items["text"]])
+
+
 # Two genres of words and two groups of users, twelve items each: no overlap between them.
 WORDS = [f"red apple {n}" for n in range(12)] + [f"steel hammer {n}" for n in range(12)]
 TAKEN = [(user, item) for user in range(8) for item in range(24) if (user % 2) == (item // 12)]
@@ -34,7 +40,7 @@ def items() -> pd.DataFrame:
 
 @pytest.mark.parametrize("identifier", ["title", "id", "token", "code"])
 def test_unique_in_item_order_and_made_of_the_new_tokens(items, identifier):
-    texts, tokens = identify_items(items, taken(TAKEN), params=named(identifier), seed=1)
+    texts, tokens = identify_items(items, taken(TAKEN), text=words(items), params=named(identifier), seed=1)
     assert len(texts) == len(set(texts)) == len(items)
     assert len(tokens) == len(set(tokens))
     assert all("\n" not in text and text for text in texts)
@@ -51,6 +57,7 @@ def test_item_ids_of_odd_characters_stay_apart():
     texts, _ = identify_items(
         catalogue(["a", "b", "c", "d"], ["x\ny", "x y", "\u200e", "<s>"]),
         taken([]),
+        text=np.zeros((4, 2)),
         params=named("id"),
         seed=1,
     )
@@ -60,7 +67,9 @@ def test_item_ids_of_odd_characters_stay_apart():
 
 
 def test_first_level_separates_what_differs_in_words_and_users(items):
-    codes = semantic_codes(item_features(items, taken(TAKEN), seed=1), levels=2, size=2, seed=1)
+    codes = semantic_codes(
+        item_features(items, taken(TAKEN), text=words(items), seed=1), levels=2, size=2, seed=1
+    )
     assert len(set(codes[:12, 0])) == len(set(codes[12:, 0])) == 1
     assert codes[0, 0] != codes[12, 0]
 
@@ -93,27 +102,30 @@ def test_codes_are_unique_and_equal_items_differ_in_the_last_token_only(values, 
 
 def test_the_same_seed_gives_the_same_codes_and_rows_order_carries_nothing(items):
     train = taken(TAKEN)
-    first = identify_items(items, train, params=named("code"), seed=5)
-    assert first == identify_items(items, train, params=named("code"), seed=5)
-    features = item_features(items, train, seed=5)
-    shuffled = item_features(items, train.sample(frac=1, random_state=3), seed=5)
+    first = identify_items(items, train, text=words(items), params=named("code"), seed=5)
+    assert first == identify_items(items, train, text=words(items), params=named("code"), seed=5)
+    features = item_features(items, train, text=words(items), seed=5)
+    shuffled = item_features(items, train.sample(frac=1, random_state=3), text=words(items), seed=5)
     np.testing.assert_allclose(features, shuffled, atol=1e-9)
 
 
 def test_only_code_reads_interactions_and_only_training_ones(items):
     for identifier in ("title", "id", "token"):
-        assert identify_items(items, taken([]), params=named(identifier), seed=1) == identify_items(
-            items, taken(TAKEN), params=named(identifier), seed=1
-        )
+        assert identify_items(
+            items, taken([]), text=words(items), params=named(identifier), seed=1
+        ) == identify_items(items, taken(TAKEN), text=words(items), params=named(identifier), seed=1)
 
 
 def test_features_of_items_without_words_or_users_are_zero():
-    features = item_features(catalogue(["one", "two", "three"]), taken([]), seed=1)
+    features = item_features(catalogue(["one", "two", "three"]), taken([]), text=np.zeros((3, 0)), seed=1)
     assert features.shape == (3, 0)
     codes = semantic_codes(
         features.reshape(3, 0) if features.shape[1] else np.zeros((3, 1)), levels=2, size=4, seed=1
     )
     assert codes.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
-    cold = item_features(catalogue(["a b", "a b c", "a d"]), taken([(0, 0), (0, 1), (1, 0), (2, 1)]), seed=1)
+    named_twice = catalogue(["a b", "a b c", "a d"])
+    cold = item_features(
+        named_twice, taken([(0, 0), (0, 1), (1, 0), (2, 1)]), text=words(named_twice), seed=1
+    )
     assert cold.shape[1] <= 2 * FEATURES
     assert np.isfinite(cold).all()

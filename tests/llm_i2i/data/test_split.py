@@ -44,6 +44,19 @@ def test_by_hand() -> None:
     json.dumps(manifest)
 
 
+def test_held_out_is_the_last_training_item_of_users_with_three() -> None:
+    table = interactions(
+        *((f"u{n}", item, time) for n in range(3) for time, item in enumerate("abcdefgh"[: n + 4]))
+    )
+    everyone = split(table, held_out_share=1.0)
+    # Training items: u0 a b, u1 a b c, u2 a b c d: u0 would keep no target.
+    assert rows(everyone.held_out) == [("u1", "c"), ("u2", "d")]
+    pd.testing.assert_frame_equal(everyone.train, split(table).train)
+    assert everyone.manifest["tables"]["held_out"]["users"] == 2
+    assert set(rows(split(table, held_out_share=0.5).held_out)) < set(rows(everyone.held_out))
+    assert split(table).held_out.empty
+
+
 def test_repeated_items_keep_the_first_and_are_counted() -> None:
     table = interactions(
         ("u", "a", 1), ("u", "a", 1), ("u", "b", 2), ("u", "c", 3), ("u", "a", 4), ("u", "a", 5),

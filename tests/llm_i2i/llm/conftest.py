@@ -8,14 +8,16 @@ import pandas as pd
 import pytest
 import torch
 
+from llm_i2i.arrays import FloatArray
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.models import load_for_inference, load_tokenizer
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
+from llm_i2i.llm.text_vectors import encode_items
 from llm_i2i.params import Params, RuntimeParams, load_params
-from llm_i2i.schema import NEAR_MISSES
+from llm_i2i.schema import HELD_OUT
 
 ROOT = Path(__file__).parents[3]
 
@@ -86,11 +88,26 @@ def train(items: pd.DataFrame) -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def setup(items: pd.DataFrame, base_model: Path, cpu_fp32: RuntimeParams) -> LlmSetup:
-    """Items named by their titles."""
-    return LlmSetup(items, Identifiers(tuple(items["text"])), base_model, cpu_fp32, seed=1)
+def text(items: pd.DataFrame, params: Params, cpu_fp32: RuntimeParams) -> FloatArray:
+    """Text vectors of the items, by their own words."""
+    tfidf = params.encode_text.model_copy(update={"source": "tfidf"})
+    return encode_items(items, tfidf, runtime=cpu_fp32, seed=1, downloads=Path())[0]
 
 
 @pytest.fixture(scope="session")
-def no_misses() -> pd.DataFrame:
-    return pd.DataFrame(columns=list(NEAR_MISSES)).astype(NEAR_MISSES)
+def setup(items: pd.DataFrame, text: FloatArray, base_model: Path, cpu_fp32: RuntimeParams) -> LlmSetup:
+    """Items named by their titles."""
+    return LlmSetup(items, Identifiers(tuple(items["text"])), text, base_model, cpu_fp32, seed=1)
+
+
+@pytest.fixture(scope="session")
+def nothing() -> pd.DataFrame:
+    """No item is held out."""
+    return pd.DataFrame(columns=list(HELD_OUT)).astype(HELD_OUT)
+
+
+@pytest.fixture(scope="session")
+def held_out(train: pd.DataFrame) -> pd.DataFrame:
+    """The last item of every other user with three."""
+    last = train[~train.duplicated("user_id", keep="last") & (train["position"] >= 2)]
+    return last[list(HELD_OUT)].iloc[::2].reset_index(drop=True)

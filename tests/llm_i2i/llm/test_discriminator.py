@@ -17,11 +17,11 @@ from llm_i2i.schema import BUCKETS, SCORED
 SCORE = ScoreParams(sources=("generator",), real_rows_per_user=3, max_real_users=0, batch_tokens=1024)
 
 
-def train_with(params, train, no_misses, setup, out):
+def train_with(params, train, nothing, setup, out):
     settings = params.train_discriminator.model_copy(update={"max_histories": 0, "batch_tokens": 1024})
     return train_discriminator(
         train=train,
-        near_misses=no_misses,
+        held_out=nothing,
         setup=setup,
         params=settings,
         out=out,
@@ -30,9 +30,9 @@ def train_with(params, train, no_misses, setup, out):
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory, params, train, no_misses, setup):
+def adapter(tmp_path_factory, params, train, nothing, setup):
     out = tmp_path_factory.mktemp("discriminator")
-    train_with(params, train, no_misses, setup, out)
+    train_with(params, train, nothing, setup, out)
     return out
 
 
@@ -41,8 +41,8 @@ def synthetic(train, items) -> pd.DataFrame:
     rows = []
     for user, taken in train.groupby("user_id")["item_id"]:
         others = items.loc[~items["item_id"].isin(taken), "item_id"].iloc[:3]
-        rows += [(user, item, rank) for rank, item in enumerate(others, start=1)]
-    table = pd.DataFrame(rows, columns=["user_id", "item_id", "rank"])
+        rows += [(user, item, rank, False) for rank, item in enumerate(others, start=1)]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "rank", "held_out"])
     return table.astype({"user_id": "str", "item_id": "str", "rank": "int32"})
 
 
@@ -65,8 +65,8 @@ def scores(adapter, train, synthetic, setup, tmp_path_factory):
 def test_questions_never_ask_about_the_history(train, items, params):
     by_user = histories_by_user(train, items)
     settings = params.train_discriminator
-    samplers = [negative_sampler(kind, by_user, len(items), settings) for kind in ("random", "item_knn")]
-    asked = sampled_questions(by_user, settings, samplers=samplers, seed=0, moments={})
+    samplers = [negative_sampler(kind, by_user, len(items), settings) for kind in ("random", "popularity")]
+    asked = sampled_questions(by_user, settings, samplers=samplers, seed=0)
     assert len(asked) == len(by_user)
     for user, history, candidates, origin in asked:
         assert len(history) >= 1
@@ -113,16 +113,16 @@ def test_held_out_report(adapter):
         assert set(real) <= set(BUCKETS)
 
 
-def test_every_kind_of_negatives_trains(params, train, no_misses, setup, tmp_path):
+def test_every_kind_of_negatives_trains(params, train, nothing, setup, tmp_path):
     changed = params.model_copy(
         update={
-            "train_discriminator": params.train_discriminator.model_copy(update={"negatives": "item_knn"})
+            "train_discriminator": params.train_discriminator.model_copy(update={"negatives": "popularity"})
         }
     )
-    train_with(changed, train, no_misses, setup, tmp_path)
+    train_with(changed, train, nothing, setup, tmp_path)
     report = json.loads((tmp_path / "held_out.json").read_text())
-    assert set(report["auc_by_negatives"]) == {"item_knn", "random", "popularity"}
-    assert report["auc_by_negatives"]["item_knn"]["overall"]["auc"] == report["auc"]
+    assert set(report["auc_by_negatives"]) == {"random", "popularity"}
+    assert report["auc_by_negatives"]["popularity"]["overall"]["auc"] == report["auc"]
 
 
 def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, synthetic, train):
@@ -130,7 +130,7 @@ def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, syntheti
     assert {c: str(t) for c, t in table.dtypes.items()} == {**SCORED, "rank": "int32"}
     assert table["p_yes"].between(0, 1).all()
     found = table[table["source"] == "synthetic"].sort_values(["user_id", "rank"], ignore_index=True)
-    pd.testing.assert_frame_equal(found[["user_id", "item_id", "rank"]], synthetic)
+    pd.testing.assert_frame_equal(found[["user_id", "item_id", "rank"]], synthetic.drop(columns="held_out"))
     real = table[table["source"] == "real"]
     assert set(zip(real["user_id"], real["item_id"], strict=True)) <= set(
         zip(train["user_id"], train["item_id"], strict=True)
@@ -167,6 +167,6 @@ def test_a_resumed_scoring_equals_an_uninterrupted_one(scores, tmp_path, monkeyp
     assert calibration == resumed_calibration
 
 
-def test_too_few_users(train, params, no_misses, setup, tmp_path):
+def test_too_few_users(train, params, nothing, setup, tmp_path):
     with pytest.raises(DataError, match="hold"):
-        train_with(params, train[train["user_id"] == "u00"], no_misses, setup, tmp_path)
+        train_with(params, train[train["user_id"] == "u00"], nothing, setup, tmp_path)

@@ -82,11 +82,11 @@ def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokeniz
 
 
 @pytest.fixture(scope="module")
-def adapter(tmp_path_factory, train, setup, params):
+def adapter(tmp_path_factory, train, held_out, setup, params):
     out = tmp_path_factory.mktemp("generator")
     settings = params.train_generator.model_copy(update={"max_windows": 0, "batch_tokens": 512})
     facts = train_generator(
-        train=train, setup=setup, params=settings, out=out, checkpoints=out / "checkpoints"
+        train=train, held_out=held_out, setup=setup, params=settings, out=out, checkpoints=out / "checkpoints"
     )
     assert facts["device"] == "cpu"
     return out
@@ -105,10 +105,11 @@ PARAMS = SynthesizeParams(
 
 
 @pytest.fixture(scope="module")
-def run(adapter, train, items, setup, tmp_path_factory):
-    def synthesize_with(train=train, items=items, checkpoints=None, **changes):
+def run(adapter, train, nothing, items, setup, tmp_path_factory):
+    def synthesize_with(train=train, items=items, held_out=nothing, checkpoints=None, **changes):
         return synthesize(
             train=train,
+            held_out=held_out,
             setup=replace(setup, items=items, identifiers=Identifiers(tuple(items["text"]))),
             adapter=adapter,
             params=PARAMS.model_copy(update=changes),
@@ -189,7 +190,7 @@ def test_a_resumed_synthesis_equals_an_uninterrupted_one(run, tmp_path):
 _RUN = """
 import sys
 from pathlib import Path
-import pandas as pd
+import numpy as np, pandas as pd
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
 from llm_i2i.llm.synthesis import synthesize
@@ -199,7 +200,8 @@ items = pd.read_parquet(folder / "items.parquet")
 runtime = RuntimeParams(device="cpu", precision="fp32", threads=1)
 synthesize(
     train=pd.read_parquet(folder / "train.parquet"),
-    setup=LlmSetup(items, Identifiers(tuple(items["text"])), Path(sys.argv[2]), runtime, seed=1),
+    held_out=pd.DataFrame(columns=["user_id", "item_id"]),
+    setup=LlmSetup(items, Identifiers(tuple(items["text"])), np.zeros((len(items), 2)), Path(sys.argv[2]), runtime, 1),
     adapter=Path(sys.argv[3]),
     params=SynthesizeParams.model_validate_json(sys.argv[4]),
     checkpoints=folder / "shards",

@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 TRAIN = """
 import json, os, sys
 from pathlib import Path
-import pandas as pd
+import numpy as np, pandas as pd
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
@@ -27,7 +27,8 @@ items = pd.read_parquet(folder / "items.parquet")
 runtime = RuntimeParams(device="cpu", precision="fp32", threads=1)
 facts = train_generator(
     train=pd.read_parquet(folder / "train.parquet"),
-    setup=LlmSetup(items, Identifiers(tuple(items["text"])), Path(sys.argv[3]), runtime, seed=1),
+    held_out=pd.DataFrame(columns=["user_id", "item_id"]),
+    setup=LlmSetup(items, Identifiers(tuple(items["text"])), np.zeros((len(items), 2)), Path(sys.argv[3]), runtime, 1),
     params=params.train_generator, out=out, checkpoints=out / "states")
 assert facts["processes"] == int(os.environ.get("WORLD_SIZE", "1"))
 """

@@ -20,7 +20,7 @@ HOSTILE = {
 }
 
 
-RULE = ("confidence", "mode", "threshold", "quantile", "max_synthetic_per_user", "connected_only",
+RULE = ("confidence", "mode", "threshold", "pairs_per_user", "max_synthetic_per_user", "connected_only",
         "popularity_discount", "item_quota", "tail_quota")  # fmt: skip
 
 

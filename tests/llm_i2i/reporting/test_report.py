@@ -257,7 +257,7 @@ def test_the_discriminators_tables(inputs: ReportInputs) -> None:
     rows = {(row[0].text, row[1].text): row[2] for row in accepted.rows}
     keep_rate = 100 * (of_real >= np.float32(rule.threshold)).mean()
     assert rows["real", f"{rule.threshold:g}"].text == f"{keep_rate:.1f} %"
-    assert accepted_table(with_rule(inputs, mode="quantile")) is None
+    assert accepted_table(with_rule(inputs, mode="volume")) is None
     assert auc_table(dataclasses.replace(inputs, held_out=None)) is None
 
 

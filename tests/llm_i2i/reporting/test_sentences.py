@@ -116,7 +116,7 @@ def test_changed_code_and_broken_expectations_are_named(inputs: ReportInputs) ->
     assert "broke 1 expectation;" in notes
 
 
-OURS = {"confidence": "logprob", "mode": "quantile", "quantile": 0.0275, "max_synthetic_per_user": 5,
+OURS = {"confidence": "logprob", "mode": "volume", "pairs_per_user": 1.5, "max_synthetic_per_user": 5,
         "popularity_discount": 0.4, "connected_only": True, "item_quota": 2, "tail_quota": 6}  # fmt: skip
 
 
@@ -139,7 +139,7 @@ def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
 
 
 def test_a_single_switch_makes_it_another_method(inputs: ReportInputs) -> None:
-    for name in set(OURS) - {"quantile", "max_synthetic_per_user", "mode"}:
+    for name in set(OURS) - {"pairs_per_user", "max_synthetic_per_user", "mode"}:
         assert not is_papers(with_rule(inputs, **{name: OURS[name]}).params.fuse.rule), name
 
 

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
-from llm_i2i.arrays import IntArray
+from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.data.identifiers import item_features
 from llm_i2i.params import CompactParams
 from llm_i2i.schema import ITEM_ID, USER_ID
@@ -59,15 +59,22 @@ def write_compact(params: CompactParams, *, seed: int, out: Path) -> Any:
 
 
 def item_vectors(
-    items: pd.DataFrame, by_user: dict[str, IntArray], *, item_init: str, size: int, seed: int
+    items: pd.DataFrame,
+    by_user: dict[str, IntArray],
+    *,
+    text: FloatArray,
+    item_init: str,
+    size: int,
+    seed: int,
 ) -> npt.NDArray[np.float64]:
-    """First item embeddings: factors of who took what, optionally beside factors of the words of the items' texts.
+    """First item embeddings: factors of who took what, optionally beside factors of the items' text vectors.
 
     From noise, a model of one token per item takes three times as many epochs to reach the same NDCG.
 
     Args:
         items: The catalogue (schema.ITEMS).
         by_user: Item indices of the users trained on, without those held out.
+        text: float (n_items, n_dimensions), the items' text vectors.
         item_init: `interactions`, or `text+interactions`: half of the coordinates each.
         size: Coordinates.
         seed: Of the decompositions and of the noise.
@@ -83,7 +90,7 @@ def item_vectors(
         }
     )
     n_text = size // 2 if item_init == "text+interactions" else 0
-    features = item_features(items, train, seed=seed, sizes=(n_text, size - n_text))
+    features = item_features(items, train, text=text, seed=seed, sizes=(n_text, size - n_text))
     # Texts of one catalogue share words: without their common part, the rows tell items apart from the start.
     features -= features.mean(axis=0)
     vectors = np.random.default_rng(seed).normal(0.0, INIT_NOISE * INIT_SCALE, (len(items), size))

@@ -19,7 +19,7 @@ from transformers import (
 )
 from transformers import logging as transformers_logging
 
-from llm_i2i.arrays import IntArray
+from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import ArtifactError, BaseModelError
 from llm_i2i.files import read_json, write_json
 from llm_i2i.llm.engine.compact import add_dropout, item_vectors
@@ -84,6 +84,7 @@ def with_vectors(
     items: pd.DataFrame,
     by_user: dict[str, IntArray],
     *,
+    text: FloatArray,
     base_model: Path,
     seed: int,
 ) -> NewTokens | None:
@@ -93,6 +94,7 @@ def with_vectors(
         new_tokens: One per item, or None if items have no tokens of their own.
         items: The catalogue (schema.ITEMS).
         by_user: Item indices of the users trained on, without those held out.
+        text: float (n_items, n_dimensions), the items' text vectors.
         base_model: Output folder of stage base_model.
         seed: Of `item_vectors`.
     """
@@ -100,9 +102,8 @@ def with_vectors(
     if new_tokens is None or manifest["source"] != "compact" or manifest["item_init"] == "random":
         return new_tokens
     size, item_init = manifest["hidden_size"], manifest["item_init"]
-    return replace(
-        new_tokens, vectors=item_vectors(items, by_user, item_init=item_init, size=size, seed=seed)
-    )
+    vectors = item_vectors(items, by_user, text=text, item_init=item_init, size=size, seed=seed)
+    return replace(new_tokens, vectors=vectors)
 
 
 def load_for_training(

@@ -37,7 +37,7 @@ from llm_i2i.llm.role import LlmSetup, adapter_sha256
 from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import EvaluateGeneratorParams, Params, SynthesizeParams, load_params
-from llm_i2i.schema import SYNTHETIC
+from llm_i2i.schema import HELD_OUT, SYNTHETIC
 
 
 @pytest.fixture(scope="module")
@@ -61,9 +61,9 @@ def cyclic(train, items):
 
 
 @pytest.fixture(scope="module")
-def identifiers(items, cyclic, params):
+def identifiers(items, cyclic, text, params):
     token = params.identify.model_copy(update={"identifier": "token"})
-    names, new_tokens = identify_items(items, cyclic, params=token, seed=1)
+    names, new_tokens = identify_items(items, cyclic, text=text, params=token, seed=1)
     return Identifiers(tuple(names), tuple(new_tokens))
 
 
@@ -84,9 +84,19 @@ def settings(params):
 
 
 @pytest.fixture(scope="module")
-def common(cyclic, items, identifiers, compact, cpu_fp32):
+def last(cyclic):
+    """Every fourth user's last item is held out."""
+    return cyclic.groupby("user_id").tail(1)[list(HELD_OUT)].iloc[::4].reset_index(drop=True)
+
+
+@pytest.fixture(scope="module")
+def common(cyclic, last, items, text, identifiers, compact, cpu_fp32):
     torch.set_num_threads(1)
-    return {"train": cyclic, "setup": LlmSetup(items, identifiers, compact, cpu_fp32, seed=1)}
+    return {
+        "train": cyclic,
+        "held_out": last,
+        "setup": LlmSetup(items, identifiers, text, compact, cpu_fp32, seed=1),
+    }
 
 
 @pytest.fixture(scope="module")
@@ -97,33 +107,37 @@ def generator(common, settings, tmp_path_factory):
 
 
 def test_items_begin_as_factors_of_what_is_trained_on_and_as_nothing_of_those_held_out(
-    items, cyclic, compact, identifiers
+    items, cyclic, text, compact, identifiers
 ):
     by_user = histories_by_user(cyclic, items)
     tokens = load_vocabulary(compact, identifiers, items, seed=3).new_tokens
-    vectors = with_vectors(tokens, items, by_user, base_model=compact, seed=3).vectors
+    vectors = with_vectors(tokens, items, by_user, text=text, base_model=compact, seed=3).vectors
     assert vectors.shape == (len(items), 64)
     fewer = {user: by_user[user] for user in list(by_user)[1:]}
-    assert not np.allclose(with_vectors(tokens, items, fewer, base_model=compact, seed=3).vectors, vectors)
+    assert not np.allclose(
+        with_vectors(tokens, items, fewer, text=text, base_model=compact, seed=3).vectors, vectors
+    )
 
 
-def test_items_that_the_same_users_took_begin_alike(items):
+def test_items_that_the_same_users_took_begin_alike(items, text):
     by_user = {f"u{user}": np.arange(3) + 3 * (user % 2) for user in range(8)}
-    vectors = item_vectors(items, by_user, item_init="interactions", size=16, seed=3)
+    vectors = item_vectors(items, by_user, text=text, item_init="interactions", size=16, seed=3)
     unit = vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
     assert (unit[:3] @ unit[:3].T).min() > 0.8
     assert (unit[:3] @ unit[3:6].T).max() < 0.2
 
 
 def test_items_of_an_empty_view_begin_as_noise_that_tells_them_apart(items):
-    vectors = item_vectors(items.assign(text="item"), {}, item_init="text+interactions", size=16, seed=3)
+    vectors = item_vectors(
+        items, {}, text=np.zeros((len(items), 4)), item_init="text+interactions", size=16, seed=3
+    )
     assert vectors.shape == (len(items), 16)
     assert len(np.unique(vectors, axis=0)) == len(items)
     assert np.abs(vectors).max() < 5 * INIT_SCALE * INIT_NOISE
 
 
 def test_a_model_starts_with_these_vectors_unless_it_is_told_to_start_from_noise(
-    items, cyclic, compact, identifiers, settings, runtime, params, tmp_path
+    items, cyclic, text, compact, identifiers, settings, runtime, params, tmp_path
 ):
     random = params.base_model.compact.model_copy(update={"item_init": "random"})
     source = params.base_model.model_copy(update={"source": "compact", "compact": random})
@@ -131,7 +145,9 @@ def test_a_model_starts_with_these_vectors_unless_it_is_told_to_start_from_noise
     rows = {}
     for name, folder in (("factors", compact), ("random", tmp_path)):
         tokens = load_vocabulary(folder, identifiers, items, seed=3).new_tokens
-        new = with_vectors(tokens, items, histories_by_user(cyclic, items), base_model=folder, seed=3)
+        new = with_vectors(
+            tokens, items, histories_by_user(cyclic, items), text=text, base_model=folder, seed=3
+        )
         model = load_for_training(folder, settings, runtime, seed=1, new_tokens=new)
         rows[name] = model.get_input_embeddings().weight.detach().numpy()[new.ids]
         expected = new.vectors
@@ -147,21 +163,20 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(common, set
         folder = tmp_path / name
         setup = replace(common["setup"], seed=seed)
         train_generator(
-            train=common["train"], setup=setup, params=short, out=folder, checkpoints=folder / "checkpoints"
+            **(common | {"setup": setup}), params=short, out=folder, checkpoints=folder / "checkpoints"
         )
         hashes.append(adapter_sha256(folder))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_refit_trains_on_everything_for_the_epochs_that_were_best(generator, settings, cyclic):
+def test_early_stopping_keeps_the_best_weights_and_never_trains_on_what_is_held_out(
+    generator, settings, cyclic, last
+):
     searched = pd.read_csv(generator / "early_stopping.csv")
-    best = searched.loc[searched["ndcg@10"].idxmax()]
-    log = pd.read_csv(generator / "training.csv")
-    # The rate follows the whole plan, so the last step's place in the plan shows in its rate.
     assert searched["epoch"].iloc[0] == pytest.approx(10.0, abs=0.5)
-    targets_an_epoch = len(cyclic) - cyclic["user_id"].nunique()
-    assert log["targets"].sum() / targets_an_epoch == pytest.approx(best["epoch"], abs=1.0)
-    assert (log["learning_rate"].iloc[-1] < settings.learning_rate / 10) == (best["epoch"] > 36)
+    log = pd.read_csv(generator / "training.csv")
+    targets_per_epoch = len(cyclic) - cyclic["user_id"].nunique() - len(last)
+    assert log["targets"].sum() / targets_per_epoch == pytest.approx(searched["epoch"].iloc[-1], abs=1.0)
 
 
 def test_it_learns_the_rule_and_beats_itself_before_training(
@@ -329,7 +344,7 @@ def test_target_ranks_by_hand():
     assert target_ranks(found, np.array([4, 3, 0])).tolist() == [1, 3, 0]
 
 
-def test_the_whole_chain(common, generator, items, params, no_misses, tmp_path):
+def test_the_whole_chain(common, generator, items, params, tmp_path):
     sampled = SynthesizeParams.model_validate(
         params.synthesize.model_dump()
         | {"items_per_user": 3, "num_beams": 4, "max_users": 0, "batch_users": 9}
@@ -339,26 +354,27 @@ def test_the_whole_chain(common, generator, items, params, no_misses, tmp_path):
     )
     assert {c: str(t) for c, t in synthetic.dtypes.items()} == SYNTHETIC
     assert stats["rows"] == 40 * 3
+    assert synthetic["held_out"].sum() == 10 * 3
     assert set(synthetic["item_id"]) <= set(items["item_id"])
     taken = set(zip(common["train"]["user_id"], common["train"]["item_id"], strict=True))
-    assert not taken & set(zip(synthetic["user_id"], synthetic["item_id"], strict=True))
+    late = synthetic[~synthetic["held_out"]]
+    assert not taken & set(zip(late["user_id"], late["item_id"], strict=True))
     assert set(synthetic["adapter_sha256"]) == {adapter_sha256(generator)}
     judge = params.train_discriminator.model_copy(
         update={"template": "discriminator_compact_v1", "epochs": 3.0, "max_histories": 0}
     )
     discriminator = tmp_path / "discriminator"
-    train_discriminator(
-        **common, near_misses=no_misses, params=judge, out=discriminator, checkpoints=tmp_path / "checkpoints"
-    )
+    train_discriminator(**common, params=judge, out=discriminator, checkpoints=tmp_path / "checkpoints")
     scored, _, _ = score(
-        **common,
+        train=common["train"],
+        setup=common["setup"],
         synthetic=synthetic,
         adapter=discriminator,
         params=params.score.model_copy(update={"max_real_users": 0}),
         checkpoints=tmp_path / "shards",
     )
     assert scored["p_yes"].between(0, 1).all()
-    assert set(scored["source"]) == {"real", "synthetic"}
+    assert set(scored["source"]) == {"real", "synthetic", "held_out"}
 
 
 def test_the_templates_are_in_its_vocabulary(compact, items, identifiers):

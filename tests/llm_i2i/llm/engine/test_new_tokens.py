@@ -1,5 +1,4 @@
 import json
-from functools import partial
 
 import bitsandbytes as bnb
 import numpy as np
@@ -35,8 +34,9 @@ NAMES = ("title", "id", "token", "code")
 
 
 def named(identifier, items, train) -> Identifiers:
+    text = np.zeros((len(items), 2)) if identifier != "code" else np.eye(len(items))
     params = IdentifyParams(identifier=identifier, code_levels=2, code_size=4)
-    texts, tokens = identify_items(items, train, params=params, seed=1)
+    texts, tokens = identify_items(items, train, text=text, params=params, seed=1)
     return Identifiers(tuple(texts), tuple(tokens))
 
 
@@ -187,14 +187,17 @@ def test_files_of_the_stage(tmp_path, items, tokens):
 
 @pytest.mark.parametrize("identifier", NAMES[1:])
 def test_the_whole_llm_part_runs_on_every_identifier(
-    identifier, train, items, no_misses, base_model, params, cpu_fp32, tmp_path
+    identifier, train, items, text, nothing, base_model, params, cpu_fp32, tmp_path
 ):
     names = named(identifier, items, train)
-    common = {"train": train, "setup": LlmSetup(items, names, base_model, cpu_fp32, seed=1)}
-    fit_discriminator = partial(train_discriminator, near_misses=no_misses)
+    common = {
+        "train": train,
+        "held_out": nothing,
+        "setup": LlmSetup(items, names, text, base_model, cpu_fp32, seed=1),
+    }
     for fit, section, name in (
         (train_generator, params.train_generator, "generator"),
-        (fit_discriminator, params.train_discriminator, "discriminator"),
+        (train_discriminator, params.train_discriminator, "discriminator"),
     ):
         fit(params=section, out=tmp_path / name, checkpoints=tmp_path / "c", **common)
         log = pd.read_csv(tmp_path / name / "training.csv")
@@ -213,7 +216,8 @@ def test_the_whole_llm_part_runs_on_every_identifier(
         adapter=tmp_path / "discriminator",
         params=asked,
         checkpoints=tmp_path / "score",
-        **common,
+        train=train,
+        setup=common["setup"],
     )
     assert (scored["source"] == "synthetic").sum() == len(rows)
     assert scored["p_yes"].between(0, 1).all()
