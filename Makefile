@@ -61,7 +61,7 @@ bench-ard: setup  ## make bench-ard ARD=FOLDER: all of docs/results.md on Amazon
 	@python -m pipelines bench --tables "$(ARD)" $(BENCH)
 
 test: setup  ## all tests, two at a time
-	@python -m pytest -n 2 --dist loadfile
+	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
 test-fast: setup  ## the tests that take seconds
 	@python -m pytest -m 'not slow'

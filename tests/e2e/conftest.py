@@ -1,20 +1,47 @@
-"""One full run of the ci profile, shared by the tests of this folder."""
+"""One full run of the ci profile, shared by the tests of this folder and by all workers of a test run."""
 
+import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
 from tests.conftest import ROOT
 from tests.e2e.project import Project
 
 
+@contextmanager
+def made_once(factory: pytest.TempPathFactory, name: str) -> Iterator[tuple[Path, bool]]:
+    """A folder that the workers share, and whether this worker has to fill it: the others wait meanwhile.
+
+    A worker that fails leaves nothing, and the next one tries again.
+    """
+    base = factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / name
+    done = folder.with_suffix(".done")
+    with FileLock(folder.with_suffix(".lock")):
+        fill = not done.exists()
+        if fill:
+            shutil.rmtree(folder, ignore_errors=True)
+        yield folder, fill
+        done.touch()
+
+
 @pytest.fixture(scope="session")
 def raw_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """MovieLens-100K as two CSV files: a copy of data/ if that is it, else obtained as `make data` does."""
-    folder = tmp_path_factory.mktemp("raw") / "data"
+    with made_once(tmp_path_factory, "raw") as (folder, fill):
+        if fill:
+            obtain_movielens(folder)
+    return folder
+
+
+def obtain_movielens(folder: Path) -> None:
     if (ROOT / "data").is_dir():
         shutil.copytree(ROOT / "data", folder)
     # The command keeps tables that are MovieLens-100K and refuses to overwrite others.
@@ -26,16 +53,19 @@ def raw_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if done.returncode and "registry" in done.stderr:
         pytest.skip(f"the package registry cannot be reached: {done.stderr.strip()}")
     assert done.returncode == 0, done.stderr
-    return folder
 
 
 @pytest.fixture(scope="session")
 def finished(tmp_path_factory: pytest.TempPathFactory, raw_data: Path) -> Project:
     """A project after one `dvc repro` from nothing, each stage in ZenML. Tests must leave it as it is."""
-    project = Project.copy(tmp_path_factory.mktemp("finished"), zenml=True, data=raw_data)
-    ran = project.repro()
-    assert len(ran) == 29, ran
-    project.commit("a run")
+    with made_once(tmp_path_factory, "finished") as (folder, fill):
+        if not fill:
+            return Project(folder, zenml=True)
+        folder.mkdir()
+        project = Project.copy(folder, zenml=True, data=raw_data)
+        ran = project.repro()
+        assert len(ran) == 29, ran
+        project.commit("a run")
     return project
 
 

@@ -4,7 +4,6 @@ import json
 import re
 import subprocess
 import sys
-from pathlib import Path
 
 import pandas as pd
 import pytest
@@ -149,81 +148,6 @@ def test_typo_stops_with_one_message_and_touches_nothing(branch: Project) -> Non
     branch.set_param("train_i2i.swing.smooting", None, rename="smoothing", file=models)
     branch.repro()
     assert branch.sha256("artifacts/**/*") == {k: v for k, v in before.items() if k.startswith("artifacts/")}
-
-
-def test_killed_run_from_nothing_without_zenml_gives_the_same_bytes(
-    finished: Project, raw_data: Path, tmp_path: Path
-) -> None:
-    """Two runs from scratch are equal, ZenML changes no byte, and a kill in mid-training changes none either."""
-    project = Project.copy(tmp_path, data=raw_data)
-    project.kill_when(".checkpoints/train_generator/state.pt", "train_generator")
-    assert not (project.root / "artifacts" / "generator").exists()
-    project.repro()
-    speeds = pd.read_csv(project.root / "reports" / "runtime" / "train_generator.csv")
-    assert speeds["step"].iloc[0] > 1, "the training has started over"
-    assert project.locked_outs() == finished.locked_outs()
-    assert list((project.root / ".checkpoints").glob("*")) == []
-
-
-def test_no_byte_before_evaluation_depends_on_valid_or_test_items(
-    finished: Project, raw_data: Path, tmp_path: Path
-) -> None:
-    """The leak canary: every user's last two items become others.
-
-    Their times become the latest, since ties in time are broken by a hash of the item.
-    """
-    project = Project.copy(tmp_path, data=raw_data)
-    path = project.root / "data" / "interactions.csv"
-    rows = pd.read_csv(path, dtype=str)
-    catalogue = sorted(pd.read_csv(raw_data / "items.csv", dtype=str)["item_id"])
-    own = rows.groupby("user_id")["item_id"].agg(set)
-    places = {pair: i for i, pair in enumerate(zip(rows["user_id"], rows["item_id"], strict=True))}
-    for later, part in enumerate(("valid", "test")):
-        held_out = pd.read_parquet(finished.root / "artifacts" / "split" / f"{part}.parquet")
-        for user, item in zip(held_out["user_id"], held_out["item_id"], strict=True):
-            place = places[user, item]
-            other = next(i for i in catalogue[place % 1000 :] + catalogue if i not in own[user])
-            own[user].add(other)
-            rows.loc[place, ["item_id", "timestamp"]] = [other, str(2_000_000_000 + later)]
-    rows.to_csv(path, index=False)
-    project.repro("train_i2i")
-    parts = [
-        f"artifacts/{name}/**/*" for name in ("items", "proposed", "scored", "fused", "i2i", "generator")
-    ]
-    assert project.sha256(*parts) == finished.sha256(*parts)
-    assert project.sha256("artifacts/split/test.parquet") != finished.sha256("artifacts/split/test.parquet")
-    assert project.sha256("artifacts/split/train.parquet") == finished.sha256("artifacts/split/train.parquet")
-
-
-def test_own_tables_in_three_steps(tmp_path: Path) -> None:
-    """CSV with positions instead of times, `dvc add data`, `dvc repro`; then Parquet of the same rows."""
-    project = Project.copy(tmp_path)
-    (project.root / "data.dvc").unlink(missing_ok=True)
-    data = project.root / "data"
-    data.mkdir()
-    rows = [(f"u{u}", f"i{(u * 7 + p * p) % 60}", p) for u in range(80) for p in range(12)]
-    table = pd.DataFrame(rows, columns=["user_id", "item_id", "position"]).drop_duplicates(
-        ["user_id", "item_id"]
-    )
-    items = pd.DataFrame(
-        {"item_id": [f"i{n}" for n in range(60)], "title": [f"Thing {n}" for n in range(60)]}
-    )
-    table.to_csv(data / "interactions.csv", index=False)
-    items.to_csv(data / "items.csv", index=False)
-    project.dvc("add", "data")
-    project.repro("tag")
-    from_csv = project.sha256("artifacts/split/*.parquet", "artifacts/items/*")
-    for path in data.iterdir():
-        path.unlink()
-    table.to_parquet(data / "interactions.parquet")
-    items.to_parquet(data / "items.parquet")
-    project.dvc("add", "data")
-    project.repro("tag")
-    assert project.sha256("artifacts/split/*.parquet", "artifacts/items/*") == from_csv
-    (data / "items.parquet").unlink()
-    done = project.dvc("repro", "tag", ok=False)
-    assert done.returncode != 0
-    assert "items.csv / items.parquet: no such file" in done.stdout + done.stderr
 
 
 def test_whole_graph_as_one_zenml_pipeline_keeps_cached_stages_cached(branch: Project) -> None:

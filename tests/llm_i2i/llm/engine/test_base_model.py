@@ -16,7 +16,7 @@ from tests.conftest import ROOT
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 PREPARE = """
-import sys
+import json, sys
 from pathlib import Path
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.llm.engine.base_model import prepare_base_model
@@ -24,16 +24,25 @@ from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.models import load_quantized
 from llm_i2i.params import load_params
 import torch
-out = Path(sys.argv[3])
-try:
-    hub = {"source": "hub", "id": sys.argv[1], "revision": sys.argv[2]}
-    params = load_params(Path(sys.argv[4])).base_model.model_copy(update=hub)
-    manifest = prepare_base_model(params, seed=0, out=out, downloads=out)
-    load_quantized(out, Runtime(torch.device("cpu"), torch.float32))
-    print(manifest["revision"], manifest["n_parameters"], manifest["sha256"])
-except LlmI2iError as error:
-    sys.exit(str(error))
+answers = {}
+for wanted in json.loads(sys.argv[1]):
+    repository, revision = wanted.split()
+    out = Path(sys.argv[2], repository, revision)
+    hub = {"source": "hub", "id": repository, "revision": revision}
+    params = load_params(Path(sys.argv[3])).base_model.model_copy(update=hub)
+    try:
+        manifest = prepare_base_model(params, seed=0, out=out, downloads=out)
+        load_quantized(out, Runtime(torch.device("cpu"), torch.float32))
+        answers[wanted] = [manifest["revision"], manifest["n_parameters"], manifest["sha256"]]
+    except LlmI2iError as error:
+        answers[wanted] = str(error)
+print(json.dumps(answers))
 """
+ERRORS = {
+    "team/gated main": "accept its licence",
+    "team/absent main": "no such repository",
+    "team/tiny v9": "no revision 'v9'",
+}
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +99,7 @@ def hub(base_model):  # noqa: C901  # one small server
     server.shutdown()
 
 
-def prepare_from(endpoint, repository, revision, folder):
+def prepare_from(endpoint, folder, *wanted):
     """In a process of its own: the hub client reads its endpoint and cache folder at import."""
     environment = {
         **{k: v for k, v in os.environ.items() if not k.startswith("HF_")},
@@ -100,46 +109,44 @@ def prepare_from(endpoint, repository, revision, folder):
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "no_proxy": "127.0.0.1",
     }
-    command = [
-        sys.executable,
-        "-c",
-        PREPARE,
-        repository,
-        revision,
-        str(folder / "out"),
-        str(ROOT / "params.yaml"),
-    ]
-    return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    arguments = [json.dumps(wanted), str(folder), str(ROOT / "params.yaml")]
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE, *arguments],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)
 
 
-def test_hub_pins_the_commit_and_loads_from_the_cache(hub, base_model, tmp_path):
-    result = prepare_from(hub, "team/tiny", "main", tmp_path)
-    assert result.returncode == 0, result.stderr
+@pytest.fixture(scope="module")
+def prepared(hub, tmp_path_factory):
+    """Where models were asked for, and what came of each: what fails goes first, while nothing is in the cache."""
+    folder = tmp_path_factory.mktemp("hub")
+    return folder, prepare_from(hub, folder, *ERRORS, "team/tiny main")
+
+
+def test_hub_pins_the_commit_and_loads_from_the_cache(prepared, base_model):
+    folder, answers = prepared
     expected = json.loads((base_model / "manifest.json").read_text())
-    assert result.stdout.split() == [COMMIT, str(expected["n_parameters"]), expected["sha256"]]
-    manifest = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert answers["team/tiny main"] == [COMMIT, expected["n_parameters"], expected["sha256"]]
+    out = folder / "team" / "tiny" / "main"
+    manifest = json.loads((out / "manifest.json").read_text())
     assert manifest["source"] == "hub"
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["manifest.json"]
+    assert sorted(p.name for p in out.iterdir()) == ["manifest.json"]
 
 
-@pytest.mark.parametrize(
-    ("repository", "revision", "message"),
-    [
-        ("team/gated", "main", "accept its licence"),
-        ("team/absent", "main", "no such repository"),
-        ("team/tiny", "v9", "no revision 'v9'"),
-    ],
-)
-def test_hub_errors_say_what_to_do(hub, tmp_path, repository, revision, message):
-    result = prepare_from(hub, repository, revision, tmp_path)
-    assert result.returncode == 1
-    assert message in result.stderr.splitlines()[-1]
+@pytest.mark.parametrize("wanted", ERRORS)
+def test_hub_errors_say_what_to_do(prepared, wanted):
+    assert ERRORS[wanted] in prepared[1][wanted]
 
 
 def test_no_network(tmp_path):
-    result = prepare_from("http://127.0.0.1:9", "team/tiny", "main", tmp_path)
-    assert result.returncode == 1
-    assert "cannot be reached" in result.stderr.splitlines()[-1]
+    answers = prepare_from("http://127.0.0.1:9", tmp_path, "team/tiny main")
+    assert "cannot be reached" in answers["team/tiny main"]
 
 
 def test_path_pins_the_weights_by_hash(base_model, runtime, tmp_path, params):
