@@ -2,18 +2,16 @@
 
 import logging
 from collections.abc import Iterator
-from io import StringIO
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
-from ruamel.yaml.error import YAMLError
+import yaml
 
 from llm_i2i.errors import ParamsError
 from llm_i2i.files import staged
 from llm_i2i.git import git
 from llm_i2i.params.reading import check_profile, leaves, overlay, read_profile
-from llm_i2i.params.rendering import HEAD, dials, yaml_text
+from llm_i2i.params.rendering import HEAD, dials, head_of, yaml_text
 
 logger = logging.getLogger(__name__)
 
@@ -95,38 +93,13 @@ def under(raw: dict[str, Any], name: str) -> dict[str, Any]:
 
 
 def with_overlay(text: str, values: dict[str, Any]) -> str:
-    """Replace values in a YAML text.
+    """A YAML text of parameters with other values; the comment at its head stays, all others are the schema's.
 
     Args:
-        text: YAML; its comments and layout stay.
+        text: params.yaml, a profile or profiles/models.yaml.
         values: New values, nested like the text.
-
-    Returns:
-        The text with the new values.
-
-    Raises:
-        ParamsError: The text does not have some of the keys; all are listed.
     """
-    parser = YAML()
-    parser.preserve_quotes = True
-    parser.width = 200
-    document = parser.load(text)
-    unknown = []
-    for key, value in leaves(values):
-        place = document
-        for part in key[:-1]:
-            place = place.get(part) if isinstance(place, dict) else None
-        if not isinstance(place, dict) or key[-1] not in place:
-            unknown.append(".".join(key))
-        elif isinstance(value, list) and isinstance(place[key[-1]], list):
-            place[key[-1]][:] = value  # in place: it stays on its line
-        else:
-            place[key[-1]] = value
-    if unknown:
-        raise ParamsError("values", f"unknown keys {unknown}", f"keys of {PARAMS}")
-    out = StringIO()
-    parser.dump(document, out)
-    return out.getvalue()
+    return yaml_text(overlay(_parse(text), values), head_of(text))
 
 
 def first_table(markdown: str) -> str:
@@ -151,7 +124,7 @@ def _written_by_profiles(names: list[str], current: str) -> Iterator[str]:
 
 def _parse(text: str) -> dict[str, Any]:
     try:
-        raw = YAML(typ="safe").load(text)
-    except YAMLError as error:
+        raw = yaml.safe_load(text)
+    except yaml.YAMLError as error:
         raise ParamsError(str(PARAMS), f"cannot be read ({error})", "a YAML file in UTF-8") from error
     return raw if isinstance(raw, dict) else {}
