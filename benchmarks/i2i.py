@@ -28,7 +28,7 @@ from scipy import sparse
 
 from llm_i2i.i2i.bpr import BprOptions, train_bpr
 from llm_i2i.i2i.item_knn import item_knn
-from llm_i2i.i2i.swing import swing, swing_blocks
+from llm_i2i.i2i.swing import swing
 
 mpl.use("Agg")
 from matplotlib import pyplot as plt
@@ -80,11 +80,6 @@ def python_swing(matrix: Matrix) -> object:
     return similar
 
 
-def swing_by_blocks(matrix: Matrix) -> object:
-    """Drop each block, as one that is written to disk would be."""
-    return sum(block.nnz for _, block in swing_blocks(sparse.csr_array(matrix), block_items=20_000))
-
-
 def implicit_knn(name: str) -> Callable[[Matrix], object]:
     def run(matrix: Matrix) -> object:
         from implicit import nearest_neighbours
@@ -127,7 +122,6 @@ def our_bpr(matrix: Matrix) -> object:
 CONTENDERS: dict[str, Callable[[Matrix], object]] = {
     "scipy A^T A": a_t_a,
     "swing": lambda matrix: swing(sparse.csr_array(matrix), top_k=TOP_K),
-    "swing, blocks": swing_by_blocks,
     "item_knn": lambda matrix: item_knn(sparse.csr_array(matrix), top_k=TOP_K),
     "implicit cosine": implicit_knn("CosineRecommender"),
     "implicit BM25": implicit_knn("BM25Recommender"),

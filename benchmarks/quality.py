@@ -23,7 +23,7 @@ import pandas as pd
 import torch
 
 from llm_i2i.data.long_tail import tag_items
-from llm_i2i.evaluation.bootstrap import paired_bootstrap
+from llm_i2i.evaluation.bootstrap import pooled_difference
 from llm_i2i.evaluation.generator import evaluate_generator
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.protocol import Protocol
@@ -106,7 +106,7 @@ def main() -> None:
             per_user_metric(f"recall@{TOP}", ranks.to_numpy())
             for ranks in (hits(None), hits(kept / "generator"))
         )
-        found = paired_bootstrap(after, before, resamples=10_000, seed=0)
+        found = pooled_difference([after - before], resamples=10_000, seed=0)
         print(f"| generator alone, Recall@{TOP} | {before.mean():.4f} | {after.mean():.4f} "
               f"| hits {before.sum():.0f} and {after.sum():.0f}; difference {found.low:+.4f} to {found.high:+.4f} |",
               flush=True)  # fmt: skip

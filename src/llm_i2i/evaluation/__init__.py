@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Final
 
-from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
+from llm_i2i.evaluation.bootstrap import Interval, pooled_difference
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.paired import Measured, PairedDifference
@@ -21,8 +21,8 @@ __all__ = [
     "Protocol",
     "evaluate_index",
     "ndcg_at_k",
-    "paired_bootstrap",
     "per_user_metric",
+    "pooled_difference",
     "recall_at_k",
     "require_same_protocol",
 ]

@@ -24,33 +24,8 @@ class Interval(NamedTuple):
     high: float
 
 
-def paired_bootstrap(candidate: Array, baseline: Array, *, resamples: int, seed: int) -> Interval:
-    """Bootstrap the mean of candidate - baseline over users.
-
-    Users are resampled with replacement; a user carries both values (paired). Percentile method
-    (Efron 1979).
-
-    Args:
-        candidate: float (n_users,), one metric per user.
-        baseline: The same users in the same order.
-        resamples: >= 1.
-        seed: Same seed, same interval.
-
-    Returns:
-        Mean of candidate - baseline and its 2.5 and 97.5 percentiles, for these two trained models.
-
-    Raises:
-        DataError: Empty, not finite, or of different lengths.
-        ParamsError: `resamples` is below 1.
-    """
-    one, other = np.asarray(candidate, dtype=np.float64), np.asarray(baseline, dtype=np.float64)
-    if one.shape != other.shape:
-        raise DataError("bootstrap", f"shapes {one.shape} and {other.shape}", "two vectors of the same users")
-    return pooled_difference([one - other], resamples=resamples, seed=seed)
-
-
 def pooled_difference(differences: Sequence[Array], *, resamples: int, seed: int) -> Interval:
-    """Bootstrap differences that are already paired, over users and, where there are several, seeds.
+    """Bootstrap a mean of paired differences, over users and, where there are several, seeds (percentiles, Efron 1979).
 
     A resample draws users with replacement, the same users for every seed, and seeds with replacement. The
     spread between seeds is widened by t(n - 1) / z x sqrt(n / (n - 1)), n seeds, since resampling few of them

@@ -6,7 +6,7 @@ from llm_i2i.i2i.index import from_index, index_sha256, to_index
 from llm_i2i.i2i.item_knn import item_knn
 from llm_i2i.i2i.popularity import popular_items, popularity
 from llm_i2i.i2i.recommend import Recommendations, recommend
-from llm_i2i.i2i.swing import swing, swing_blocks
+from llm_i2i.i2i.swing import swing
 from llm_i2i.i2i.train import train_index
 from llm_i2i.i2i.user_items import check_user_items, user_items_from_frame
 from llm_i2i.i2i.youtube_dnn import youtube_dnn
@@ -23,7 +23,6 @@ __all__ = [
     "popularity",
     "recommend",
     "swing",
-    "swing_blocks",
     "to_index",
     "train_index",
     "user_items_from_frame",

@@ -240,10 +240,10 @@ def _pair_table(
 @jit()
 def _swing_worker(
     worker: int, n_workers: int, order: Array, by_user: tuple[Array, Array], by_item: tuple[Array, Array],
-    user_weight: Array, inverse: Array, self_term: Array, item_scale: Array, minimum: int, base: int,
+    user_weight: Array, inverse: Array, self_term: Array, item_scale: Array, minimum: int,
     out: tuple[Array, Array, Array],
 ) -> None:  # fmt: skip
-    """Fill the rows of one worker's items; row 0 is item `base`. Scratch grows to the largest local problem met."""
+    """Fill the rows of one worker's items. Scratch grows to the largest local problem met."""
     item_start, item_user = by_item
     out_item, out_score, out_size = out
     n_items, longest = item_scale.shape[0], inverse.shape[0]
@@ -257,8 +257,7 @@ def _swing_worker(
     bounds, weights, cells = np.empty(1, np.int64), np.empty(0, np.float64), np.empty(0, np.int64)
     for n in range(worker, order.shape[0], n_workers):
         item = order[n]
-        row = item - base
-        users = item_user[item_start[row] : item_start[row + 1]]
+        users = item_user[item_start[item] : item_start[item + 1]]
         seen = _count_shared(users, by_user, counts, touched)
         kept = _local_ids(item, minimum, seen, counts, touched, local, starts)
         if kept == 0:
@@ -296,17 +295,17 @@ def _swing_worker(
             acc[k] *= item_scale[item] * item_scale[touched[k]]
             if np.float32(acc[k]) > 0:
                 size = offer(heap, size, kept, key_of(acc[k], touched[k], as_float, as_int))
-        pop_all(heap, size, out_item[row])
+        pop_all(heap, size, out_item[item])
         for place in range(size):
-            out_score[row, place] = acc[local[out_item[row, place]]]
-        out_size[row] = size
+            out_score[item, place] = acc[local[out_item[item, place]]]
+        out_size[item] = size
         counts[touched[:seen]] = 0
 
 
 @jit(parallel=True)
 def swing_rows(
     n_workers: int, order: Array, by_user: tuple[Array, Array], by_item: tuple[Array, Array], user_weight: Array,
-    inverse: Array, self_term: Array, item_scale: Array, minimum: int, base: int, out: tuple[Array, Array, Array],
+    inverse: Array, self_term: Array, item_scale: Array, minimum: int, out: tuple[Array, Array, Array],
 ) -> None:  # fmt: skip
     """Fill the Swing rows of the items in `order`; see `llm_i2i.i2i.swing` for the formula.
 
@@ -314,42 +313,19 @@ def swing_rows(
         n_workers: Number of workers, each with its own scratch.
         order: int64 items, heaviest first.
         by_user: (pointers int64, items uint32) of each user.
-        by_item: (pointers int64, users uint32) of each item from `base` on, users ascending.
+        by_item: (pointers int64, users uint32) of each item, users ascending.
         user_weight: float64 (n_users,) w_u.
         inverse: float64, entry c = 1 / (smoothing + c), up to the longest user list + 1.
         self_term: float64 (n_users,) what one shared user adds alone.
         item_scale: float64 (n_items,) n_i ^ -popularity_exponent.
         minimum: Shared users from which a pair of items counts: 2, or 1 with self terms.
-        base: First item of `by_item` and `out`.
-        out: (items int32, scores float64, sizes int64): (rows, top_k) twice and (rows,).
+        out: (items int32, scores float64, sizes int64): (n_items, top_k) twice and (n_items,).
     """
     for worker in prange(n_workers):
         _swing_worker(
             np.int64(worker), n_workers, order, by_user, by_item,
-            user_weight, inverse, self_term, item_scale, minimum, base, out,
+            user_weight, inverse, self_term, item_scale, minimum, out,
         )  # fmt: skip
-
-
-@jit()
-def count_columns(columns: Array, base: int, counts: Array) -> None:
-    """Add to int64 counts[column - base] for each column within."""
-    for n in range(columns.shape[0]):
-        column = np.int64(columns[n]) - base
-        if 0 <= column < counts.shape[0]:
-            counts[column] += 1
-
-
-@jit()
-def users_of_block(by_user: tuple[Array, Array], base: int, item_start: Array, item_user: Array) -> None:
-    """Fill uint32 item_user with the users, ascending, of the items from `base` on; item_start as of CSR."""
-    start, taken = by_user
-    cursor = item_start[:-1].copy()
-    for u in range(start.shape[0] - 1):
-        for p in range(start[u], start[u + 1]):
-            row = np.int64(taken[p]) - base
-            if 0 <= row < cursor.shape[0]:
-                item_user[cursor[row]] = u
-                cursor[row] += 1
 
 
 @jit()

@@ -30,11 +30,10 @@ def check_number(name: str, value: float, *, minimum: float | None = None, whole
         raise ParamsError(name, f"is {value!r}", expected)
 
 
-def empty_rows(n_rows: int, top_k: int, *, n_columns: int | None = None) -> Rows:
-    """Return output arrays for rows of at most `top_k` neighbours; a row has at most n_columns - 1."""
-    width = max(1, min(top_k, (n_columns or n_rows) - 1))
-    shape = (n_rows, width)
-    return np.empty(shape, np.int32), np.empty(shape, np.float64), np.zeros(n_rows, np.int64)
+def empty_rows(n_items: int, top_k: int) -> Rows:
+    """Return output arrays for rows of at most `top_k` neighbours; a row has at most n_items - 1."""
+    shape = (n_items, max(1, min(top_k, n_items - 1)))
+    return np.empty(shape, np.int32), np.empty(shape, np.float64), np.zeros(n_items, np.int64)
 
 
 def heaviest_first(user_start: Array, by_item: tuple[Array, Array], *, minimum: int) -> Array:
@@ -53,21 +52,21 @@ def heaviest_first(user_start: Array, by_item: tuple[Array, Array], *, minimum: 
     return cast("Array", order[np.diff(start)[order] >= minimum].astype(np.int64))
 
 
-def to_csr(rows: Rows, *, dtype: Any = np.float32, n_columns: int | None = None) -> Similar:
-    """Return CSR (rows, n_columns or as many as rows): zero diagonal, each row by score descending, then item index.
+def to_csr(rows: Rows) -> Similar:
+    """Return CSR (n_items, n_items): zero diagonal, each row by score descending, then item index.
 
     Raises:
-        DataError: A score is not finite in `dtype` (extreme exponents or weights).
+        DataError: A score is not finite in float32 (extreme exponents or weights).
     """
     sizes = rows[2]
     indptr = row_pointers(sizes)
-    indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], dtype)
+    indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     join_rows(rows, indptr, indices, data)
     if not np.isfinite(data).all():
         raise DataError(
             "similarity", "a score is not finite", "scores within float32", "use a smaller exponent"
         )
-    matrix = sparse.csr_array((data, indices, indptr), shape=(len(sizes), n_columns or len(sizes)))
+    matrix = sparse.csr_array((data, indices, indptr), shape=(len(sizes), len(sizes)))
     matrix.has_sorted_indices = False  # the order within a row is the ranking
     return cast("Similar", matrix)
 

@@ -5,19 +5,63 @@ w_u = (user_shift + |I_u|) ^ -user_exponent. Source: Yang et al., "Large Scale P
 Recommendation in E-commerce", arXiv:2010.05525, section 4.
 """
 
-from collections.abc import Iterator
+import logging
+import math
+from dataclasses import dataclass
 
-from tqdm import tqdm
+import numpy as np
 
-from llm_i2i.i2i._similar import Similar, check_number, to_csr
-from llm_i2i.i2i._swing_rows import Prepared, SwingOptions, block_rows, prepare
-from llm_i2i.i2i.user_items import UserItems, check_user_items
+from llm_i2i.errors import DataError
+from llm_i2i.i2i._jit import threads
+from llm_i2i.i2i._kernels import swing_rows
+from llm_i2i.i2i._similar import Rows, Similar, check_number, empty_rows, heaviest_first, to_csr
+from llm_i2i.i2i.user_items import UserItems, check_user_items, pointers, transposed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class SwingOptions:
+    """Options of `swing`, checked; a warning tells when they raise heavy users.
+
+    The defaults are the paper's. Section train_i2i of params.yaml spells them out as well.
+
+    Attributes:
+        smoothing: >= 0, added to |I_u ∩ I_v|.
+        user_exponent: Exponent of the user weight; a negative one raises heavy users.
+        user_shift: >= 0, added to |I_u| in the user weight.
+        self_pair_weight: >= 0; adds this times w_u^2 / (smoothing + |I_u|) for every user of both items, so that
+            a single shared user counts. 0 = the paper.
+        popularity_exponent: Scores are divided by (n_i n_j) ^ this, n = users of the item. 0 = the paper.
+
+    Raises:
+        ParamsError: An option is out of range.
+    """
+
+    smoothing: float = 1.0
+    user_exponent: float = 0.5
+    user_shift: float = 0.0
+    self_pair_weight: float = 0.0
+    popularity_exponent: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in ("smoothing", "user_shift", "self_pair_weight"):
+            check_number(f"swing {name}", getattr(self, name), minimum=0.0)
+        for name in ("user_exponent", "popularity_exponent"):
+            check_number(f"swing {name}", getattr(self, name))
+        if self.user_exponent < 0:
+            ratio = (self.user_shift + 100) / (self.user_shift + 10)
+            log.warning(
+                "swing: user_exponent %g < 0 raises heavy users: one with 100 items weighs %.2f times one with 10",
+                self.user_exponent,
+                math.exp(min(700.0, -self.user_exponent * math.log(ratio))),
+            )
 
 
 def swing(user_items: UserItems, *, top_k: int = 100, **options: float) -> Similar:
     """Compute Swing similarities exactly; same bits for any number of threads.
 
-    Memory: O(nnz + n_items x top_k + threads x (n_items + largest local problem)); see also `swing_blocks`.
+    Memory: O(nnz + n_items x top_k + threads x (n_items + largest local problem)).
 
     Args:
         user_items: Binary CSR (n_users, n_items).
@@ -33,43 +77,30 @@ def swing(user_items: UserItems, *, top_k: int = 100, **options: float) -> Simil
         ParamsError: An option is out of range.
     """
     check_number("swing top_k", top_k, minimum=1, whole=True)
-    ready = prepare(check_user_items(user_items), SwingOptions(**options))
-    return to_csr(block_rows(ready, 0, ready.n_items, top_k))
+    return to_csr(rows_of(check_user_items(user_items), SwingOptions(**options), top_k))
 
 
-def swing_blocks(
-    user_items: UserItems, *, block_items: int, top_k: int = 100, **options: float
-) -> Iterator[tuple[int, Similar]]:
-    """Compute `swing` for one range of items at a time, for data whose result or input does not fit in memory.
-
-    The arrays of `user_items` may be memory maps (`numpy.load(..., mmap_mode="r")`): rows are then read as
-    they are needed and nothing of size nnz is allocated, if the matrix is already as `check_user_items`
-    returns it. Memory: O(n_users + n_items + interactions of a block + block_items x top_k
-    + threads x (n_items + largest local problem)).
-
-    Args:
-        user_items: Binary CSR (n_users, n_items).
-        block_items: Items per block, >= 1; the last block may have fewer.
-        top_k: As of `swing`.
-        **options: As of `swing`.
-
-    Yields:
-        (first item, CSR (items of the block, n_items)): put on top of each other they are `swing`'s result,
-        bit by bit.
+def rows_of(user_items: UserItems, options: SwingOptions, top_k: int) -> Rows:
+    """Compute the rows of all items from a checked matrix, scores in float64.
 
     Raises:
-        DataError: As of `swing`.
-        ParamsError: As of `swing`, or `block_items` is out of range.
+        DataError: A weight overflows.
     """
-    check_number("swing block_items", block_items, minimum=1, whole=True)
-    check_number("swing top_k", top_k, minimum=1, whole=True)
-    ready = prepare(check_user_items(user_items), SwingOptions(**options))
-    return _blocks(ready, block_items, top_k)
-
-
-def _blocks(ready: Prepared, block_items: int, top_k: int) -> Iterator[tuple[int, Similar]]:
-    """Yield the blocks of `swing_blocks`."""
-    starts = range(0, ready.n_items, block_items)
-    for first in tqdm(starts, desc="swing", unit="block", leave=False, disable=None):
-        last = min(first + block_items, ready.n_items)
-        yield first, to_csr(block_rows(ready, first, last, top_k), n_columns=ready.n_items)
+    by_user, by_item = pointers(user_items), pointers(transposed(user_items))
+    # Users and items without interactions are never looked up; 1 keeps their entries finite.
+    lengths, n_users_of = (
+        np.maximum(np.diff(start), 1).astype(np.float64) for start, _ in (by_user, by_item)
+    )
+    with np.errstate(over="ignore", invalid="ignore"):
+        weight = (options.user_shift + lengths) ** -options.user_exponent
+        scale = n_users_of**-options.popularity_exponent
+        self_term = options.self_pair_weight * weight**2 / (options.smoothing + lengths)
+    shared = np.maximum(np.arange(int(lengths.max()) + 2), 1)  # no pair of users of one item shares nothing
+    inverse = 1.0 / (options.smoothing + shared.astype(np.float64))
+    if not (np.isfinite(weight).all() and np.isfinite(scale).all()):
+        raise DataError("swing", "a weight overflows", "finite weights", "use a smaller exponent")
+    minimum = 1 if options.self_pair_weight > 0 else 2
+    order = heaviest_first(by_user[0], by_item, minimum=minimum)
+    rows = empty_rows(user_items.shape[1], top_k)
+    swing_rows(threads(), order, by_user, by_item, weight, inverse, self_term, scale, minimum, rows)
+    return rows

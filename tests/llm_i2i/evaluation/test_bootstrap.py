@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.evaluation import ndcg_at_k, paired_bootstrap
+from llm_i2i.evaluation import ndcg_at_k
 from llm_i2i.evaluation.bootstrap import pooled_difference
 
 N = 2000
@@ -25,7 +25,7 @@ def test_interval_matches_the_normal_approximation_in_both_ways_of_drawing():
     few = ndcg_at_k(RANKS[0], 10)  # 11 distinct values: multinomial
     many = generator.normal(0.1, 1.0, 3000)  # all distinct: user by user
     for candidate in (few, many):
-        found = paired_bootstrap(candidate, np.zeros(candidate.size), resamples=4000, seed=3)
+        found = pooled_difference([candidate], resamples=4000, seed=3)
         half = 1.96 * candidate.std() / np.sqrt(candidate.size)
         assert found.mean == pytest.approx(candidate.mean())
         assert found.low == pytest.approx(candidate.mean() - half, abs=0.1 * half)
@@ -35,30 +35,28 @@ def test_interval_matches_the_normal_approximation_in_both_ways_of_drawing():
 def test_both_ways_of_drawing_agree():
     few = ndcg_at_k(RANKS[0, :4000], 10)
     jitter = few + 1e-9 * np.random.default_rng(0).random(few.size)  # the same, but every value distinct
-    one = paired_bootstrap(few, np.zeros(4000), resamples=10_000, seed=1)
-    other = paired_bootstrap(jitter, np.zeros(4000), resamples=10_000, seed=1)
+    one = pooled_difference([few], resamples=10_000, seed=1)
+    other = pooled_difference([jitter], resamples=10_000, seed=1)
     assert one.low == pytest.approx(other.low, rel=0.02)
     assert one.high == pytest.approx(other.high, rel=0.02)
 
 
 def test_pairing_seed_and_sign():
     a, b = ndcg_at_k(RANKS[0], 10), ndcg_at_k(RANKS[1], 10)
-    one = paired_bootstrap(a, b, resamples=500, seed=5)
-    assert one == paired_bootstrap(a, b, resamples=500, seed=5)
-    assert one != paired_bootstrap(a, b, resamples=500, seed=6)
-    assert paired_bootstrap(a, a, resamples=500, seed=5) == (0.0, 0.0, 0.0)
-    assert paired_bootstrap(a + 0.5, a, resamples=500, seed=5).low == pytest.approx(0.5)
+    one = pooled_difference([a - b], resamples=500, seed=5)
+    assert one == pooled_difference([a - b], resamples=500, seed=5)
+    assert one != pooled_difference([a - b], resamples=500, seed=6)
+    assert pooled_difference([a - a], resamples=500, seed=5) == (0.0, 0.0, 0.0)
+    assert pooled_difference([a + 0.5 - a], resamples=500, seed=5).low == pytest.approx(0.5)
 
 
 def test_bad_input():
     with pytest.raises(DataError, match="shapes"):
-        paired_bootstrap(np.ones(3), np.ones(2), resamples=10, seed=1)
-    with pytest.raises(DataError, match="shapes"):
-        paired_bootstrap(np.ones(0), np.ones(0), resamples=10, seed=1)
+        pooled_difference([np.ones(0)], resamples=10, seed=1)
     with pytest.raises(DataError, match="1 differences are not finite"):
-        paired_bootstrap(np.array([1.0, np.nan]), np.ones(2), resamples=10, seed=1)
+        pooled_difference([np.array([1.0, np.nan])], resamples=10, seed=1)
     with pytest.raises(ParamsError, match="resamples"):
-        paired_bootstrap(np.ones(2), np.ones(2), resamples=0, seed=1)
+        pooled_difference([np.ones(2)], resamples=0, seed=1)
 
 
 @pytest.mark.parametrize("jitter", [0.0, 1e-9])  # few distinct values, and all distinct: both ways of drawing
@@ -66,7 +64,7 @@ def test_without_spread_between_seeds_it_is_the_bootstrap_over_users(jitter):
     noise = jitter * np.random.default_rng(5).random(N)
     one, other = trainings(1, mean=0.3)[0] + noise, trainings(1, mean=0.25, seed=3)[0]
     found = difference([one] * 3, [other] * 3, resamples=4000, seed=1)
-    users = paired_bootstrap(one, other, resamples=4000, seed=2)
+    users = pooled_difference([one - other], resamples=4000, seed=2)
     assert found.mean == pytest.approx(users.mean)
     assert (found.low, found.high) == pytest.approx(
         (users.low, users.high), abs=0.08 * (users.high - users.low)
@@ -80,7 +78,7 @@ def test_a_change_of_seed_alone_rarely_passes_where_a_user_bootstrap_often_does(
         one = trainings(3, spread=0.03, seed=2 * run)
         other = trainings(3, spread=0.03, seed=2 * run + 1)
         passed += difference(one, other, resamples=300, seed=run).low > 0
-        alone += paired_bootstrap(one[0], other[0], resamples=300, seed=run).low > 0
+        alone += pooled_difference([one[0] - other[0]], resamples=300, seed=run).low > 0
     assert alone > 25  # 2.5 is what it promises
     assert passed <= 5
 

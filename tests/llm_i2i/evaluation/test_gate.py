@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from llm_i2i.evaluation import gate
-from llm_i2i.evaluation.bootstrap import paired_bootstrap
+from llm_i2i.evaluation.bootstrap import pooled_difference
 from llm_i2i.evaluation.gate import Case, Check, Side, decide
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.protocol import Protocol
@@ -178,7 +178,7 @@ def test_a_change_of_training_seed_alone_rarely_passes():
 
         one, other = train(), train()
         values = [per_user_metric("ndcg@10", tables[42]["rank"].to_numpy()) for tables in (one, other)]
-        fooled += paired_bootstrap(*values, resamples=100, seed=0).low > 0
+        fooled += pooled_difference([np.subtract(*values)], resamples=100, seed=0).low > 0
         tables = {s: metrics(s) for s in SEEDS}
         verdict = decide(case(candidate=Side(tables, one), champion=Side(tables, other), params=rules))
         passed += verdict.passed

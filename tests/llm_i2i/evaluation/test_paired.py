@@ -3,7 +3,6 @@ import pandas as pd
 import pytest
 
 from llm_i2i.errors import ArtifactError, DataError
-from llm_i2i.evaluation import paired_bootstrap
 from llm_i2i.evaluation.bootstrap import pooled_difference
 from llm_i2i.evaluation.paired import Measured, PairedDifference, in_slice, with_long_tail
 from llm_i2i.schema import PER_USER, SLICES
@@ -40,9 +39,9 @@ def test_one_seed_is_the_bootstrap_over_users_whatever_the_order_of_rows():
     one, other = (per_user(generator.integers(1, 15, 8).tolist()) for _ in range(2))
     found = paired((one.sample(frac=1.0, random_state=3), other))
     hits = [(table["rank"] <= 10).to_numpy(float) for table in (one, other)]
-    assert found.interval("recall@10", **GIVEN) == paired_bootstrap(*hits, **GIVEN)
+    assert found.interval("recall@10", **GIVEN) == pooled_difference([np.subtract(*hits)], **GIVEN)
     tail = (one["bucket"] == "tail").to_numpy()
-    expected = paired_bootstrap(hits[0][tail], hits[1][tail], **GIVEN)
+    expected = pooled_difference([hits[0][tail] - hits[1][tail]], **GIVEN)
     assert found.interval("recall@10", "tail", **GIVEN) == expected
 
 
@@ -66,7 +65,7 @@ def test_seeds_that_test_other_users_make_one_larger_sample():
         (per_user([1, 11]), per_user([11, 11])),
         (per_user([1, 1], users="yz"), per_user([11, 11], users="yz")),
     )
-    expected = paired_bootstrap(np.array([1.0, 0.0, 1.0, 1.0]), np.zeros(4), **GIVEN)
+    expected = pooled_difference([np.array([1.0, 0.0, 1.0, 1.0])], **GIVEN)
     assert found.interval("recall@10", **GIVEN) == expected
     assert found.by_seed("recall@10") == [0.5, 1.0]
 

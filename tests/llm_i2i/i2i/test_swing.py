@@ -8,11 +8,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from scipy import sparse
 
 from llm_i2i.errors import DataError, ParamsError
-from llm_i2i.i2i import swing, swing_blocks
-from llm_i2i.i2i._swing_rows import SwingOptions, block_rows, prepare
+from llm_i2i.i2i import swing
+from llm_i2i.i2i.swing import SwingOptions, rows_of
 from llm_i2i.i2i.user_items import check_user_items
 from tests.llm_i2i.i2i.matrices import assert_ranked, dense_of, matrices, matrix, naive_swing
 
@@ -28,8 +27,7 @@ OPTIONS = st.fixed_dictionaries(
 
 
 def rows_float64(user_items, *, top_k, **options):
-    ready = prepare(user_items, SwingOptions(**options))
-    return block_rows(ready, 0, ready.n_items, top_k)
+    return rows_of(user_items, SwingOptions(**options), top_k)
 
 
 @settings(max_examples=200, deadline=None)
@@ -152,26 +150,6 @@ def zipf(n_users: int = 400, n_items: int = 90):
     return check_user_items(matrix([sorted(set(row)) for row in taken.tolist()], n_items))
 
 
-@pytest.mark.parametrize("options", [{}, {"self_pair_weight": 0.5, "popularity_exponent": 0.3}])
-@pytest.mark.parametrize("block_items", [1, 7, 45, 90, 1000])
-def test_blocks_of_memory_maps_are_the_whole_result_bit_by_bit(tmp_path, block_items, options):
-    user_items = zipf()
-    for name in ("data", "indices", "indptr"):
-        np.save(tmp_path / f"{name}.npy", getattr(user_items, name))
-    parts = tuple(np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("data", "indices", "indptr"))
-    mapped = sparse.csr_array(parts, shape=user_items.shape)
-    assert np.shares_memory(check_user_items(mapped).indices, parts[1])
-    blocks = dict(swing_blocks(mapped, block_items=block_items, top_k=8, **options))
-    assert list(blocks) == list(range(0, 90, block_items))
-    whole = swing(user_items, top_k=8, **options)
-    for first, block in blocks.items():
-        assert block.shape == (min(block_items, 90 - first), 90)
-        entries = slice(whole.indptr[first], whole.indptr[first + block.shape[0]])
-        assert block.indices.tobytes() == whole.indices[entries].tobytes()
-        assert block.data.tobytes() == whole.data[entries].tobytes()
-        assert np.diff(block.indptr).tolist() == np.diff(whole.indptr)[first:][: block.shape[0]].tolist()
-
-
 def test_hub_users_beyond_the_table_give_the_same_scores():
     # 600 users of item 0: pairs are counted by position lists, not in a table.
     generator = np.random.default_rng(8)
@@ -189,9 +167,3 @@ def test_top_k_beyond_the_catalogue_means_all():
     one, other = swing(user_items, top_k=19), swing(user_items, top_k=10**9)
     assert one.data.tobytes() == other.data.tobytes()
     assert one.indices.tobytes() == other.indices.tobytes()
-
-
-def test_bad_block_options():
-    for options in ({"block_items": 0}, {"block_items": 2, "top_k": 0}, {"block_items": 2, "smoothing": -1}):
-        with pytest.raises(ParamsError, match="swing"):
-            swing_blocks(zipf(60, 20), **options)

@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from llm_i2i.evaluation.bootstrap import Interval, paired_bootstrap
+from llm_i2i.evaluation.bootstrap import Interval, pooled_difference
 from llm_i2i.reporting.collect import ReportInputs, collect
 from llm_i2i.reporting.report import Report, build_report
 from llm_i2i.reporting.results import (
@@ -45,13 +45,13 @@ def test_means_equal_the_metrics_files_in_every_bucket(inputs: ReportInputs) -> 
         assert results.n_users["tail"] == content["buckets"]["tail"]["n_users"]
 
 
-def test_differences_are_those_of_the_paired_bootstrap(inputs: ReportInputs) -> None:
+def test_differences_are_those_of_the_bootstrap(inputs: ReportInputs) -> None:
     results = compute_results(inputs)
     one, other = (
         inputs.per_user["swing", arm]["rank"].between(1, 10).to_numpy(dtype=float)
         for arm in ("llm_i2i", "real")
     )
-    expected = paired_bootstrap(one, other, resamples=500, seed=inputs.params.seed)
+    expected = pooled_difference([one - other], resamples=500, seed=inputs.params.seed)
     assert results.differences["swing", "llm_i2i"]["overall", "recall@10"] == expected
     assert expected.mean == pytest.approx(
         results.means["swing", "llm_i2i"]["overall", "recall@10"]
@@ -120,7 +120,7 @@ def test_llm_arms_are_compared_with_controls_of_equal_volume(tmp_path) -> None:
     one, other = (
         inputs.per_user["swing", arm]["rank"].between(1, 10).to_numpy(dtype=float) for arm in pairs[0]
     )
-    expected = paired_bootstrap(one, other, resamples=500, seed=inputs.params.seed)
+    expected = pooled_difference([one - other], resamples=500, seed=inputs.params.seed)
     assert results.against_controls["swing", *pairs[0]]["overall", "recall@10"] == expected
     assert "llm_i2i - item_knn_filtered" in summarize(inputs, results)["against_controls"]["swing"]
     made = build_report(inputs)
