@@ -3,11 +3,9 @@
 Severity "error" stops the run (`raise_on_errors`), "warning" goes into the report.
 """
 
-import contextlib
 import logging
 import os
 import shutil
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -120,67 +118,35 @@ def interaction_checks(raw: RawTables, params: ValidateParams) -> list[Check]:
     """The checks of the interactions table; those of a column that is optional only where it is there."""
     checks = [
         *_column_checks({USER_ID: "str", ITEM_ID: "str", TIMESTAMP: "int64"}),
-        Check(
-            f"at least {params.min_interactions:,} interactions", "error",
-            "ExpectTableRowCountToBeBetween", {"min_value": params.min_interactions},
-        ),
-        Check(
-            f"at least {params.min_users:,} users", "error",
-            "ExpectColumnUniqueValueCountToBeBetween", {"column": USER_ID, "min_value": params.min_users},
-        ),
-        Check(
-            "every item_id is in the items table", "error",
-            "ExpectColumnValuesToBeInSet", {"column": "item_is_known", "value_set": [True]},
-        ),
-        Check(
-            "no interaction occurs twice (the split keeps the first)", "warning",
-            "ExpectColumnValuesToBeInSet", {"column": "is_repeated", "value_set": [False]},
-        ),
-        Check(
-            f"{raw.order} is not negative", "error",
-            "ExpectColumnValuesToBeBetween", {"column": TIMESTAMP, "min_value": 0},
-        ),
+        _at_least(params.min_interactions, "interactions"),
+        Check(f"at least {params.min_users:,} users", "error", "ExpectColumnUniqueValueCountToBeBetween",
+              {"column": USER_ID, "min_value": params.min_users}),
+        _is("item_is_known", True, "every item_id is in the items table"),
+        _is("is_repeated", False, "no interaction occurs twice (the split keeps the first)", "warning"),
+        _between(TIMESTAMP, f"{raw.order} is not negative", min_value=0),
     ]  # fmt: skip
     if raw.order == TIMESTAMP:
-        options = {"column": TIMESTAMP, "max_value": _MAX_SECONDS}
         name = "timestamp is in seconds, before the year 2100"
-        checks.append(Check(name, "warning", "ExpectColumnValuesToBeBetween", options))
+        checks.append(_between(TIMESTAMP, name, "warning", max_value=_MAX_SECONDS))
     if RATING in raw.interactions:
-        options = {"column": RATING, "min_value": params.rating_min, "max_value": params.rating_max}
-        name = f"rating lies in {params.rating_min:g}..{params.rating_max:g}"
-        checks.append(Check(name, "error", "ExpectColumnValuesToBeBetween", options))
+        low, high = params.rating_min, params.rating_max
+        checks.append(_between(RATING, f"rating lies in {low:g}..{high:g}", min_value=low, max_value=high))
     return checks
 
 
 def item_checks(params: ValidateParams, tail_max_count: int) -> list[Check]:
     """The checks of the items table."""
+    with_text, tail = f"{100 * params.min_text_share:g} %", f"{100 * params.max_tail_share:g} %"
     return [
         *_column_checks({ITEM_ID: "str", "title": "str"}, may_be_null=("title",)),
         Check("every item_id occurs once", "error", "ExpectColumnValuesToBeUnique", {"column": ITEM_ID}),
-        Check(
-            f"at least {params.min_items:,} items", "error",
-            "ExpectTableRowCountToBeBetween", {"min_value": params.min_items},
-        ),
-        Check(
-            f"at least {_percent(params.min_text_share)} of items have a title", "error",
-            "ExpectColumnValuesToBeInSet",
-            {"column": "has_text", "value_set": [True], "mostly": params.min_text_share},
-        ),
-        Check(
-            f"titles have at most {params.max_text_length:,} characters", "warning",
-            "ExpectColumnValueLengthsToBeBetween", {"column": "title", "max_value": params.max_text_length},
-        ),
-        Check(
-            f"at most {_percent(params.max_tail_share)} of items have {tail_max_count} or fewer interactions",
-            "warning",
-            "ExpectColumnValuesToBeInSet",
-            {"column": "is_tail", "value_set": [False], "mostly": 1.0 - params.max_tail_share},
-        ),
+        _at_least(params.min_items, "items"),
+        _is("has_text", True, f"at least {with_text} of items have a title", mostly=params.min_text_share),
+        Check(f"titles have at most {params.max_text_length:,} characters", "warning",
+              "ExpectColumnValueLengthsToBeBetween", {"column": "title", "max_value": params.max_text_length}),
+        _is("is_tail", False, f"at most {tail} of items have {tail_max_count} or fewer interactions",
+            "warning", mostly=1.0 - params.max_tail_share),
     ]  # fmt: skip
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:g} %"
 
 
 def _column_checks(columns: dict[str, str], may_be_null: tuple[str, ...] = ()) -> list[Check]:
@@ -192,6 +158,21 @@ def _column_checks(columns: dict[str, str], may_be_null: tuple[str, ...] = ()) -
             name = f"{column} is never missing"
             checks.append(Check(name, "error", "ExpectColumnValuesToNotBeNull", {"column": column}))
     return checks
+
+
+def _at_least(rows: int, what: str) -> Check:
+    return Check(f"at least {rows:,} {what}", "error", "ExpectTableRowCountToBeBetween", {"min_value": rows})
+
+
+def _between(column: str, name: str, severity: Severity = "error", **limits: float) -> Check:
+    return Check(name, severity, "ExpectColumnValuesToBeBetween", {"column": column, **limits})
+
+
+def _is(column: str, value: bool, name: str, severity: Severity = "error", **share: float) -> Check:
+    """A computed column has one value, in every row or in the share `mostly`."""
+    return Check(
+        name, severity, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": [value], **share}
+    )
 
 
 def _with_computed_columns(raw: RawTables, tail_max_count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
@@ -216,31 +197,29 @@ def _run(checks: dict[str, tuple[pd.DataFrame, list[Check]]], docs_dir: Path | N
     import great_expectations as gx  # noqa: PLC0415 - takes seconds, and must come after the line above
     from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
 
-    with _quiet_logger("great_expectations"):
-        context = gx.get_context(mode="ephemeral")
-        context.variables.progress_bars = ProgressBarsConfig(globally=False)
-        _set_docs_site(context, docs_dir)
-        source = context.data_sources.add_pandas("raw")
-        rows = []
-        for table, (frame, table_checks) in checks.items():
-            expectations = [
-                getattr(gx.expectations, check.kind)(**check.options, meta={"place": place})
-                for place, check in enumerate(table_checks)
-            ]
-            batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all rows")
-            suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=expectations))
-            definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
-            result = context.validation_definitions.add(definition).run(
-                batch_parameters={"dataframe": frame},
-                result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS},
-            )
-            # Results come grouped by column: put them back into the order of the checks.
-            ordered = sorted(result.results, key=lambda one: one.expectation_config.meta["place"])
-            rows += [
-                _as_row(table, frame, check, one) for check, one in zip(table_checks, ordered, strict=True)
-            ]
-        if docs_dir is not None:
-            context.build_data_docs()
+    logging.getLogger("great_expectations").setLevel(logging.WARNING)
+    context = gx.get_context(mode="ephemeral")
+    context.variables.progress_bars = ProgressBarsConfig(globally=False)
+    _set_docs_site(context, docs_dir)
+    source = context.data_sources.add_pandas("raw")
+    rows = []
+    for table, (frame, table_checks) in checks.items():
+        expectations = [
+            getattr(gx.expectations, check.kind)(**check.options, meta={"place": place})
+            for place, check in enumerate(table_checks)
+        ]
+        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all rows")
+        suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=expectations))
+        definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
+        result = context.validation_definitions.add(definition).run(
+            batch_parameters={"dataframe": frame},
+            result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS},
+        )
+        # Results come grouped by column: put them back into the order of the checks.
+        ordered = sorted(result.results, key=lambda one: one.expectation_config.meta["place"])
+        rows += [_as_row(table, frame, check, one) for check, one in zip(table_checks, ordered, strict=True)]
+    if docs_dir is not None:
+        context.build_data_docs()
     return rows
 
 
@@ -291,15 +270,3 @@ def _set_docs_site(context: Any, docs_dir: Path | None) -> None:
         "site_index_builder": {"class_name": "DefaultSiteIndexBuilder"},
     }
     context.add_data_docs_site("validation", site)
-
-
-@contextlib.contextmanager
-def _quiet_logger(name: str) -> Iterator[None]:
-    """Only warnings of a chatty library while the block runs."""
-    chatty = logging.getLogger(name)
-    level = chatty.level
-    chatty.setLevel(logging.WARNING)
-    try:
-        yield
-    finally:
-        chatty.setLevel(level)

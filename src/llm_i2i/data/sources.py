@@ -1,6 +1,5 @@
 """Raw tables from CSV or Parquet: every problem of both files in one error, nothing repaired in silence."""
 
-import codecs
 import csv
 import logging
 from dataclasses import dataclass
@@ -18,7 +17,7 @@ logger = logging.getLogger(__name__)
 
 _TEXT_COLUMNS = (USER_ID, ITEM_ID, "title", "category", "brand", "year")
 _SHOWN = 3  # problems of one kind that a message spells out
-_CHUNK_BYTES = 1 << 20
+_BLOCK_BYTES = 1 << 24
 
 
 @dataclass(frozen=True)
@@ -167,7 +166,7 @@ def _parse_csv(path: Path, header: list[str]) -> tuple[pa.Table | None, str]:
     try:
         table = pa_csv.read_csv(
             path,
-            read_options=pa_csv.ReadOptions(block_size=16 * _CHUNK_BYTES),
+            read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
             parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
             convert_options=pa_csv.ConvertOptions(
                 column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
@@ -179,29 +178,22 @@ def _parse_csv(path: Path, header: list[str]) -> tuple[pa.Table | None, str]:
 
 
 def _scan_bytes(path: Path) -> tuple[str, bool]:
-    """Find the first byte that is not UTF-8, and whether the file holds any double quote.
+    """Find the first byte that is not UTF-8, and whether the file holds any double quote before it.
 
     Returns:
         A description with byte offset and line, or "" for a clean file; True if there is a quote.
     """
-    decoder = codecs.getincrementaldecoder("utf-8")()
-    offset, lines, quotes = 0, 1, False
+    offset, has_quotes = 0, False
     with path.open("rb") as file:
-        while True:
-            chunk = file.read(_CHUNK_BYTES)
-            held = len(decoder.getstate()[0])  # bytes of a character that the last chunk cut in two
+        for number, line in enumerate(file, start=1):
             try:
-                decoder.decode(chunk, final=not chunk)
+                line.decode()
             except UnicodeDecodeError as error:
-                at = offset - held + error.start
-                line = lines + chunk[: max(error.start - held, 0)].count(b"\n")
-                byte = error.object[error.start]
-                return f"byte 0x{byte:02x} at offset {at:,} (line {line:,}) is not UTF-8", quotes
-            if not chunk:
-                return "", quotes
-            offset += len(chunk)
-            lines += chunk.count(b"\n")
-            quotes = quotes or b'"' in chunk
+                at = f"offset {offset + error.start:,} (line {number:,})"
+                return f"byte 0x{line[error.start]:02x} at {at} is not UTF-8", has_quotes
+            offset += len(line)
+            has_quotes = has_quotes or b'"' in line
+    return "", has_quotes
 
 
 def _malformed_rows(path: Path, n_columns: int) -> list[str]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from llm_i2i.catalogue import Histories, histories_of, item_indices
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.metrics import accuracy, list_metrics
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.i2i import Recommendations, from_index, recommend
+from llm_i2i.i2i import from_index, recommend
 from llm_i2i.schema import BUCKETS, IS_LONG_TAIL, ITEM_ID, LONG_TAIL, PER_USER, TAIL, USER_ID
 
 log = logging.getLogger(__name__)
@@ -61,14 +62,9 @@ def evaluate_index(
     found = recommend(
         similar, histories, top_k=top_k, targets=targets, last_m=protocol.last_m, decay=protocol.decay
     )
-    metrics = {
-        "protocol_hash": protocol.hash,
-        "protocol": protocol.model_dump(mode="json"),
-        "test_sha256": targets_sha256(test),
-        **_metrics(found, targets, items, protocol),
-    }
-    bucket = pd.Series(items["bucket"].to_numpy()[targets], dtype="str")
-    per_user = test[[USER_ID, ITEM_ID]].assign(bucket=bucket, rank=found.ranks).astype(PER_USER)
+    metrics, per_user = measured(
+        test, targets, found.ranks, found.lists, items=items, protocol=protocol, ks=protocol.ks
+    )
     overall = metrics["overall"]
     log.info(
         "evaluate: %s users, recall@%d %.4f, ndcg@%d %.4f, reachable %.1f %%",
@@ -82,53 +78,60 @@ def evaluate_index(
     return metrics, per_user
 
 
-def _metrics(
-    found: Recommendations, targets: IntArray, items: pd.DataFrame, protocol: Protocol
-) -> dict[str, Any]:
-    """Accuracy by slice, and what the lists show at each cut-off."""
-    bucket_of, long_tail = items["bucket"].to_numpy(), items[IS_LONG_TAIL].to_numpy(dtype=np.bool_)
-    metrics = summarise(
-        found.ranks, buckets=bucket_of[targets], long_tail=long_tail[targets], protocol=protocol
-    )
-    n_train = items["n_train"].to_numpy()
-    for k in protocol.ks:
-        metrics |= list_metrics(
-            found.lists[:, :k], n_train=n_train, tail=bucket_of == TAIL, long_tail=long_tail
-        )
-    return metrics
-
-
-def summarise(ranks: Array, *, buckets: Array, long_tail: Array, protocol: Protocol) -> dict[str, Any]:
-    """Return accuracy overall and by bucket, and the reachable shares.
+def measured(
+    test: pd.DataFrame,
+    targets: IntArray,
+    ranks: Array,
+    lists: Array,
+    *,
+    items: pd.DataFrame,
+    protocol: Protocol,
+    ks: Sequence[int],
+) -> tuple[dict[str, Any], pd.DataFrame]:
+    """Everything that ranks and lists say: accuracy by slice, and what the lists show at each cut-off.
 
     Args:
+        test: `schema.INTERACTIONS`, one row per user, sorted by user_id.
+        targets: int64 (n_users,), its items' indices.
         ranks: int (n_users,), 0 = the target got no score.
-        buckets: Bucket of each user's target.
-        long_tail: bool (n_users,), whether the target is long-tail.
-        protocol: For its cut-offs.
+        lists: int (n_users, max(ks)), item indices best first, -1 behind the end.
+        items: `schema.ITEMS`.
+        protocol: What the metrics say of themselves.
+        ks: Cut-offs.
+
+    Returns:
+        Metrics and `schema.PER_USER`, as of `evaluate_index`.
     """
+    buckets, long_tail = items["bucket"].to_numpy(), items[IS_LONG_TAIL].to_numpy(dtype=np.bool_)
+    asked = "\n".join((test[USER_ID] + "\t" + test[ITEM_ID]).tolist())
+    metrics = {
+        "protocol_hash": protocol.hash,
+        "protocol": protocol.model_dump(mode="json"),
+        "test_sha256": hashlib.sha256(asked.encode()).hexdigest(),  # who is tested on what
+        **_accuracy_by_slice(ranks, buckets[targets], long_tail[targets], ks),
+    }
+    n_train = items["n_train"].to_numpy()
+    for k in ks:
+        metrics |= list_metrics(lists[:, :k], n_train=n_train, tail=buckets == TAIL, long_tail=long_tail)
+    bucket = pd.Series(buckets[targets], dtype="str")
+    return metrics, test[[USER_ID, ITEM_ID]].assign(bucket=bucket, rank=ranks).astype(PER_USER)
+
+
+def _accuracy_by_slice(ranks: Array, buckets: Array, long_tail: Array, ks: Sequence[int]) -> dict[str, Any]:
+    """Accuracy overall and by slice of each user's target, and the reachable shares."""
     groups = {name: buckets == name for name in BUCKETS} | {LONG_TAIL: long_tail}
     by_bucket: dict[str, dict[str, float]] = {}
     for name, members in groups.items():
         by_bucket[name] = {"n_users": int(members.sum())}
         if members.any():
-            by_bucket[name] |= accuracy(ranks[members], protocol.ks)
-    summary: dict[str, Any] = {
-        "n_users": len(ranks),
-        "overall": accuracy(ranks, protocol.ks),
-        "buckets": by_bucket,
-        "reachable_share": float((ranks > 0).mean()),
+            by_bucket[name] |= accuracy(ranks[members], ks)
+    reachable = {
+        f"reachable_share_{name}": float((ranks[groups[name]] > 0).mean())
+        for name in (TAIL, LONG_TAIL)
+        if groups[name].any()
     }
-    for name in (TAIL, LONG_TAIL):
-        if groups[name].any():
-            summary[f"reachable_share_{name}"] = float((ranks[groups[name]] > 0).mean())
-    return summary
-
-
-def targets_sha256(test: pd.DataFrame) -> str:
-    """SHA-256 of who is tested on what; `test` is sorted by user_id."""
-    text = "\n".join((test[USER_ID] + "\t" + test[ITEM_ID]).tolist())
-    return hashlib.sha256(text.encode()).hexdigest()
+    overall = {"overall": accuracy(ranks, ks), "reachable_share": float((ranks > 0).mean())}
+    return {"n_users": len(ranks), "buckets": by_bucket, **overall, **reachable}
 
 
 def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:

@@ -219,18 +219,22 @@ def _tail(case: Case) -> Check:
     )
 
 
-def _mean_over_seeds(side: Side, prefix: str, seeds: tuple[int, ...]) -> float:
-    """A list metric such as coverage@20 (whatever its K), averaged over seeds."""
-    values = [next(v for k, v in side.metrics[seed].items() if k.startswith(f"{prefix}@")) for seed in seeds]
-    return float(np.mean(values))
+def _means(case: Case, name: str) -> tuple[float, float]:
+    """A list metric such as coverage@20 (whatever its K) of candidate and champion, averaged over seeds."""
+    now, before = (
+        float(
+            np.mean(
+                [value for m in side.metrics.values() for k, value in m.items() if k.startswith(f"{name}@")]
+            )
+        )
+        for side in _sides(case)
+    )
+    return now, before
 
 
 def _coverage(case: Case) -> Check:
     """The lists show nearly as much of the catalogue as before."""
-    assert case.champion is not None  # noqa: S101
-    now, before = (
-        _mean_over_seeds(s, "coverage", case.params.seeds) for s in (case.candidate, case.champion)
-    )
+    now, before = _means(case, "coverage")
     limit = case.params.max_coverage_loss
     reason = f"coverage {before:.4f} -> {now:.4f}; may fall by {limit:g}"
     return Check("coverage", before - now <= limit, reason)
@@ -238,8 +242,7 @@ def _coverage(case: Case) -> Check:
 
 def _gini(case: Case) -> Check:
     """The lists are hardly more alike than before."""
-    assert case.champion is not None  # noqa: S101
-    now, before = (_mean_over_seeds(s, "gini", case.params.seeds) for s in (case.candidate, case.champion))
+    now, before = _means(case, "gini")
     limit = case.params.max_gini_rise
     return Check("gini", now - before <= limit, f"Gini {before:.4f} -> {now:.4f}; may rise by {limit:g}")
 

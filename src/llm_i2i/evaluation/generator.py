@@ -11,14 +11,13 @@ from tqdm import tqdm
 from llm_i2i.arrays import IntArray
 from llm_i2i.catalogue import histories_by_user, item_indices, sample_keys
 from llm_i2i.errors import ArtifactError
-from llm_i2i.evaluation.evaluate import summarise, targets_sha256
-from llm_i2i.evaluation.metrics import list_metrics
+from llm_i2i.evaluation.evaluate import measured
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.engine.next_items import target_ranks
 from llm_i2i.llm.prompts import GeneratorPrompt
 from llm_i2i.llm.role import LlmSetup, Role, Task, generator_role, item_ranker, next_item_prompt
 from llm_i2i.params import EvaluateGeneratorParams, TrainGeneratorParams
-from llm_i2i.schema import ITEM_ID, PER_USER, USER_ID
+from llm_i2i.schema import ITEM_ID, USER_ID
 
 log = logging.getLogger(__name__)
 
@@ -69,21 +68,10 @@ def evaluate_generator(
     lists = _ranked(role, generator, [by_user[user] for user in chosen[USER_ID]], asked, longest)
     ranks = target_ranks(lists, targets)
     own = protocol.model_copy(update={"last_m": params.max_history, "decay": 1.0})
-    shown = own.model_copy(update={"ks": tuple(k for k in own.ks if k <= longest)})
-    buckets, long_tail = items["bucket"].to_numpy(), items["is_long_tail"].to_numpy(dtype=np.bool_)
-    summary = summarise(ranks, buckets=buckets[targets], long_tail=long_tail[targets], protocol=shown)
-    metrics: dict[str, Any] = {
-        "protocol_hash": own.hash,
-        "protocol": own.model_dump(mode="json"),
-        "test_sha256": targets_sha256(chosen),
-        **{name: value for name, value in summary.items() if not name.startswith("reachable_share")},
-    }
-    n_train, tail = items["n_train"].to_numpy(), buckets == "tail"
-    for k in shown.ks:
-        metrics |= list_metrics(lists[:, :k], n_train=n_train, tail=tail, long_tail=long_tail)
-    bucket = pd.Series(buckets[targets], dtype="str")
-    per_user = chosen[[USER_ID, ITEM_ID]].assign(bucket=bucket, rank=ranks).astype(PER_USER)
-    k = shown.ks[-1]
+    ks = tuple(k for k in own.ks if k <= longest)
+    metrics, per_user = measured(chosen, targets, ranks, lists, items=items, protocol=own, ks=ks)
+    metrics = {name: value for name, value in metrics.items() if not name.startswith("reachable_share")}
+    k = ks[-1]
     log.info("generator alone: %d users, recall@%d %.4f", len(chosen), k, metrics["overall"][f"recall@{k}"])
     return metrics, per_user
 
