@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from scipy.optimize import minimize_scalar
-from sklearn.metrics import roc_auc_score
 
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.schema import BUCKETS
@@ -93,6 +92,8 @@ def auc_interval(
     Returns:
         auc, auc_low, auc_high.
     """
+    from sklearn.metrics import roc_auc_score  # noqa: PLC0415 - seconds, and who only scores has no need of it
+
     n_groups = int(group.max()) + 1
     # A resample weighs user u by how often it was drawn; the AUC is then a ratio of quadratic forms in the weights.
     weights = np.random.default_rng(seed).multinomial(

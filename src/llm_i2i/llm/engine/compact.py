@@ -12,14 +12,12 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 import torch
-from sklearn.preprocessing import normalize
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from torch import nn
 from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.data.identifiers import item_features
 from llm_i2i.params import CompactParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 
@@ -82,6 +80,11 @@ def item_vectors(
     Returns:
         float64 (n_items, size).
     """
+    # scikit-learn takes seconds to load, which a model that was trained elsewhere does without
+    from sklearn.preprocessing import normalize  # noqa: PLC0415
+
+    from llm_i2i.data.identifiers import item_features  # noqa: PLC0415
+
     taken = np.concatenate([*by_user.values(), np.empty(0, dtype=np.int64)])
     train = pd.DataFrame(
         {
