@@ -71,11 +71,17 @@ def _parser() -> argparse.ArgumentParser:
     add("show", "print the main table and where the report is", lambda _: _show())
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")
-    command = add("tune", "search a model's options on valid; write train_i2i.MODEL_tuned", _tune)
+    command = add(
+        "tune", "search a model's options on valid; write train_i2i.MODEL_tuned",
+        lambda o: _load("lab.tune", "run")(o.model, trials=o.trials, objective=o.objective),
+    )  # fmt: skip
     command.add_argument("model", help="swing, item_knn, bm25, bpr or youtube_dnn")
     command.add_argument("--trials", type=int, default=100, help="settings to measure (default 100)")
     command.add_argument("--objective", default="ndcg@10", help="ndcg@10 (default) or recall@10, on valid")
-    command = add("sweep", "run a declared experiment of experiments/", _sweep)
+    command = add(
+        "sweep", "run a declared experiment of experiments/",
+        lambda o: _load("lab.sweep", "sweep")(o.name, seeds=o.seeds and list(o.seeds)),
+    )  # fmt: skip
     command.add_argument("name", help="file of experiments/, without suffix")
     command.add_argument("--seeds", type=_numbers, help="instead of the experiment's own, such as 1,2,3")
     command = add("bench", "run all experiments of docs/results.md on other data and write it", _bench)
@@ -128,14 +134,6 @@ def _run_stage(options: argparse.Namespace) -> None:
     if path.is_file() and is_first_process():
         facts = read_json(path)
         write_json({**facts, "process_seconds": round(time.perf_counter() - _STARTED, 2)}, path)
-
-
-def _tune(options: argparse.Namespace) -> None:
-    _load("lab.tune", "run")(options.model, trials=options.trials, objective=options.objective)
-
-
-def _sweep(options: argparse.Namespace) -> None:
-    _load("lab.sweep", "sweep")(options.name, seeds=options.seeds and list(options.seeds))
 
 
 def _bench(options: argparse.Namespace) -> None:

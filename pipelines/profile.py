@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Iterator
+from functools import reduce
 from pathlib import Path
 from typing import Any
 
@@ -85,10 +86,9 @@ def under(raw: dict[str, Any], name: str) -> dict[str, Any]:
     restated: dict[str, Any] = {"profile": name}
     for key, _ in leaves(raw):
         if key in theirs and key[0] != OF_THE_DATA:
-            value = theirs[key]
-            for part in reversed(key):
-                value = {part: value}
-            restated = overlay(restated, value)
+            restated = overlay(
+                restated, reduce(lambda inner, part: {part: inner}, reversed(key), theirs[key])
+            )
     return restated
 
 

@@ -11,11 +11,8 @@ from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
 from pipelines import profile
 from steps import paths
 
-TRIALS = 100
-OBJECTIVE = "ndcg@10"
 
-
-def run(model: str, *, trials: int = TRIALS, objective: str = OBJECTIVE) -> dict[str, Any]:
+def run(model: str, *, trials: int, objective: str) -> dict[str, Any]:
     """Tune a model on the split that is there; `train_i2i.MODEL_tuned` then holds what was found.
 
     Options of that section that are not searched (`tuning.GRIDS`) keep their values.

@@ -253,10 +253,9 @@ def convert(*, reviews: Path, meta: Path, year: str, out: Path, core: int) -> No
     Raises:
         DataError: A file cannot be read, `out` holds other tables, or nothing is left.
     """
-    present = [out / f"{stem}{end}" for stem in ("interactions", "items") for end in (".csv", ".parquet")]
-    present = [path for path in present if path.exists()]
-    if present:
-        raise DataError(str(present[0]), "is there already", "no tables", f"move {out} away, or name another")
+    for path in (out / f"{stem}{end}" for stem in ("interactions", "items") for end in (".csv", ".parquet")):
+        if path.exists():
+            raise DataError(str(path), "is there already", "no tables", f"move {out} away, or name another")
     edition = EDITIONS[year]
     interactions = k_core(read_reviews(reviews, edition), core)
     items = read_items(meta, edition, set(interactions[ITEM_ID]))

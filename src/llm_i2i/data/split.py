@@ -91,11 +91,8 @@ def split_interactions(
     parts = {name: _part(rows, mask) for name, mask in masks.items()}
     held_out = _held_out(parts["train"], params.held_out_share, seed)
     manifest = _manifest(parts | {"held_out": held_out}, counts, n_tied, facts)
-    manifest["protocol"] |= {
-        "min_user_items": params.min_user_items,
-        "max_users": params.max_users,
-        "seed": seed,
-    }
+    limits = {"min_user_items": params.min_user_items, "max_users": params.max_users}
+    manifest["protocol"] |= {**limits, "seed": seed}
     logger.info("split: %s", ", ".join(f"{name} {len(part):,} rows" for name, part in parts.items()))
     return Split(parts["train"], parts["valid"], parts["test"], held_out, manifest)
 
@@ -199,26 +196,17 @@ def _counts(rows: pd.DataFrame) -> dict[str, int]:
 
 
 def _manifest(
-    parts: dict[str, pd.DataFrame],
-    counts: dict[str, dict[str, int]],
-    n_tied: int,
-    facts: dict[str, Any],
+    parts: dict[str, pd.DataFrame], counts: dict[str, dict[str, int]], n_tied: int, facts: dict[str, Any]
 ) -> dict[str, Any]:
     """Everything that says how the parts came about and what they hold, ready for JSON."""
-    unique, final = counts["without_exact_duplicates"], counts["sampled_users"]
-    first = counts["without_repeated_items"]
+    raw, unique, first, final = counts.values()
     n_tested = len(parts["test"])
     return {
-        "protocol": {
-            **facts,
-            "order": ORDER,
-            "repeated_items": "the earliest row stays",
-        },
+        "protocol": {**facts, "order": ORDER, "repeated_items": "the earliest row stays"},
         "counts": counts,
         "removed": {
-            "exact_duplicates": counts["raw"]["rows"] - unique["rows"],
-            "repeated_items": counts["without_exact_duplicates"]["rows"]
-            - counts["without_repeated_items"]["rows"],
+            "exact_duplicates": raw["rows"] - unique["rows"],
+            "repeated_items": unique["rows"] - first["rows"],
             "users_not_sampled": first["users"] - final["users"],
         },
         "users_tested": n_tested,
