@@ -42,10 +42,7 @@ def write(against: str) -> None:
         resamples=params.report.bootstrap_resamples,
         seed=params.seed,
     )
-    changes = params_changes(
-        read_params(read=revision.text),
-        read_params(),
-    )
+    changes = params_changes(read_params(read=revision.text), read_params())
     content = {
         "against": against,
         "commit": revision.commit,

@@ -14,13 +14,7 @@ from llm_i2i.arrays import Array
 from llm_i2i.measures import gini, mrr_at_k, ndcg_at_k, recall_at_k
 
 ACCURACY: Final = MappingProxyType(
-    {
-        "recall": recall_at_k,
-        "ndcg": ndcg_at_k,
-        "hit_rate": recall_at_k,
-        "mrr": mrr_at_k,
-        "map": mrr_at_k,
-    }
+    {"recall": recall_at_k, "ndcg": ndcg_at_k, "hit_rate": recall_at_k, "mrr": mrr_at_k, "map": mrr_at_k}
 )
 
 
