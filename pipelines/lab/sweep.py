@@ -35,7 +35,7 @@ from llm_i2i.params import Params, read_params, read_profile
 from llm_i2i.params.reading import leaves, overlay, read_written
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
-from llm_i2i.reporting.markdown import escape_markdown, markdown_table
+from llm_i2i.reporting.tables import escape_markdown, markdown_table
 from pipelines import profile
 from steps.dvc import DVC, Revision, environment, experiment_ref
 from steps.paths import EXPERIMENTS, LOCKS
@@ -70,9 +70,10 @@ def sweep(name: str, *, seeds: list[int] | None = None) -> None:
     folder = EXPERIMENTS / name
     code = code_digest()
     with _only_one(), tqdm(points, desc=f"sweep {name}", unit="point", disable=None) as bar:
-        results, paths = [], []
+        results, paths, selection = [], [], {}
         for point in bar:
             params = resolve(base, point.overrides)
+            selection[point.label] = params["fuse"]["selection"]
             identity = digest({"params": {k: v for k, v in params.items() if k not in AFTER}, "code": code})
             path = folder / "points" / f"{identity}.json"
             if not _is_done(path):
@@ -81,8 +82,7 @@ def sweep(name: str, *, seeds: list[int] | None = None) -> None:
             paths.append(path)
     if all(result.error for result in results):
         raise LlmI2iError(f"experiment {name}", f"no point could be run: {results[0].error}")
-    checked = Params.model_validate(base)
-    _write(experiment, results, folder, resamples=checked.report.bootstrap_resamples, seed=checked.seed)
+    _write(experiment, results, folder, Params.model_validate(base), selection)
     _say_what_ran(name, folder, paths)
 
 
@@ -254,10 +254,11 @@ def _read_point(path: Path, point: Point) -> PointResult:
 
 
 def _write(
-    experiment: Experiment, results: list[PointResult], folder: Path, *, resamples: int, seed: int
+    experiment: Experiment, points: list[PointResult], folder: Path, base: Params, selection: dict[str, str]
 ) -> None:
     """Write table.csv, README.md, results.json and the plots; the same points give the same bytes."""
-    result = evaluate_experiment(experiment, results, resamples=resamples, seed=seed)
+    resamples = base.report.bootstrap_resamples
+    result = evaluate_experiment(experiment, points, resamples=resamples, seed=base.seed)
     rows = tidy(result)
     rows.to_csv(folder / "table.csv", index=False, lineterminator="\n")
     table = experiment_table(rows, name=experiment.name, question=experiment.question)
@@ -274,14 +275,10 @@ def _write(
         f"Protocol {protocols}. Made by `python -m pipelines sweep {experiment.name}`.\n"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
-    write_json(
-        results_json(result) | {"plots": [f"{plot.name}.svg" for plot in plots]}, folder / "results.json"
-    )
-    logger.info(
-        "sweep: %d points, %s (into the report: `python -m pipelines report`)",
-        len(results),
-        folder / "README.md",
-    )
+    names = [f"{plot.name}.svg" for plot in plots]
+    write_json(results_json(result) | {"plots": names, "selection": selection}, folder / "results.json")
+    shown = folder / "README.md"
+    logger.info("sweep: %d points, %s (into the report: `python -m pipelines report`)", len(points), shown)
 
 
 def _say_what_ran(name: str, folder: Path, paths: list[Path]) -> None:
