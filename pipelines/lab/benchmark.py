@@ -10,13 +10,15 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import yaml
 
 from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.git import git
-from llm_i2i.reporting.benchmark import render
+from llm_i2i.reporting.benchmark import csv_name, render
+from llm_i2i.reporting.experiment_views import rows_of
 from pipelines import profile
 from steps.dvc import DVC, environment
 from steps.paths import EXPERIMENTS as MEASURED
@@ -26,6 +28,7 @@ logger = logging.getLogger(__name__)
 COPIES = Path(".bench")
 RESULTS = Path("reports/benchmark")
 DOCUMENT = Path("docs/results.md")
+FULL_TABLES = Path("docs/results")
 TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
 # All that the document shows, in its order.
@@ -87,13 +90,18 @@ def run(plan: Plan) -> None:
 
 
 def write_document() -> None:
-    """Render docs/results.md from reports/benchmark/."""
-    results: dict[str, dict[str, dict[str, object]]] = {}
+    """Render docs/results.md and the full tables beside it from reports/benchmark/."""
+    results: dict[str, dict[str, dict[str, Any]]] = {}
     place = {name: number for number, name in enumerate(EXPERIMENTS)}
     files = RESULTS.glob("*/*.json")
     for path in sorted(files, key=lambda p: (p.parent.name, place.get(p.stem, len(place)), p.stem)):
         results.setdefault(path.parent.name, {})[path.stem] = read_json(path)
-    DOCUMENT.parent.mkdir(parents=True, exist_ok=True)
+    shutil.rmtree(FULL_TABLES, ignore_errors=True)
+    FULL_TABLES.mkdir(parents=True)
+    for name, found in results.items():
+        for experiment, content in found.items():
+            path = FULL_TABLES / csv_name(name, experiment)
+            rows_of(content["rows"]).to_csv(path, index=False, lineterminator="\n")
     DOCUMENT.write_text(render(results, command=COMMAND), encoding="utf-8")
     logger.info("benchmark: %s", DOCUMENT)
 

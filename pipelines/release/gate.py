@@ -11,7 +11,7 @@ from llm_i2i.evaluation.gate import Case, Verdict, decide
 from llm_i2i.evaluation.parity import lookup_differs
 from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params, load_params
-from llm_i2i.reporting.markdown import escape_markdown
+from llm_i2i.reporting.tables import escape_markdown
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table
 from pipelines.release import registry
 from pipelines.release.replicate import candidate_side, champion_side, run_name

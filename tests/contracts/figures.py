@@ -4,9 +4,9 @@ A block (paragraph, list or table) that states a measured figure has a comment d
 source of every figure of the block, in the order in which the reader meets them:
 
     <!-- figures
-    toys/recipe: most credible/swing/{real|item_knn}/overall/recall@10
+    toys/controls: equal volume/swing/{real|item_knn}/overall/recall@10
     cost: with_bf16/stages_minutes
-    gain toys/recipe: six a tail item/swing/llm_i2i/overall/recall@10 <- most credible/swing/real/overall/recall@10
+    gain toys/controls: equal volume/swing/llm_i2i/overall/recall@10 <- equal volume/swing/real/overall/recall@10
     -->
 
 Before the colon stands a committed results file (`FOLDERS`, without suffix), `params` or `profiles/NAME`, after it the

@@ -1,223 +1,288 @@
-"""docs/results.md: the benchmark's tables beside the published ones, every number out of a results file."""
+"""docs/results.md: what each arm gives, then one small table per question; every number out of a results file."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
-import pandas as pd
-
-from llm_i2i.evaluation.bootstrap import Interval
+from llm_i2i.params import RECIPE
 from llm_i2i.reporting import words
-from llm_i2i.reporting.collect import Json
-from llm_i2i.reporting.experiment_views import experiment_table, highest, rows_of, tell
-from llm_i2i.reporting.markdown import escape_markdown, markdown_table
-from llm_i2i.reporting.tables import Table, view
-from llm_i2i.reporting.words import interval_of, metric_name, plural, say, signed, span
+from llm_i2i.reporting.collect import BASELINE_ARM, Json
+from llm_i2i.reporting.experiments import EVERY_POINT
+from llm_i2i.reporting.results import AUGMENTED_ARM, CONTROL_ARMS, HEADLINES
+from llm_i2i.reporting.tables import MARKS, Table, markdown_table, view
+from llm_i2i.reporting.words import interval_of, metric_name, say, signed, span
+from llm_i2i.schema import GENERATOR, OVERALL, TAIL
 
-METRICS = ("recall@5", "ndcg@5", "recall@10", "ndcg@10")
-AUGMENTED = "llm_i2i"
-OURS, PAPERS, BY_P_YES = "our recipe", "the paper's selection", "our recipe ordered by p_yes"
-MOST_CREDIBLE = "the most credible"
-# What chose the pairs of arm llm_i2i in an experiment, which its name does not tell. In `recipe` it is the point.
-SELECTIONS = {
-    "backbones": OURS,
-    "controls": OURS,
-    "negatives": BY_P_YES,
-    "ablation": MOST_CREDIBLE,
-    "tail_weight": MOST_CREDIBLE,
-    "threshold": MOST_CREDIBLE,
-    "volume": MOST_CREDIBLE,
-}
-PAPERS_POINT = ("recipe", "paper")  # the experiment and the point that has the paper's selection
+Results = Mapping[str, Mapping[str, Json]]  # by data set, then experiment: content of its results file
+Runs = dict[
+    str, dict[tuple[str, str], Json]
+]  # rows of one metric: by name of the run, then slice and comparison
+METRIC = "recall@10"
+METRICS = ("recall@5", "ndcg@5", METRIC, "ndcg@10")
+PLAIN, CONTROL = "swing", "item_knn"  # the model of the headline, and the arm that the LLM has to beat
+SELECTED = (AUGMENTED_ARM, "synthetic_only")  # arms whose pairs `fuse.selection` chooses
+WHERE = {OVERALL: "all targets", TAIL: "the tail"}
 
 
-def render(results: Mapping[str, Mapping[str, Json]], *, command: str) -> str:
-    """The whole document as Markdown; the same results give the same text.
-
-    Args:
-        results: By data set, then experiment: content of reports/benchmark/DATASET/EXPERIMENT.json.
-        command: What produced them.
-    """
-    lines = [f"- {line}" for name, found in results.items() for line in reading(name, found)]
-    parts = [
-        "# Results on Amazon reviews",
-        say("about_benchmark", command=command, made_at_once=_made_at_once(results)),
-        "## Arms",
-        say("arms_of_benchmark"),
-        "## Reading",
-        "\n".join(lines) or "- Nothing has been measured yet.",
-    ]
-    for name, found in results.items():
-        parts += [f"## {name.capitalize()}", _about(found)]
+def render(results: Results, *, command: str) -> str:
+    """The whole document as Markdown, made by `command`; the same results give the same text."""
+    parts = ["# Results on Amazon reviews", say("about_benchmark", command=command)]
+    if not results:
+        return "\n\n".join([*parts, say("nothing_measured")]) + "\n"
+    arms = {dataset: headline(found) for dataset, found in results.items()}
+    parts += ["## What was run", _what_ran(results), "## Arms", markdown_table(_arms_table(arms))]
+    for dataset, found in results.items():
+        title, table = dataset.capitalize(), runs_table(arms[dataset], f"arm {BASELINE_ARM}")
+        told = "\n".join(f"- {line}" for line in reading(dataset, found, arms[dataset]))
+        parts += [f"## {title}", say("about_headline"), markdown_table(table), told]
         if "backbones" in found:
-            published = published_table(name, found["backbones"])
-            parts += ["### Beside published figures", markdown_table(published)]
-        for experiment, content in found.items():
-            rows, question = named(experiment, rows_of(content["rows"])), str(content["question"])
-            seeds, failures = len(content["seeds"]), content.get("failures", {})
-            text = tell(rows, question=question, seeds=seeds, failures=failures)
-            shown = experiment_table(rows, name=experiment, question=question)
-            parts += [
-                f"### {experiment.capitalize().replace('_', ' ')}",
-                escape_markdown(text),
-                markdown_table(shown),
-                _provenance(experiment, found, most_seeds=_seeds(results)[-1]),
-            ]
+            published = published_table(dataset, found["backbones"])
+            parts += [f"### {title} beside published figures", markdown_table(published)]
+    for name in dict.fromkeys(name for found in results.values() for name in found):
+        parts += _question(name, {data: found[name] for data, found in results.items() if name in found})
+    parts += ["## Where the tables come from", markdown_table(_sources_table(results))]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 
-def named(experiment: str, rows: pd.DataFrame) -> pd.DataFrame:
-    """Rows whose arm `llm_i2i` says how its pairs were chosen."""
-    how = rows["point"].map(lambda point: PAPERS if (experiment, point) == PAPERS_POINT else "this point")
-    chosen = SELECTIONS.get(experiment, how if experiment == PAPERS_POINT[0] else "selection not recorded")
-    arm = rows["arm"]
-    return rows.assign(arm=arm.where(arm != AUGMENTED, arm + " (" + chosen + ")"))
+def csv_name(dataset: str, experiment: str) -> str:
+    """The file of docs/results/ that holds every row of an experiment."""
+    return f"{dataset}-{experiment}.csv"
 
 
-def _seeds(results: Mapping[str, Mapping[str, Json]]) -> list[int]:
-    """How many seeds the tables have, ascending, each number once."""
-    return sorted({len(content["seeds"]) for found in results.values() for content in found.values()})
+def _what_ran(results: Results) -> str:
+    """Test users and data of each data set, and the seeds of most tables."""
+    seeds: list[int] = []
+    lines = []
+    for dataset, found in results.items():
+        users = {row["slice"]: row["n_users"] for content in found.values() for row in content["rows"]}
+        seeds = max([seeds, *(content["seeds"] for content in found.values())], key=len)
+        marks = sorted({(c["benchmark"]["profile"], c["benchmark"]["data_md5"]) for c in found.values()})
+        told = "; ".join(f"profile `{profile}`, data `{md5}`" for profile, md5 in marks)
+        lines.append(say("data_of_benchmark", name=dataset.capitalize(), users=users, marks=told))
+    return "\n".join([*lines, say("seeds_of_benchmark", seeds=", ".join(map(str, seeds)))])
 
 
-def _revision(content: Json) -> str:
-    return str(content.get("benchmark", {}).get("revision") or "")[:12]
+def _arms_table(arms: Mapping[str, Runs]) -> Table:
+    """What every arm that occurs adds to the real pairs."""
+    names = {name for runs in arms.values() for name in runs}
+    names |= {name.partition(" (")[0] for name in names}
+    told = words.texts()["arms"].items()
+    rule = words.selection_words(RECIPE)
+    return view("arms", [(arm, text.format(rule=rule)) for arm, text in told if arm in names])
 
 
-def _made_at_once(results: Mapping[str, Mapping[str, Json]]) -> str:
-    """Say so where the tables differ in seeds or revision."""
-    seeds = _seeds(results)
-    revisions = {_revision(content) for found in results.values() for content in found.values()}
-    if len(revisions) < 2 and len(seeds) < 2:
-        return ""
-    told = {"revisions": plural(len(revisions), "revision"), "seeds": " or ".join(map(str, seeds))}
-    return say("made_at_once", **told)
+def headline(found: Mapping[str, Json]) -> Runs:
+    """Plain Swing and the generator alone, on each arm and selection once, the highest first.
+
+    An arm is taken where it was measured under the most seeds and beside the most other arms, so that as many arms as
+    can be come from one experiment; a selection that only its point describes is left out.
+    """
+    order = [(-len(c["seeds"]), -len({row["arm"] for row in c["rows"]}), name) for name, c in found.items()]
+    runs: Runs = {}
+    sources: dict[str, tuple[str, str]] = {}
+    for _, _, experiment in sorted(order):
+        for row in _main_rows(found[experiment]):
+            name, source = _name(found[experiment], row), (experiment, row["point"])
+            if row["model"] in (PLAIN, GENERATOR) and name and sources.setdefault(name, source) == source:
+                runs.setdefault(name, {})[row["slice"], row["against"]] = row
+    return dict(sorted(runs.items(), key=lambda entry: -entry[1][OVERALL, ""]["value"]))
 
 
-def _about(found: Mapping[str, Json]) -> str:
-    """Profile and data of the experiments."""
-    marks = {(c["benchmark"]["profile"], c["benchmark"]["data_md5"]) for c in found.values()}
-    return "; ".join(f"Profile `{profile}`, data `{md5}`" for profile, md5 in sorted(marks)) + "."
+def _main_rows(content: Json) -> list[Json]:
+    """Rows of the main metric, the first."""
+    return [row for row in content["rows"] if row["metric"] == content["rows"][0]["metric"]]
 
 
-def _provenance(experiment: str, found: Mapping[str, Json], *, most_seeds: int) -> str:
-    """Seeds, protocol and revision of a table, and where they are not those of the others."""
-    content, main = found[experiment], next(iter(found))
-    hashes = dict.fromkeys(h for by_model in content["protocol_hash"].values() for h in by_model.values())
-    seeds = f"Seeds {', '.join(map(str, content['seeds']))}"
-    if len(content["seeds"]) < most_seeds:
-        seeds += f" (fewer than the {most_seeds} of other tables"
-        seeds += ": the intervals do not cover training)" if len(content["seeds"]) == 1 else ")"
-    revision = f"revision `{_revision(content)}`" if _revision(content) else "revision not recorded"
-    if _revision(content) != _revision(found[main]):
-        revision += f" (another than that of {main.capitalize().replace('_', ' ')})"
-    return f"{seeds}; protocol {', '.join(f'`{value[:12]}`' for value in hashes)}; {revision}."
+def _name(content: Json, row: Json) -> str:
+    """An arm and, where one chose its pairs, the selection; "" = only its point tells."""
+    selections = content.get("selection", {})
+    if row["arm"] not in SELECTED or not selections:
+        return str(row["arm"])
+    chosen = words.texts()["selections"].get(selections.get(row["point"]))
+    return f"{row['arm']} ({chosen})" if chosen else ""
+
+
+def runs_table(runs: Runs, against: str) -> Table:
+    """By run: pairs kept, then for all targets and for the tail the value and the difference to `against`."""
+    lines = []
+    for name, rows in runs.items():
+        line: list[Any] = [name, rows[OVERALL, ""]["synthetic_kept"] or None]
+        for part in HEADLINES:
+            value, compared = rows.get((part, "")), rows.get((part, against))
+            line += [value and value["value"], compared and f"{MARKS[compared['outcome']]} {_span(compared)}"]
+        lines.append(line)
+    to = (f"Difference to {short(against)}", "")
+    return view("runs", lines, columns=[to, ("Recall@10, tail", ".4f"), to])
+
+
+def _span(row: Json) -> str:
+    return span(interval_of(row))
 
 
 def published_table(dataset: str, content: Json) -> Table:
-    """Ours and the published figures, by Recall@10."""
-    rows = named("backbones", rows_of(content["rows"]))
-    values = rows[(rows["against"] == "") & (rows["slice"] == "overall")]
-    lines: list[tuple[Any, ...]] = [tuple(line) for line in words.texts()["published"].get(dataset, ())]
-    for (model, arm), group in values.groupby(["model", "arm"], sort=False):
-        by_metric = dict(zip(group["metric"], group["value"], strict=True))
-        lines.append((words.run_name(model, arm), "measured here", *(by_metric.get(m) for m in METRICS)))
-    place = 2 + METRICS.index("recall@10")
-    return view(
-        "published",
-        sorted(lines, key=lambda line: (-(line[place] or 0.0), line[1] != "measured here")),
-        columns=[(metric_name(metric), ".4f") for metric in METRICS],
-    )
+    """Published figures and, of ours, plain Swing and the best tuned model, by Recall@10."""
+    ours: dict[str, dict[str, float]] = {}
+    for row in content["rows"]:
+        if row["model"] in shown_models(content) and (row["slice"], row["against"]) == (OVERALL, ""):
+            name = words.run_name(row["model"], _name(content, row) or row["arm"])
+            ours.setdefault(name, {})[row["metric"]] = row["value"]
+    lines: list[tuple[Any, ...]] = [
+        (name, "measured here", *map(values.get, METRICS)) for name, values in ours.items()
+    ]
+    lines += [tuple(line) for line in words.texts()["published"].get(dataset, ())]
+    lines.sort(key=lambda line: -(line[2 + METRICS.index(METRIC)] or 0.0))
+    return view("published", lines, columns=[(metric_name(metric), ".4f") for metric in METRICS])
 
 
-def reading(dataset: str, found: Mapping[str, Json]) -> list[str]:
-    """What the experiments of a data set show; the paper is compared with its own selection only."""
-    rows = {name: rows_of(content["rows"]) for name, content in found.items()}
+def shown_models(content: Json) -> list[str]:
+    """The models that the page shows: plain Swing, and the best tuned one or else the generator alone."""
+    rows = [row for row in _main_rows(content) if row["slice"] == OVERALL]
+    others = [row for row in rows if row["model"].endswith("_tuned")]
+    others = others or [row for row in rows if row["model"] == GENERATOR]
+    return [PLAIN, *(row["model"] for row in sorted(others, key=lambda row: -row["value"])[:1])]
+
+
+def reading(dataset: str, found: Mapping[str, Json], arms: Runs) -> list[str]:
+    """What the arms of a data set (as of `headline`) show; the paper is compared with its own selection only."""
     lines = []
-    sources = [name for name in ("controls", "backbones") if name in found]
-    if sources:
-        # The one of more seeds: what one seed shows another may not.
-        source = rows[max(sources, key=lambda name: len(found[name]["seeds"]))]
-        lines += _gain(source, OURS, dataset)
-        lines += [line for part in ("overall", "tail") for line in _against_control(source, part)]
-    if PAPERS_POINT[0] in found:
-        recipe = rows[PAPERS_POINT[0]]
-        lines += _gain(recipe[recipe["point"] == PAPERS_POINT[1]], PAPERS, dataset)
-    if "backbones" in found:
-        lines += _best(rows["backbones"])
-    if "recipe" in found:
-        lines += _recipes(rows["recipe"])
-    return [f"{dataset.capitalize()}{line}" for line in lines]
+    selections = words.texts()["selections"]
+    real, recipe = arms.get(BASELINE_ARM), arms.get(f"{AUGMENTED_ARM} ({selections['recipe']})", {})
+    for key in ("paper", "recipe"):
+        augmented = arms.get(f"{AUGMENTED_ARM} ({selections[key]})")
+        if real and augmented:
+            values = (rows[OVERALL, ""]["value"] for rows in (real, augmented))
+            lines.append(_gain(dataset, key, *values))
+    for part, where in WHERE.items():
+        if row := recipe.get((part, f"arm {CONTROL}")):
+            told = say(f"control_{row['outcome']}")
+            lines.append(say("against_control", where=where, span=_span(row), words=told))
+    return [*lines, *(_best(found["backbones"]) if "backbones" in found else [])]
 
 
-def _swing(rows: pd.DataFrame, arm: str, part: str = "overall") -> pd.DataFrame:
-    of_swing = (rows["model"] == "swing") & (rows["metric"] == "recall@10")
-    return rows[of_swing & (rows["arm"] == arm) & (rows["slice"] == part)]
-
-
-def _value(rows: pd.DataFrame) -> float | None:
-    values = rows.loc[rows["against"] == "", "value"]
-    return float(values.iloc[0]) if len(values) else None
-
-
-def _gain(rows: pd.DataFrame, selection: str, dataset: str) -> list[str]:
-    """Relative gain of Swing beside what the paper states."""
-    real, augmented = _value(_swing(rows, "real")), _value(_swing(rows, AUGMENTED))
-    if not real or augmented is None:
-        return []
+def _gain(dataset: str, selection: str, real: float, augmented: float) -> str:
+    """Relative gain of Swing with the pairs of a selection, beside what the paper states of its own."""
     gain, stated = 100 * (augmented / real - 1), words.texts()["stated_gain"].get(dataset)
-    line = say("gain", selection=selection, real=real, augmented=augmented, gain=signed(gain, 2))
+    name = words.texts()["selections"][selection]
+    line = say("gain", selection=name, real=real, augmented=augmented, gain=signed(gain, 2))
     if stated is None:
-        return [line + "."]
-    verdict = say(f"{'papers' if selection == PAPERS else 'ours'}_{'enough' if gain >= stated else 'less'}")
-    return [say("stated", gain=line, stated=stated, verdict=verdict)]
+        return f"{line}."
+    verdict = say(f"{selection}_{'enough' if gain >= stated else 'less'}")
+    return say("stated", gain=line, stated=stated, verdict=verdict)
 
 
-def _compared(rows: pd.DataFrame, against: str) -> Interval | None:
-    found = rows[rows["against"] == against].to_dict(orient="records")
-    return interval_of(found[0]) if found else None
-
-
-def _against_control(rows: pd.DataFrame, part: str) -> list[str]:
-    """Paired difference of our recipe's data to as many pairs from item-kNN."""
-    interval = _compared(_swing(rows, AUGMENTED, part), "arm item_knn")
-    if interval is None:
+def _best(content: Json) -> list[str]:
+    """The best tuned model with the generator's pairs, against itself without them and with the control's."""
+    model = shown_models(content)[-1]
+    rows = {
+        row["against"]: row
+        for row in _main_rows(content)
+        if (row["model"], row["arm"], row["slice"]) == (model, AUGMENTED_ARM, OVERALL)
+    }
+    if model == PLAIN or not {"", f"arm {BASELINE_ARM}", f"arm {CONTROL}"} <= rows.keys():
         return []
-    told = say(f"control_{words.outcome_of(interval)}")
-    where = "all targets" if part == "overall" else "tail targets"
-    return [say("against_control", where=where, selection=OURS, span=span(interval), words=told)]
+    spans = {key: _span(rows[f"arm {arm}"]) for key, arm in (("real", BASELINE_ARM), ("control", CONTROL))}
+    return [say("best", model=words.model_name(model), value=rows[""]["value"], **spans)]
 
 
-def _best(rows: pd.DataFrame) -> list[str]:
-    """The best model on our recipe's data beside the best one without augmentation."""
-    recall = rows[(rows["slice"] == "overall") & (rows["metric"] == "recall@10")]
-    values = recall[recall["against"] == ""]
-    plain, augmented = values[values["arm"] == "real"], values[values["arm"] == AUGMENTED]
-    if plain.empty or augmented.empty:
-        return []
-    one, other = (highest(part, "value") for part in (augmented, plain))
-    of_best = recall[(recall["model"] == one["model"]) & (recall["arm"] == AUGMENTED)]
-    same = _compared(of_best, "arm real") if one["model"] == other["model"] else None
-    told = span(same) if same else say("two_models")
-    above = "above" if one["value"] > other["value"] else "not above"
-    ours, theirs = (
-        f"{words.model_name(found['model'])} with Recall@10 {found['value']:.4f}" for found in (one, other)
-    )
-    return [say("best", selection=OURS, ours=ours, above=above, theirs=theirs, words=told)]
+def _question(name: str, by_dataset: Mapping[str, Json]) -> list[str]:
+    """An experiment: its question, per data set a table and what it means, and where the full tables are."""
+    first = next(iter(by_dataset.values()))
+    parts = [f"## {name.capitalize().replace('_', ' ')}", f"{first['question']} {_chosen(first)}"]
+    for dataset, content in by_dataset.items():
+        runs = question_runs(content)
+        table = markdown_table(runs_table(runs, reference_of(content)))
+        parts += [f"**{dataset.capitalize()}**", table, verdict(content, runs)]
+        if failures := content.get("failures"):
+            why = next(iter(failures.values())).partition(";")[0]
+            parts.append(say("not_run", points=", ".join(map(short, failures)), why=why))
+        if len(content["seeds"]) == 1:
+            parts.append(say("one_seed", seed=content["seeds"][0]))
+    files = (csv_name(dataset, name) for dataset in by_dataset)
+    return [*parts, say("in_full", files=", ".join(f"[{file}](results/{file})" for file in files))]
 
 
-def _recipes(rows: pd.DataFrame) -> list[str]:
-    """Swing on each point's pairs against none and against item-kNN's, with the number of pairs of both."""
+def _chosen(content: Json) -> str:
+    """Which pairs arm llm_i2i has, if the experiment has such an arm."""
+    if not any(row["arm"] == AUGMENTED_ARM for row in content["rows"]):
+        return ""
+    names = {words.texts()["selections"].get(key, "") for key in content.get("selection", {}).values()}
+    if len(names) == 1 and "" not in names:
+        return say("chosen", name=names.pop())
+    return say("chosen_by_point" if names else "chosen_unknown")
+
+
+def short(label: str) -> str:
+    """A point or comparison without its kind and the sections of parameters: "mode=a" for "point fuse.mode=a"."""
+    return re.sub(r"^(?:arm|point) |\b(?:\w+\.)+(?=\w+=)", "", label)
+
+
+def reference_of(content: Json) -> str:
+    """What a table compares with: a control of equal volume, else a point, else arm real; "" = nothing."""
+    names = sorted({row["against"] for row in _main_rows(content)} - {""})
+    controls = [name for name in names if short(name) in CONTROL_ARMS]
+    return next(iter([*controls, *(name for name in names if name.startswith("point ")), *names]), "")
+
+
+def _baselines(content: Json) -> set[str]:
+    """Arms with which others are compared."""
+    return {short(row["against"]) for row in content["rows"] if row["against"].startswith("arm ")}
+
+
+def question_runs(content: Json) -> Runs:
+    """The runs of the shown models, named by what tells them apart.
+
+    Of arms that others are compared with, at several points, `real` is shown once, and a control, which follows the
+    point's volume, not at all: the differences to it tell more.
+    """
+    models, baselines = shown_models(content), _baselines(content)
+    rows = [row for row in _main_rows(content) if row["model"] in models]
+    several = len({row["point"] for row in rows} - {EVERY_POINT}) > 1
+    at_points = [row for row in rows if row["arm"] not in baselines and row["point"] != EVERY_POINT]
+    one_run = len({(row["model"], row["arm"]) for row in at_points}) == 1
+    runs: Runs = {}
+    for row in rows:
+        name = words.run_name(row["model"], row["arm"]) if models[-1].endswith("_tuned") else row["arm"]
+        if several and row["point"] != EVERY_POINT and row["arm"] in baselines:
+            if row["against"] or row["arm"] in CONTROL_ARMS:
+                continue
+        elif several and row["point"] != EVERY_POINT:
+            name = short(row["point"]) if one_run else f"{short(row['point'])}, {name}"
+        runs.setdefault(name, {})[row["slice"], row["against"]] = row
+    return runs
+
+
+def verdict(content: Json, runs: Runs) -> str:
+    """What a table means: its highest values, and how many runs, of all models, are better and worse."""
+    against, baselines = reference_of(content), _baselines(content)
+    told: dict[str, Any] = {
+        "against": short(against),
+        "models": len({row["model"] for row in content["rows"]}),
+    }
+    for part in HEADLINES:
+        values = {name: rows[part, ""]["value"] for name, rows in runs.items() if (part, "") in rows}
+        best = max(values, key=values.__getitem__)
+        compared = [
+            row.get("outcome")
+            for row in _main_rows(content)
+            if (row["slice"], row["against"]) == (part, against) and row["arm"] not in baselines
+        ]
+        told |= {f"{part}_run": best, f"{part}_value": values[best], f"{part}_n": len(compared)}
+        told |= {f"{part}_{outcome}": compared.count(outcome) for outcome in MARKS}
+    keys = {
+        "table_highest": True,
+        "table_means": against,
+        "all_models": told["models"] > len(shown_models(content)),
+    }
+    return " ".join(say(key, **told) for key, applies in keys.items() if applies)
+
+
+def _sources_table(results: Results) -> Table:
+    """Seeds, protocol of the first model by seed, and revision of every experiment."""
     lines = []
-    for point, group in rows.groupby("point", sort=False):
-        volume = group.loc[group["arm"] == "item_knn", "synthetic_kept"].max()
-        against = {"arm real": "no augmentation", "arm item_knn": f"{volume:,.0f} pairs of item-kNN"}
-        parts = []
-        for part in ("overall", "tail"):
-            found = _swing(group, AUGMENTED, part)
-            intervals = {told: _compared(found, name) for name, told in against.items()}
-            shown = "; ".join(
-                f"{span(interval)} against {told}" for told, interval in intervals.items() if interval
-            )
-            parts.append(f"{part} {_value(found):.4f} ({shown})")
-        kept = float(_swing(group, AUGMENTED)["synthetic_kept"].iloc[0])
-        lines.append(say("point", point=point, kept=kept, parts=", ".join(parts)))
-    return lines
+    for dataset, found in results.items():
+        for name, content in found.items():
+            hashes = [next(iter(models.values()))[:12] for models in content["protocol_hash"].values()]
+            revision = str(content["benchmark"].get("revision") or "not recorded")[:12]
+            seeds = ", ".join(map(str, content["seeds"]))
+            lines.append((dataset.capitalize(), name, seeds, ", ".join(hashes), revision))
+    return view("sources", lines)

@@ -11,9 +11,9 @@ from markupsafe import Markup
 from llm_i2i.reporting import plots, result_tables, run_tables, sentences
 from llm_i2i.reporting.collect import TRAININGS, Json, ReportInputs
 from llm_i2i.reporting.experiment_views import experiment_table, rows_of, tell
-from llm_i2i.reporting.markdown import escape_markdown, markdown_table
 from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
+from llm_i2i.reporting.tables import escape_markdown, markdown_table
 from llm_i2i.reporting.words import NOT_MEASURED, metric_name, model_name, slice_name
 
 

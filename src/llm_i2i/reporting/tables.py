@@ -3,6 +3,7 @@
 Caption and columns of each table stand in templates/texts.yaml.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from llm_i2i.reporting.words import outcome_of, percent, signed, texts
 
 MARKS = {"better": "▲", "worse": "▼", "none": "○"}
 LEGEND = f"{MARKS['better']} better, {MARKS['worse']} worse, {MARKS['none']} no difference shown"
+_SPECIAL = re.compile(r"([\\`*_\[\]<>|#~])")
 Columns = Sequence[tuple[str, str]]  # (name, format): "" = text on the left, else the format of a number
 Rows = Iterable[Sequence[Any]]  # values or cells; None = nothing to show
 
@@ -98,3 +100,27 @@ def difference_cell(interval: Interval | None, *, value: float | None = None) ->
     )
     shown = lines if value is None else (f"{value:.4f}", *lines)
     return Cell(shown[0], shown[1:], outcome)
+
+
+def escape_markdown(text: object) -> str:
+    """Text that Markdown shows as it is: one line, no markup, no HTML, no table separator."""
+    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
+    line = line.replace("&", "&amp;")
+    return _SPECIAL.sub(r"\\\1", line).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
+
+
+def markdown_table(table: Table) -> str:
+    """A table with its caption under it; group headings become rows of their own."""
+    first = table.rows[0] if table.rows else ()
+    numbers = [cell.number for cell in first] or [False] * len(table.header)
+    lines = [
+        "| " + " | ".join(escape_markdown(name) for name in table.header) + " |",
+        "|" + "|".join(" ---: " if number else " --- " for number in numbers) + "|",
+    ]
+    for group in table.groups:
+        if group.label:
+            lines.append(f"| **{escape_markdown(group.label)}** |" + " |" * (len(table.header) - 1))
+        for row in group.rows:
+            cells = ["<br>".join(escape_markdown(text) for text in (cell.text, *cell.notes)) for cell in row]
+            lines.append("| " + " | ".join(cells) + " |")
+    return "\n".join([*lines, "", escape_markdown(table.caption)]) + "\n"

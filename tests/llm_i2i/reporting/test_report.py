@@ -11,9 +11,9 @@ import pytest
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
 from llm_i2i.reporting.collect import ReportInputs, collect
-from llm_i2i.reporting.markdown import escape_markdown
 from llm_i2i.reporting.report import Report, build_report
 from llm_i2i.reporting.run_tables import accepted_table, auc_table, cost, runtime_table, sample_table
+from llm_i2i.reporting.tables import escape_markdown
 from llm_i2i.stages import STAGES
 from tests.llm_i2i.reporting.conftest import HOSTILE, with_rule
 from tests.llm_i2i.reporting.run_folder import write_run

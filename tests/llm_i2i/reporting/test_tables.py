@@ -7,8 +7,7 @@ import pytest
 
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting import tables
-from llm_i2i.reporting.markdown import markdown_table
-from llm_i2i.reporting.tables import Cell, difference_cell, view
+from llm_i2i.reporting.tables import Cell, difference_cell, markdown_table, view
 from llm_i2i.reporting.words import say, texts
 
 SOURCE = "\n".join(path.read_text(encoding="utf-8") for path in Path(tables.__file__).parent.glob("*.py"))
@@ -50,7 +49,7 @@ def test_every_text_is_used_and_every_used_text_is_there(kind: str, call: str) -
     asked = set(re.findall(rf'(?:{call})\(\s*(?:draw,\s*)?"([a-z_-]+)"', SOURCE))
     assert asked <= set(texts()[kind])
     quoted = set(re.findall(r'"([a-z_-]+)"', SOURCE))
-    composed = {f"{who}_{what}" for who in ("papers", "ours") for what in ("enough", "less")}
+    composed = {f"{who}_{what}" for who in ("paper", "recipe") for what in ("enough", "less")}
     composed |= {f"control_{outcome}" for outcome in ("better", "worse", "none")}
     assert set(texts()[kind]) <= quoted | composed
 
