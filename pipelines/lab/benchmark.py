@@ -101,7 +101,7 @@ def write_document() -> None:
     for name, found in results.items():
         for experiment, content in found.items():
             path = FULL_TABLES / csv_name(name, experiment)
-            rows_of(content["rows"]).to_csv(path, index=False, lineterminator="\n")
+            rows_of(content).to_csv(path, index=False, lineterminator="\n")
     DOCUMENT.write_text(render(results, command=COMMAND), encoding="utf-8")
     logger.info("benchmark: %s", DOCUMENT)
 

@@ -33,8 +33,8 @@ from llm_i2i.evaluation.experiments import (
 from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params, read_params, read_profile
 from llm_i2i.params.reading import leaves, overlay, read_written
-from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, paragraph, results_json
-from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment, tidy
+from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, rows_of, tell
+from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment
 from llm_i2i.reporting.tables import escape_markdown, markdown_table
 from pipelines import profile
 from steps.dvc import DVC, Revision, environment, experiment_ref
@@ -242,10 +242,9 @@ def _collect(
 def _read_point(path: Path, point: Point) -> PointResult:
     record = read_json(path)
     if record["error"]:
-        return PointResult(point.label, point.changed, point.seed, {}, {}, error=record["error"])
+        return PointResult(point.label, point.seed, {}, {}, error=record["error"])
     return PointResult(
         label=point.label,
-        changed=point.changed,
         seed=point.seed,
         metrics={(m["model"], m["arm"]): m for m in record["metrics"].values()},
         fused=record["fused"],
@@ -258,25 +257,26 @@ def _write(
 ) -> None:
     """Write table.csv, README.md, results.json and the plots; the same points give the same bytes."""
     resamples = base.report.bootstrap_resamples
-    result = evaluate_experiment(experiment, points, resamples=resamples, seed=base.seed)
-    rows = tidy(result)
-    rows.to_csv(folder / "table.csv", index=False, lineterminator="\n")
-    table = experiment_table(rows, name=experiment.name, question=experiment.question)
-    plots = experiment_plots(result)
+    content = evaluate_experiment(experiment, points, resamples=resamples, seed=base.seed)
+    rows_of(content).to_csv(folder / "table.csv", index=False, lineterminator="\n")
+    plots = experiment_plots(experiment, content)
     for old in folder.glob("*.svg"):
         old.unlink()
     for plot in plots:
         (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
     pictures = "\n".join(f"![{escape_markdown(plot.title)}]({plot.name}.svg)\n" for plot in plots)
-    hashes = dict.fromkeys(value for by_model in result.protocols.values() for value in by_model.values())
+    hashes = dict.fromkeys(
+        value for by_model in content["protocol_hash"].values() for value in by_model.values()
+    )
     protocols = ", ".join(value[:12] for value in hashes)
     text = (
-        f"# {experiment.name}\n\n{escape_markdown(paragraph(result))}\n\n{markdown_table(table)}\n{pictures}\n"
+        f"# {experiment.name}\n\n{escape_markdown(tell(content))}\n\n"
+        f"{markdown_table(experiment_table(content))}\n{pictures}\n"
         f"Protocol {protocols}. Made by `python -m pipelines sweep {experiment.name}`.\n"
     )
     (folder / "README.md").write_text(text, encoding="utf-8")
     names = [f"{plot.name}.svg" for plot in plots]
-    write_json(results_json(result) | {"plots": names, "selection": selection}, folder / "results.json")
+    write_json(content | {"plots": names, "selection": selection}, folder / "results.json")
     shown = folder / "README.md"
     logger.info("sweep: %d points, %s (into the report: `python -m pipelines report`)", len(points), shown)
 

@@ -66,8 +66,7 @@ def _arms_table(arms: Mapping[str, Runs]) -> Table:
     """What every arm that occurs adds to the real pairs."""
     names = {name for runs in arms.values() for name in runs}
     names |= {name.partition(" (")[0] for name in names}
-    told = words.texts()["arms"].items()
-    rule = words.selection_words(RECIPE)
+    told, rule = words.texts()["arms"].items(), words.selection_words(RECIPE)
     return view("arms", [(arm, text.format(rule=rule)) for arm, text in told if arm in names])
 
 
@@ -89,8 +88,8 @@ def headline(found: Mapping[str, Json]) -> Runs:
 
 
 def _main_rows(content: Json) -> list[Json]:
-    """Rows of the main metric, the first."""
-    return [row for row in content["rows"] if row["metric"] == content["rows"][0]["metric"]]
+    """Rows of the metric that the page shows."""
+    return [row for row in content["rows"] if row["metric"] == METRIC]
 
 
 def _name(content: Json, row: Json) -> str:
@@ -109,14 +108,11 @@ def runs_table(runs: Runs, against: str) -> Table:
         line: list[Any] = [name, rows[OVERALL, ""]["synthetic_kept"] or None]
         for part in HEADLINES:
             value, compared = rows.get((part, "")), rows.get((part, against))
-            line += [value and value["value"], compared and f"{MARKS[compared['outcome']]} {_span(compared)}"]
+            mark = compared and MARKS[compared["outcome"]]
+            line += [value and value["value"], compared and f"{mark} {span(interval_of(compared))}"]
         lines.append(line)
     to = (f"Difference to {short(against)}", "")
     return view("runs", lines, columns=[to, ("Recall@10, tail", ".4f"), to])
-
-
-def _span(row: Json) -> str:
-    return span(interval_of(row))
 
 
 def published_table(dataset: str, content: Json) -> Table:
@@ -155,7 +151,7 @@ def reading(dataset: str, found: Mapping[str, Json], arms: Runs) -> list[str]:
     for part, where in WHERE.items():
         if row := recipe.get((part, f"arm {CONTROL}")):
             told = say(f"control_{row['outcome']}")
-            lines.append(say("against_control", where=where, span=_span(row), words=told))
+            lines.append(say("against_control", where=where, span=span(interval_of(row)), words=told))
     return [*lines, *(_best(found["backbones"]) if "backbones" in found else [])]
 
 
@@ -173,15 +169,13 @@ def _gain(dataset: str, selection: str, real: float, augmented: float) -> str:
 def _best(content: Json) -> list[str]:
     """The best tuned model with the generator's pairs, against itself without them and with the control's."""
     model = shown_models(content)[-1]
-    rows = {
-        row["against"]: row
-        for row in _main_rows(content)
-        if (row["model"], row["arm"], row["slice"]) == (model, AUGMENTED_ARM, OVERALL)
-    }
-    if model == PLAIN or not {"", f"arm {BASELINE_ARM}", f"arm {CONTROL}"} <= rows.keys():
+    rows = question_runs(content).get(words.run_name(model, AUGMENTED_ARM), {})
+    compared = [rows.get((OVERALL, f"arm {arm}")) for arm in (BASELINE_ARM, CONTROL)]
+    spans = [span(interval_of(row)) for row in compared if row]
+    if model == PLAIN or len(spans) < 2:
         return []
-    spans = {key: _span(rows[f"arm {arm}"]) for key, arm in (("real", BASELINE_ARM), ("control", CONTROL))}
-    return [say("best", model=words.model_name(model), value=rows[""]["value"], **spans)]
+    value = rows[OVERALL, ""]["value"]
+    return [say("best", model=words.model_name(model), value=value, real=spans[0], control=spans[1])]
 
 
 def _question(name: str, by_dataset: Mapping[str, Json]) -> list[str]:

@@ -68,7 +68,7 @@ class ReportInputs:
     @property
     def protocol_hash(self) -> str:
         """The protocol hash of the first model; `protocol_hashes` has that of each."""
-        return str(next(iter(self.metrics.values()))["protocol_hash"])
+        return next(iter(self.protocol_hashes.values()))
 
     @property
     def protocol_hashes(self) -> dict[str, str]:

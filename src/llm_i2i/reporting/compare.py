@@ -8,20 +8,16 @@ import pandas as pd
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.evaluation.protocol import require_same_protocol
+from llm_i2i.params.reading import leaves, overlay
 from llm_i2i.reporting.collect import Json, Run
 from llm_i2i.reporting.results import DECIMALS, HEADLINES, MIN_USERS
 from llm_i2i.reporting.words import outcome_of
 
 
 def compare_metrics(
-    old: Mapping[Run, Json],
-    new: Mapping[Run, Json],
-    per_user: Mapping[Run, tuple[pd.DataFrame, pd.DataFrame]],
-    *,
-    metrics: tuple[str, ...],
-    resamples: int,
-    seed: int,
-) -> list[Json]:
+    old: Mapping[Run, Json], new: Mapping[Run, Json], per_user: Mapping[Run, tuple[pd.DataFrame, pd.DataFrame]], *,
+    metrics: tuple[str, ...], resamples: int, seed: int,
+) -> list[Json]:  # fmt: skip
     """Differences new - old of every run that both have.
 
     Args:
@@ -71,14 +67,9 @@ def _slice(content: Json, name: str) -> Json:
     return found
 
 
-def params_changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[Json]:
+def params_changes(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[Json]:
     """Parameters that differ: key, old and new value as text; "–" where one side does not have the key."""
-    changes: list[Json] = []
-    for key in dict.fromkeys([*new, *old]):
-        name, one, other = f"{prefix}{key}", old.get(key), new.get(key)
-        if isinstance(one, Mapping) and isinstance(other, Mapping):
-            changes += params_changes(one, other, f"{name}.")
-        elif one != other or (key in old) != (key in new):
-            was, now = (str(side[key]) if key in side else "–" for side in (old, new))
-            changes.append({"key": name, "old": was, "new": now})
-    return changes
+    sides = (old, new, overlay(new, old))
+    was, now, both = ({".".join(key): value for key, value in leaves(side)} for side in sides)
+    pairs = {key: (was.get(key, "–"), now.get(key, "–")) for key in both}
+    return [{"key": key, "old": str(a), "new": str(b)} for key, (a, b) in pairs.items() if a != b]

@@ -1,9 +1,7 @@
 """What a declared experiment shows: one row per point, model and arm, with paired differences and intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,6 +19,7 @@ EVERY_POINT = "every point"
 COLUMNS = ("point", "model", "arm", "seeds", "synthetic_kept", "slice", "metric", "n_users", "value", "against",
            "difference", "low", "high", "outcome")  # fmt: skip
 PER_USER_COLUMNS = {**schema.PER_USER, "model": "str", "arm": "str", "is_long_tail": "bool"}
+Key = tuple[str, str, str]  # (point, model, arm)
 
 
 @dataclass(frozen=True)
@@ -28,7 +27,6 @@ class PointResult:
     """What one point measured."""
 
     label: str  # The point
-    changed: Mapping[str, Any]  # Its overrides without those of every point
     seed: int  # Its seed
     # Content of reports/metrics/MODEL-ARM.json by (model, arm); empty if it failed
     metrics: Mapping[Run, Json]
@@ -38,23 +36,9 @@ class PointResult:
     error: str = ""  # Why it failed, else ""
 
 
-@dataclass(frozen=True)
-class ExperimentResult:
-    """A finished experiment."""
-
-    experiment: Experiment  # Its declaration
-    # One line per point (`EVERY_POINT` where an arm is the same in all of them), model, arm, slice, metric and
-    # comparison, as of `tidy`, not rounded
-    rows: pd.DataFrame
-    seeds: tuple[int, ...]  # Seeds that were run
-    # Protocol hash by seed and model; a tuned model brings a query of its own
-    protocols: dict[int, dict[str, str]]
-    failures: dict[str, str]  # Why a point failed, by its label
-
-
 def evaluate_experiment(
     experiment: Experiment, points: Sequence[PointResult], *, resamples: int, seed: int
-) -> ExperimentResult:
+) -> Json:
     """Turn the ranks of every point, failed ones too, into rows, differences and intervals.
 
     Args:
@@ -63,43 +47,48 @@ def evaluate_experiment(
         resamples: Bootstrap resamples.
         seed: Seed of the bootstrap: the same points give the same numbers.
 
+    Returns:
+        What reports and benchmarks read: name, question, seeds, protocol hash by seed and model (a tuned model brings
+        a query of its own), why points failed, and rows: one per point (`EVERY_POINT` where an arm is the same in all
+        of them), model, arm, slice, metric and comparison (`COLUMNS`).
+
     Raises:
         ArtifactError: Points of one seed were measured under different protocols or on different users.
     """
     protocols = _protocols(points)
-    ranks: dict[tuple[str, str, str], dict[int, pd.DataFrame]] = {}
+    ranks: dict[Key, dict[int, pd.DataFrame]] = {}
     for point in points:
         if point.per_user is not None:
             for (model, arm), table in point.per_user.groupby(["model", "arm"], sort=False):
-                ranks.setdefault((point.label, str(model), str(arm)), {})[point.seed] = table.sort_values(
-                    schema.USER_ID, ignore_index=True
-                )
-    seeds = tuple(sorted({point.seed for point in points}))
+                by_seed = ranks.setdefault((point.label, str(model), str(arm)), {})
+                by_seed[point.seed] = table.sort_values(schema.USER_ID, ignore_index=True)
+    seeds = sorted({point.seed for point in points})
     lines = {}
     for key, tables in ranks.items():
-        kept = [float(point.fused.get(key[2], {}).get("synthetic_kept", 0)) for point in _of_run(key, points)]
-        base = {"seeds": len(seeds), "synthetic_kept": float(np.mean(kept))}
-        pairs = {
-            name: PairedDifference(_measured(tables, common), _measured(ranks[other], common))
-            for name, other in _baselines(experiment, *key)
-            if (common := tables.keys() & ranks.get(other, {}).keys())
-        }
+        kept = [point.fused.get(key[2], {}).get("synthetic_kept", 0) for point in _of_run(key, points)]
+        base = {"seeds": len(seeds), "synthetic_kept": round(float(np.mean(kept)), 1)}
+        pairs = {}
+        for name, other in _baselines(experiment, key):
+            # Their protocols have been compared by `_protocols`.
+            common = sorted(tables.keys() & ranks.get(other, {}).keys())
+            if common:
+                sides = ({of: ranks[run][of] for of in common} for run in (key, other))
+                pairs[name] = PairedDifference(*(Measured({}, side) for side in sides))
         found = _lines(experiment, tables, pairs, resamples=resamples, seed=seed)
         lines[key] = [base | line for line in found]
-    rows = pd.DataFrame(_once(lines, points), columns=COLUMNS)
-    failures = {point.label: point.error for point in points if point.error}
-    return ExperimentResult(experiment, rows, seeds, protocols, failures)
+    return {
+        "name": experiment.name,
+        "question": experiment.question,
+        "seeds": seeds,
+        "protocol_hash": protocols,
+        "failures": {point.label: point.error for point in points if point.error},
+        "rows": _once(lines, points),
+    }
 
 
-def _measured(tables: Mapping[int, pd.DataFrame], seeds: AbstractSet[int]) -> Measured:
-    """A run under some seeds; its protocols have been compared by `_protocols`."""
-    return Measured({}, {seed: tables[seed] for seed in sorted(seeds)})
-
-
-def _baselines(
-    experiment: Experiment, label: str, model: str, arm: str
-) -> Iterator[tuple[str, tuple[str, str, str]]]:
-    """What a run is compared with: (name, (point, model, arm))."""
+def _baselines(experiment: Experiment, key: Key) -> Iterator[tuple[str, Key]]:
+    """What a run is compared with, and the name of the comparison."""
+    label, model, arm = key
     for baseline in experiment.baselines:
         if arm != baseline:
             yield f"arm {baseline}", (label, model, baseline)
@@ -107,7 +96,7 @@ def _baselines(
         yield f"point {experiment.reference}", (experiment.reference, model, arm)
 
 
-def _protocols(points: Sequence[PointResult]) -> dict[int, dict[str, str]]:
+def _protocols(points: Sequence[PointResult]) -> dict[str, dict[str, str]]:
     """The protocol hash by seed and model.
 
     Raises:
@@ -123,18 +112,18 @@ def _protocols(points: Sequence[PointResult]) -> dict[int, dict[str, str]]:
                 problem = f"another protocol or other test users than {first[2]}"
                 fix = "leave parameters of the protocol out of the grid"
                 raise ArtifactError(name, problem, "one protocol in all points of a seed and model", fix)
-    protocols: dict[int, dict[str, str]] = {}
+    protocols: dict[str, dict[str, str]] = {}
     for (seed, model), marks_of in sorted(found.items()):
-        protocols.setdefault(seed, {})[model] = marks_of[0]
+        protocols.setdefault(str(seed), {})[model] = marks_of[0]
     return protocols
 
 
-def _of_run(key: tuple[str, str, str], points: Sequence[PointResult]) -> list[PointResult]:
-    """The points, one per seed, that measured a (point, model, arm)."""
+def _of_run(key: Key, points: Sequence[PointResult]) -> list[PointResult]:
+    """The points, one per seed, that measured a run."""
     return [point for point in points if point.label == key[0] and key[1:] in point.metrics]
 
 
-def _catalogue(key: tuple[str, str, str], points: Sequence[PointResult]) -> list[Json]:
+def _catalogue(key: Key, points: Sequence[PointResult]) -> list[Json]:
     """The catalogue-wide metrics of a run, seed by seed."""
     found = [point.metrics[key[1:]] for point in _of_run(key, points)]
     return [{name: value for name, value in metrics.items() if isinstance(value, float)} for metrics in found]
@@ -156,37 +145,30 @@ def _lines(
         for metric in experiment.metrics:
             value = float(np.mean([per_user_metric(metric, ranks).mean() for ranks in inside]))
             n_users = int(np.mean([len(ranks) for ranks in inside]))
-            cell = {"slice": part, "metric": metric, "n_users": n_users, "value": value}
+            cell = {"slice": part, "metric": metric, "n_users": n_users, "value": round(value, DECIMALS)}
             yield cell | {"against": ""}
             for against, pair in pairs.items():
                 if pair.n_users(part) >= MIN_USERS:
                     found = pair.interval(metric, part, resamples=resamples, seed=seed)
-                    yield cell | {"against": against, "difference": found.mean, "low": found.low,
-                                  "high": found.high, "outcome": outcome_of(found)}  # fmt: skip
+                    mean, low, high = (round(number, DECIMALS) for number in found)
+                    yield cell | {"against": against, "difference": mean, "low": low, "high": high,
+                                  "outcome": outcome_of(found)}  # fmt: skip
 
 
-def _once(lines: Mapping[tuple[str, str, str], list[Json]], points: Sequence[PointResult]) -> list[Json]:
+def _once(lines: Mapping[Key, list[Json]], points: Sequence[PointResult]) -> list[Json]:
     """Show a run that is the same at every point, such as the arm `real` of a threshold sweep, once and first."""
     labels = dict.fromkeys(label for label, _, _ in lines)
     once: list[Json] = []
-    others: list[Json] = []
-    for model, arm in dict.fromkeys(key[1:] for key in lines):
-        keys = [(label, model, arm) for label in labels if (label, model, arm) in lines]
+    alike = set()
+    for run in dict.fromkeys(key[1:] for key in lines):
+        keys = [(label, *run) for label in labels if (label, *run) in lines]
         without = [[line for line in lines[key] if not line["against"].startswith("point ")] for key in keys]
-        alike = all(
+        same = all(
             shown == without[0] and _catalogue(key, points) == _catalogue(keys[0], points)
             for key, shown in zip(keys, without, strict=True)
         )
-        if alike and len(keys) == len(labels) > 1:
-            once += [{"point": EVERY_POINT, "model": model, "arm": arm} | line for line in without[0]]
-        else:
-            others += [
-                {"point": key[0], "model": model, "arm": arm} | line for key in keys for line in lines[key]
-            ]
-    order = list(lines)
-    return once + sorted(others, key=lambda line: order.index((line["point"], line["model"], line["arm"])))
-
-
-def tidy(result: ExperimentResult) -> pd.DataFrame:
-    """One line per point, model, arm, slice, metric and comparison (`COLUMNS`), numbers rounded."""
-    return result.rows.round({"synthetic_kept": 1}).round(DECIMALS)
+        if same and len(keys) == len(labels) > 1:
+            alike.add(run)
+            once += [{"point": EVERY_POINT, "model": run[0], "arm": run[1]} | line for line in without[0]]
+    others = [(key, line) for key, found in lines.items() if key[1:] not in alike for line in found]
+    return once + [dict(zip(("point", "model", "arm"), key, strict=True)) | line for key, line in others]

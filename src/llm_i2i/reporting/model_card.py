@@ -38,29 +38,19 @@ def index_card(
     slices = [(OVERALL, {**metrics["overall"], "n_users": metrics["n_users"]})]
     buckets = metrics["buckets"]
     slices += [(bucket, buckets[bucket]) for bucket in BUCKETS if buckets.get(bucket, {}).get("n_users")]
+    data: dict[str, Any] = {"dataset_type": "own", "dataset_name": "data (DVC)", "dataset_split": "test",
+            "dataset_revision": str(promotion.data.get("md5", "unknown"))}  # fmt: skip
     results = [
-        EvalResult(
-            task_type="recommendation",
-            dataset_type="own",
-            dataset_name="data (DVC)",
-            dataset_revision=str(promotion.data.get("md5", "unknown")),
-            dataset_split="test",
-            metric_type=metric,
-            metric_name=f"{metric}, {place}",
-            metric_value=values[metric],
-        )
-        for place, values in slices
-        for metric in METRICS
-        if metric in values
-    ]
+        EvalResult("recommendation", metric_type=metric, metric_name=f"{metric}, {place}",
+                   metric_value=values[metric], **data)
+        for place, values in slices for metric in METRICS if metric in values
+    ]  # fmt: skip
+    base = None if manifest["arm"] == "real" else str(promotion.base_model.get("id", "")) or None
+    tags = ["recommendation", "item-to-item", str(manifest["model"])]
     head = ModelCardData(
-        license="apache-2.0",
-        library_name="llm-i2i",
-        tags=["recommendation", "item-to-item", str(manifest["model"])],
-        base_model=None if manifest["arm"] == "real" else str(promotion.base_model.get("id", "")) or None,
-        eval_results=results,
+        license="apache-2.0", library_name="llm-i2i", tags=tags, base_model=base, eval_results=results,
         model_name=name,
-    )
+    )  # fmt: skip
     shown = {
         "manifest": manifest,
         "metrics": metrics,
@@ -73,12 +63,8 @@ def index_card(
 
 def adapter_card(name: str, promotion: Promotion, *, purpose: str) -> str:
     """Card of a promoted LoRA adapter; arguments as of `index_card`, `purpose` in a sentence."""
-    head = ModelCardData(
-        license="apache-2.0",
-        library_name="peft",
-        tags=["lora", "recommendation"],
-        base_model=str(promotion.base_model.get("id", "")) or None,
-    )
+    base, tags = str(promotion.base_model.get("id", "")) or None, ["lora", "recommendation"]
+    head = ModelCardData(license="apache-2.0", library_name="peft", tags=tags, base_model=base)
     return _card(head, name=name, purpose=purpose, **asdict(promotion))
 
 

@@ -18,47 +18,38 @@ _THOUSANDS = FuncFormatter(lambda value, _: f"{value:,.0f}" if value == round(va
 _PER_CENT = FuncFormatter(lambda value, _: f"{100 * value:.0f} %")
 
 
-def _series(place: int) -> str:
-    return SERIES[place % len(SERIES)]
-
-
 def _legend_above(axes: Any, columns: int) -> None:
     """Put the legend above the axes, where it hides nothing."""
     axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=columns, borderaxespad=0.2, handlelength=1.8)
 
 
 def plot_differences(
-    rows: list[tuple[str, dict[str, Interval]]],
-    *,
-    metric: str,
-    against: str,
-    name: str,
-    standalone: bool = False,
+    rows: dict[str, dict[str, Interval]], *, metric: str, against: str, name: str, standalone: bool = False
 ) -> Plot:
     """Forest plot: paired differences with 95 % intervals.
 
     Args:
-        rows: (label of model and arm, interval by slice) from top to bottom, not empty.
+        rows: By label of model and arm, from top to bottom: interval by slice; not empty.
         metric: Name of the metric, such as "Recall@10".
         against: What they are differences to, such as "arm real".
         name: Name of the plot.
         standalone: Whether it becomes a file of its own.
     """
-    slices = list(dict.fromkeys(part for _, found in rows for part in found))
+    slices = list(dict.fromkeys(part for found in rows.values() for part in found))
 
     def draw(axes: Any) -> None:
         axes.grid(visible=False, axis="y")
         axes.axvline(0.0, color=INK, linewidth=0.9)
         for place, part in enumerate(slices):
-            points = [(row, found[part]) for row, (_, found) in enumerate(rows) if part in found]
+            points = [(row, found[part]) for row, found in enumerate(rows.values()) if part in found]
             ends = [[i.mean - i.low for _, i in points], [i.high - i.mean for _, i in points]]
             axes.errorbar(
                 [interval.mean for _, interval in points],
                 [row + (place - (len(slices) - 1) / 2) * 0.26 for row, _ in points],
-                xerr=np.maximum(ends, 0.0), fmt=MARKERS[place % 5], color=_series(place),
+                xerr=np.maximum(ends, 0.0), fmt=MARKERS[place % 5], color=SERIES[place % len(SERIES)],
                 markersize=4.5, capsize=2.5, linewidth=1.4, label=part,
             )  # fmt: skip
-        axes.set_yticks(range(len(rows)), [label for label, _ in rows], color=INK)
+        axes.set_yticks(range(len(rows)), list(rows), color=INK)
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}" if value else "0"))
@@ -67,19 +58,11 @@ def plot_differences(
 
     words = " ".join(
         f"{label.replace(chr(10), ', ')}, {part}: {signed(i.mean)} ({signed(i.low)} to {signed(i.high)})."
-        for label, found in rows
+        for label, found in rows.items()
         for part, i in found.items()
     )
-    return draw_plot(
-        draw,
-        name,
-        kind="differences",
-        words=words,
-        metric=metric,
-        against=against,
-        height=1.15 + 0.62 * len(rows),
-        standalone=standalone,
-    )
+    height, about = 1.15 + 0.62 * len(rows), {"metric": metric, "against": against}
+    return draw_plot(draw, name, about, kind="differences", words=words, height=height, standalone=standalone)
 
 
 def plot_points(
@@ -107,7 +90,14 @@ def plot_points(
     def draw(axes: Any) -> None:
         for place, (label, dots) in enumerate(lines.items()):
             xs, ys = zip(*sorted(dots), strict=True)
-            axes.plot(xs, ys, MARKERS[place % 5] + "-", color=_series(place), markersize=4.5, label=label)
+            axes.plot(
+                xs,
+                ys,
+                MARKERS[place % 5] + "-",
+                color=SERIES[place % len(SERIES)],
+                markersize=4.5,
+                label=label,
+            )
         for place, (label, value) in enumerate(constants.items()):
             axes.axhline(value, color=INK, linewidth=1.0, linestyle=LINE_STYLES[1 + place % 3], label=label)
         if ticks:
@@ -119,16 +109,8 @@ def plot_points(
         f"{label}: " + ", ".join(f"{y:.4f} at {x:g}" for x, y in sorted(dots)) + "."
         for label, dots in lines.items()
     )
-    return draw_plot(
-        draw,
-        name,
-        kind="points",
-        words=words,
-        metric=metric,
-        part=part,
-        height=2.6 + 0.12 * (len(lines) + len(constants)),
-        standalone=True,
-    )
+    height, about = 2.6 + 0.12 * (len(lines) + len(constants)), {"metric": metric, "part": part}
+    return draw_plot(draw, name, about, kind="points", words=words, height=height, standalone=True)
 
 
 def plot_long_tail(items: pd.DataFrame) -> Plot:
@@ -173,7 +155,7 @@ def plot_bucket_counts(counts: pd.DataFrame) -> Plot:
         for index, (label, by_bucket) in enumerate(shares.items()):
             heights = [by_bucket[name] for name in schema.BUCKETS]
             at = np.arange(len(schema.BUCKETS)) + (index - (len(shares) - 1) / 2) * width
-            bars = axes.bar(at, heights, width * 0.92, color=_series(index), label=label)
+            bars = axes.bar(at, heights, width * 0.92, color=SERIES[index % len(SERIES)], label=label)
             axes.bar_label(bars, [f"{100 * height:.0f}" for height in heights], fontsize=7.5, color=MUTED)
         axes.set_xticks(range(len(schema.BUCKETS)), schema.BUCKETS, color=INK)
         axes.tick_params(axis="x", length=0)
@@ -198,10 +180,11 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
 
     def draw(axes: Any) -> None:
         for place, (source, values) in enumerate(groups):
-            shares = np.histogram(values, bins)[0] / max(len(values), 1)
+            shares, look = np.histogram(values, bins)[0] / max(len(values), 1), LINE_STYLES[place]
             axes.stairs(shares, bins, fill=True, color=SERIES[place], alpha=0.18)
-            axes.stairs(shares, bins, color=SERIES[place], linewidth=1.6, linestyle=LINE_STYLES[place],
-                        label=f"{source} rows")  # fmt: skip
+            axes.stairs(
+                shares, bins, color=SERIES[place], linewidth=1.6, linestyle=look, label=f"{source} rows"
+            )
         if threshold is not None:
             axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=":", label=f"threshold {threshold:g}")
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="calibrated p_yes", ylabel="share of rows")
@@ -210,7 +193,7 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
 
     medians = ", ".join(f"{source} {np.median(values):.2f}" for source, values in groups if len(values))
     counts = ", ".join(f"{len(values):,} {source}" for source, values in groups)
-    return draw_plot(draw, "p-yes", words=f"Medians: {medians or 'none'}.", counts=counts)
+    return draw_plot(draw, "p-yes", {"counts": counts}, words=f"Medians: {medians or 'none'}.")
 
 
 def plot_reliability(bins: list[dict[str, float]]) -> Plot:
@@ -239,14 +222,12 @@ def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, nam
         label: Name of the vertical axis.
         name: Name of the plot.
     """
-    smooth = {
-        training: log[column].rolling(max(len(log) // 10, 1), min_periods=1).mean()
-        for training, log in logs.items()
-    }
+    windows = {name: max(len(log) // 10, 1) for name, log in logs.items()}
+    smooth = {key: log[column].rolling(windows[key], min_periods=1).mean() for key, log in logs.items()}
 
     def draw(axes: Any) -> None:
         for place, (training, log) in enumerate(logs.items()):
-            colour, style = _series(place), LINE_STYLES[place % 4]
+            colour, style = SERIES[place % len(SERIES)], LINE_STYLES[place % 4]
             axes.plot(log["step"], log[column], color=colour, linewidth=0.8, alpha=0.35)
             axes.plot(log["step"], smooth[training], color=colour, linestyle=style, label=training)
         if column != "loss":  # a rate has a meaningful zero, a loss has not
@@ -258,8 +239,9 @@ def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, nam
             _legend_above(axes, 2)
 
     ends = "; ".join(
-        f"{training} from {smooth[training].iloc[0]:.3g} to {smooth[training].iloc[-1]:.3g} in {len(log)} steps"
-        for training, log in logs.items()
-        if len(log)
+        f"{training} from {values.iloc[0]:.3g} to {values.iloc[-1]:.3g} in {len(values)} steps"
+        for training, values in smooth.items()
+        if len(values)
     )
-    return draw_plot(draw, name, kind="training", words=f"{ends or 'no steps'}.", label=first_upper(label))
+    about = {"label": first_upper(label)}
+    return draw_plot(draw, name, about, kind="training", words=f"{ends or 'no steps'}.")

@@ -8,9 +8,10 @@ import yaml
 from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
+from llm_i2i.params.reading import leaves
 from llm_i2i.reporting import plots, result_tables, run_tables, sentences
 from llm_i2i.reporting.collect import TRAININGS, Json, ReportInputs
-from llm_i2i.reporting.experiment_views import experiment_table, rows_of, tell
+from llm_i2i.reporting.experiment_views import experiment_table, tell
 from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
 from llm_i2i.reporting.tables import escape_markdown, markdown_table
@@ -28,43 +29,35 @@ class Report:
 
 def _parts(inputs: ReportInputs) -> dict[str, Any]:
     """The optional parts of the page (title, text, tables, images, points); gate and comparison None if not there."""
-    experiments = []
-    for content in inputs.experiments:
-        name, question, rows = str(content["name"]), str(content["question"]), rows_of(content["rows"])
-        seeds, failures = len(content.get("seeds", ())), content.get("failures", {})
-        text = tell(rows, question=question, seeds=seeds, failures=failures)
-        tables = [experiment_table(rows, name=name, question=question)]
-        experiments.append(
-            {"title": name, "text": text, "tables": tables, "images": content["images"], "points": ()}
-        )
+
+    def part(title: str, text: str, **more: Any) -> dict[str, Any]:
+        return {"title": title, "text": text, "tables": (), "images": (), "points": (), **more}
+
     gate, comparison = inputs.gate, inputs.comparison
     return {
-        "experiments": experiments,
-        "gate": gate and {"title": "Gate", **sentences.gate(gate), "tables": (), "images": ()},
+        "experiments": [
+            part(content["name"], tell(content), tables=[experiment_table(content)], images=content["images"])
+            for content in inputs.experiments
+        ],
+        "gate": gate and part("Gate", **sentences.gate(gate)),
         "comparison": comparison
-        and {
-            "title": f"Against {comparison['against']}",
-            "text": sentences.comparison(comparison),
-            "tables": run_tables.comparison_tables(comparison),
-            "images": (),
-            "points": (),
-        },
+        and part(
+            f"Against {comparison['against']}",
+            sentences.comparison(comparison),
+            tables=run_tables.comparison_tables(comparison),
+        ),
     }
 
 
-def _flatten(content: Json, prefix: str = "") -> dict[str, str]:
+def _flatten(content: Json) -> dict[str, str]:
     """Nested scalars as dotted names; lists and long texts are left out."""
     flat: dict[str, str] = {}
-    for key, value in content.items():
-        name = f"{prefix}{key}"
-        if isinstance(value, dict):
-            flat |= _flatten(value, f"{name}.")
-        elif isinstance(value, bool) or value is None:
+    for key, value in leaves(content):
+        name = ".".join(key)
+        if isinstance(value, bool) or value is None:
             flat[name] = {True: "yes", False: "no", None: "–"}[value]
-        elif isinstance(value, int):
-            flat[name] = f"{value:,}"
-        elif isinstance(value, float):
-            flat[name] = f"{value:.4g}"
+        elif isinstance(value, int | float):
+            flat[name] = format(value, "," if isinstance(value, int) else ".4g")
         elif isinstance(value, str) and len(value) <= 300:
             flat[name] = value
     return flat
@@ -73,37 +66,38 @@ def _flatten(content: Json, prefix: str = "") -> dict[str, str]:
 def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
     """Every plot that has data; None = not measured here."""
     rule, counts, metric = inputs.params.fuse.rule, run_tables.bucket_counts(inputs), results.main_metric
-    differences = [
-        (
-            f"{model_name(run[0])}\n{run[1]}",
-            {slice_name(part): found[part, metric] for part in HEADLINES if (part, metric) in found},
-        )
+    differences = {
+        f"{model_name(model)}\n{arm}": {
+            slice_name(part): found[part, metric] for part in HEADLINES if (part, metric) in found
+        }
         for model in inputs.models
         for arm in inputs.arms
-        if (found := results.differences.get(run := (model, arm)))
-    ]
-    bins = (inputs.held_out or {}).get("reliability")
-    drawn = {
-        f"loss_{name}": plots.plot_training({name: log}, column="loss", label="loss", name=f"loss-{name}")
-        for name, log in inputs.training.items()
+        if (found := results.differences.get((model, arm)))
     }
-    if inputs.tokens_per_s:
-        drawn["speed"] = plots.plot_training(
-            inputs.tokens_per_s, column="tokens_per_s", label="tokens per second", name="speed"
+    bins = (inputs.held_out or {}).get("reliability")
+    threshold = rule.threshold if rule.mode == "threshold" else None
+    logs, tokens = inputs.training, inputs.tokens_per_s
+    rate = {"column": "tokens_per_s", "label": "tokens per second", "name": "speed"}
+    losses = {
+        f"loss_{name}": plots.plot_training(
+            {name: logs[name]}, column="loss", label="loss", name=f"loss-{name}"
         )
-    if differences:
-        drawn["differences"] = plots.plot_differences(
+        for name in TRAININGS
+        if name in logs
+    }
+    return dict.fromkeys(f"loss_{name}" for name in TRAININGS) | {
+        **losses,
+        "speed": plots.plot_training(tokens, **rate) if tokens else None,
+        "differences": plots.plot_differences(
             differences, metric=metric_name(metric), against="arm real", name="differences"
         )
-    if bins:
-        drawn["reliability"] = plots.plot_reliability(bins)
-    if counts.to_numpy().any():
-        drawn["buckets"] = plots.plot_bucket_counts(counts)
-    threshold = rule.threshold if rule.mode == "threshold" else None
-    drawn["p_yes"] = plots.plot_p_yes(inputs.scored, threshold=threshold)
-    drawn["long_tail"] = plots.plot_long_tail(inputs.items)
-    names = (*(f"loss_{name}" for name in TRAININGS), "speed", "differences", "reliability", "buckets")
-    return dict.fromkeys(names) | drawn
+        if differences
+        else None,
+        "reliability": plots.plot_reliability(bins) if bins else None,
+        "buckets": plots.plot_bucket_counts(counts) if counts.to_numpy().any() else None,
+        "p_yes": plots.plot_p_yes(inputs.scored, threshold=threshold),
+        "long_tail": plots.plot_long_tail(inputs.items),
+    }
 
 
 def _model_facts(inputs: ReportInputs) -> dict[str, str]:

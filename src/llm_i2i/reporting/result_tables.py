@@ -3,7 +3,7 @@
 from llm_i2i import schema
 from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import ReportInputs, Run
-from llm_i2i.reporting.results import (
+from llm_i2i.reporting.results import (  # fmt: skip
     CATALOGUE_METRICS,
     HEADLINES,
     METRICS,
@@ -70,25 +70,14 @@ def control_table(inputs: ReportInputs, results: Results) -> Table | None:
     if not results.against_controls:
         return None
     names = [name for name in SLICES if results.n_users[name] >= MIN_USERS]
-
-    def label(*arms: str) -> str:
-        shown = [f"{arm} ({int(inputs.kept[arm].get('synthetic_kept', 0)):,} pairs)" for arm in arms]
-        return f" {words.MINUS} ".join(shown)
-
-    rows = {
-        words.model_name(model): [
-            (
-                label(arm, control),
-                *(difference_cell(found.get((name, results.main_metric))) for name in names),
-            )
-            for (of_model, arm, control), found in results.against_controls.items()
-            if of_model == model
-        ]
-        for model in inputs.models
-    }
-    return view(
-        "control", rows, columns=_columns(results, names), metric=words.metric_name(results.main_metric)
-    )
+    kept = {arm: f"{arm} ({int(inputs.kept[arm].get('synthetic_kept', 0)):,} pairs)" for arm in inputs.arms}
+    rows: dict[str, list[tuple[Cell | str, ...]]] = {}
+    for (model, arm, control), found in results.against_controls.items():
+        cells = (difference_cell(found.get((name, results.main_metric))) for name in names)
+        label = f"{kept[arm]} {words.MINUS} {kept[control]}"
+        rows.setdefault(words.model_name(model), []).append((label, *cells))
+    metric = words.metric_name(results.main_metric)
+    return view("control", rows, columns=_columns(results, names), metric=metric)
 
 
 def _catalogue_text(name: str, value: float | None) -> str | None:

@@ -84,42 +84,34 @@ def compute_results(inputs: ReportInputs) -> Results:
     keys = _keys(n_users, params.evaluate.ks)
     main_metric = f"recall@{main_k(params.evaluate.ks)}"
 
-    def against(model: str, arm: str, other: str, chosen: list[Key]) -> dict[Key, Interval]:
+    def value(run: Run, key: Key) -> float:
+        table, (part, metric) = inputs.per_user[run], key
+        return float(per_user_metric(metric, table["rank"].to_numpy()[in_slice(table, part)]).mean())
+
+    def against(model: str, arm: str, other: str, metrics: set[str]) -> dict[Key, Interval]:
         # Protocols were compared when the metrics were read; a tuned model's query is its own in every arm.
-        sides = (Measured.once(inputs.per_user[model, name]) for name in (arm, other))
-        pair = PairedDifference(*sides)
+        pair = PairedDifference(*(Measured.once(inputs.per_user[model, name]) for name in (arm, other)))
         resamples = params.report.bootstrap_resamples
         return {
             (part, metric): pair.interval(metric, part, resamples=resamples, seed=params.seed)
-            for part, metric in chosen
-            if n_users[part] >= MIN_USERS
+            for part, metric in keys
+            if metric in metrics and n_users[part] >= MIN_USERS
         }
 
-    means = {
-        run: {
-            (part, metric): float(
-                per_user_metric(metric, table["rank"].to_numpy()[in_slice(table, part)]).mean()
-            )
-            for part, metric in keys
-        }
-        for run, table in inputs.per_user.items()
+    every = {metric for _, metric in keys}
+    differences = {
+        (model, arm): against(model, arm, BASELINE_ARM, every)
+        for model, arm in inputs.per_user
+        if arm != BASELINE_ARM and (model, BASELINE_ARM) in inputs.per_user
     }
-    return Results(
-        means=means,
-        differences={
-            (model, arm): against(model, arm, BASELINE_ARM, keys)
-            for model, arm in means
-            if arm != BASELINE_ARM and (model, BASELINE_ARM) in means
-        },
-        n_users=n_users,
-        main_metric=main_metric,
-        arm=main_arm(inputs.arms) or next((arm for arm in inputs.arms if arm != BASELINE_ARM), ""),
-        against_controls={
-            (model, *pair): against(model, *pair, [key for key in keys if key[1] == main_metric])
-            for model in inputs.models
-            for pair in control_pairs(inputs.arms, params.fuse.control_volume)
-        },
-    )
+    against_controls = {
+        (model, *pair): against(model, *pair, {main_metric})
+        for model in inputs.models
+        for pair in control_pairs(inputs.arms, params.fuse.control_volume)
+    }
+    means = {run: {key: value(run, key) for key in keys} for run in inputs.per_user}
+    arm = main_arm(inputs.arms) or next((arm for arm in inputs.arms if arm != BASELINE_ARM), "")
+    return Results(means, differences, n_users, main_metric, arm, against_controls)
 
 
 def catalogue_metrics(metrics: dict[str, Any], k: int) -> dict[str, float]:
@@ -140,38 +132,28 @@ def summarize(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "differences": {model: {arm: {metric: {"mean", "low", "high"}}}}, "against_controls": {model: {"ARM - CONTROL":
         ...}}}; metrics of the tail and the long tail carry the prefix `tail_` or `long_tail_`.
     """
-    values: dict[str, Any] = {}
-    differences: dict[str, Any] = {}
-    for model, arm in ((model, arm) for model in inputs.models for arm in inputs.arms):
-        run = (model, arm)
-        if run not in results.means:
-            continue
-        found = {_flat_name(key): value for key, value in results.means[run].items() if key[0] in MAIN_SLICES}
-        found |= catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks))
-        values.setdefault(model, {})[arm] = {name: round(value, DECIMALS) for name, value in found.items()}
-        if run in results.differences:
-            differences.setdefault(model, {})[arm] = _rounded(results.differences[run])
-    against: dict[str, Any] = {}
-    for (model, arm, control), by_key in results.against_controls.items():
-        against.setdefault(model, {})[f"{arm} - {control}"] = _rounded(by_key)
-    return {
-        "protocol_hash": inputs.protocol_hash,
-        "protocol_hashes": inputs.protocol_hashes,
-        "results": values,
-        "differences": differences,
-        "against_controls": against,
-    }
+    k = main_k(inputs.params.evaluate.ks)
+    summary: dict[str, Any] = {"results": {}, "differences": {}, "against_controls": {}}
+    for (model, arm), means in results.means.items():
+        values = _flat(means) | catalogue_metrics(inputs.metrics[model, arm], k)
+        rounded = {name: round(value, DECIMALS) for name, value in values.items()}
+        summary["results"].setdefault(model, {})[arm] = rounded
+    for (model, arm), found in results.differences.items():
+        summary["differences"].setdefault(model, {})[arm] = _rounded(found)
+    for (model, arm, control), found in results.against_controls.items():
+        summary["against_controls"].setdefault(model, {})[f"{arm} - {control}"] = _rounded(found)
+    return {"protocol_hash": inputs.protocol_hash, "protocol_hashes": inputs.protocol_hashes, **summary}
 
 
-def _flat_name(key: Key) -> str:
-    part, metric = key
-    return metric if part == OVERALL else f"{part}_{metric}"
+def _flat(by_key: Mapping[Key, Any]) -> dict[str, Any]:
+    """What the main slices have, by the summary's names."""
+    names = {part: "" if part == OVERALL else f"{part}_" for part in MAIN_SLICES}
+    return {names[part] + metric: found for (part, metric), found in by_key.items() if part in names}
 
 
-def _rounded(differences: dict[Key, Interval]) -> dict[str, dict[str, float]]:
+def _rounded(differences: Mapping[Key, Interval]) -> dict[str, dict[str, float]]:
     """Differences of the main slices, ready for the summary."""
     return {
-        _flat_name(key): {name: round(value, DECIMALS) for name, value in interval._asdict().items()}
-        for key, interval in differences.items()
-        if key[0] in MAIN_SLICES
+        name: {end: round(value, DECIMALS) for end, value in interval._asdict().items()}
+        for name, interval in _flat(differences).items()
     }

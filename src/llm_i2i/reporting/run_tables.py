@@ -47,18 +47,20 @@ def accepted_table(inputs: ReportInputs) -> Table | None:
         return None
     bucket = inputs.scored[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"])
     scored = inputs.scored.assign(bucket=bucket)
+
+    def cell(pairs: pd.DataFrame, threshold: float) -> Cell:
+        share = (pairs["p_yes"] >= np.float32(threshold)).mean()
+        return Cell(words.percent(share) if len(pairs) else "–", (f"{len(pairs):,}",))
+
     rows = []
     for source in dict.fromkeys((SOURCE_REAL, SOURCE_SYNTHETIC, *scored["source"])):
+        pairs = scored[scored["source"] == source]
+        parts = [pairs, *(pairs[pairs["bucket"] == name] for name in schema.BUCKETS)]
         own = (fuse.real_threshold,) if source == SOURCE_REAL else ()
-        for threshold in dict.fromkeys((fuse.rule.threshold, *own)):
-            pairs = scored[scored["source"] == source]
-            parts = [pairs, *(pairs[pairs["bucket"] == name] for name in schema.BUCKETS)]
-            accepted = [int((part["p_yes"] >= np.float32(threshold)).sum()) for part in parts]
-            cells = [
-                Cell(f"{100 * n / len(part):.1f} %" if len(part) else "–", (f"{len(part):,}",))
-                for n, part in zip(accepted, parts, strict=True)
-            ]
-            rows.append((source, f"{threshold:g}", *cells))
+        rows += [
+            (source, f"{threshold:g}", *(cell(part, threshold) for part in parts))
+            for threshold in dict.fromkeys((fuse.rule.threshold, *own))
+        ]
     return view("accepted", rows, columns=_bucket_columns("%"))
 
 
@@ -88,24 +90,21 @@ def generated_arm(inputs: ReportInputs) -> str:
 
 def bucket_counts(inputs: ReportInputs) -> pd.DataFrame:
     """Rows by bucket of their item: real and synthetic rows kept in the generator's arm, and those proposed."""
-    buckets = inputs.items.set_index(ITEM_ID)["bucket"]
+    proposed = inputs.synthetic[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"]).value_counts()
     kept = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket", {})
-    counts = {
-        "real": [kept.get(name, {}).get(SOURCE_REAL, 0) for name in schema.BUCKETS],
-        "synthetic, proposed": inputs.synthetic[ITEM_ID]
-        .map(buckets)
-        .value_counts()
-        .reindex(schema.BUCKETS)
-        .to_list(),
-        "synthetic, kept": [kept.get(name, {}).get(SOURCE_SYNTHETIC, 0) for name in schema.BUCKETS],
-    }
+    real, synthetic = (
+        {name: kept.get(name, {}).get(source, 0) for name in schema.BUCKETS}
+        for source in (SOURCE_REAL, SOURCE_SYNTHETIC)
+    )
+    counts = {"real": real, "synthetic, proposed": proposed, "synthetic, kept": synthetic}
     return pd.DataFrame(counts, index=list(schema.BUCKETS)).fillna(0).astype("int64")
 
 
 def bucket_kept_table(inputs: ReportInputs) -> Table:
     """Where the synthetic rows go, by bucket."""
+    items = inputs.items["bucket"]
     rows = [
-        (name, int((inputs.items["bucket"] == name).sum()), *counts, _share(counts[-1], counts[-2]))
+        (name, int((items == name).sum()), *counts, _share(counts[-1], counts[-2]))
         for name, *counts in bucket_counts(inputs).itertuples(name=None)
     ]
     return view("bucket_kept", rows, arm=generated_arm(inputs) or "without synthetic rows")
@@ -134,34 +133,22 @@ def sample_table(inputs: ReportInputs) -> Table:
     other_order = rule.confidence == "logprob" or rule.popularity_discount > 0
     fused = inputs.fused.get(generated_arm(inputs), inputs.scored.head(0))
     kept = set(fused.loc[fused["source"] == SOURCE_SYNTHETIC, keys].itertuples(index=False, name=None))
-    history = inputs.train.sort_values([USER_ID, schema.POSITION])
-    history = history[history[USER_ID].isin(sample[USER_ID])]
+    history = inputs.train[inputs.train[USER_ID].isin(sample[USER_ID])].sort_values(
+        [USER_ID, schema.POSITION]
+    )
     last = history.groupby(USER_ID)[ITEM_ID].agg(lambda ids: list(ids)[-HISTORY:]).to_dict()
     cells = []
     for row in sample.to_dict(orient="records"):
         was_kept = (row[USER_ID], row[ITEM_ID]) in kept
         seen = [_clip(titles.get(item, item)) for item in last.get(row[USER_ID], [])]
-        cells.append(
-            (
-                " → ".join(seen) or "–",
-                _clip(titles.get(row[ITEM_ID], row[ITEM_ID])),
-                str(row["bucket"]),
-                *([words.signed(row["confidence"], 2)] if other_order else []),
-                row["p_yes"],
-                Cell("kept" if was_kept else "dropped", tone="better" if was_kept else "muted", number=False),
-            )
-        )
+        outcome, tone = ("kept", "better") if was_kept else ("dropped", "muted")
+        about = [" → ".join(seen) or "–", _clip(titles.get(row[ITEM_ID], row[ITEM_ID])), str(row["bucket"])]
+        about += [words.signed(row["confidence"], 2)] if other_order else []
+        cells.append((*about, row["p_yes"], Cell(outcome, tone=tone, number=False)))
     order = f" Confidence: {words.order_words(rule)}; it orders the pairs." if other_order else ""
-    return view(
-        "sample",
-        cells,
-        columns=[("Confidence", ".2f")] if other_order else [],
-        shown=len(cells),
-        rows_of=len(rows),
-        seed=inputs.params.seed,
-        selection=words.selection_words(rule),
-        order=order,
-    )
+    columns, selection = [("Confidence", ".2f")] if other_order else [], words.selection_words(rule)
+    told = {"shown": len(cells), "rows_of": len(rows), "seed": inputs.params.seed}
+    return view("sample", cells, columns=columns, selection=selection, order=order, **told)
 
 
 def stage_facts(inputs: ReportInputs) -> dict[str, list[Json]]:
@@ -189,13 +176,11 @@ def _number(entry: Json, key: str) -> float:
 
 
 def _rates(entries: list[Json]) -> str | None:
-    rates = [
-        f"{_number(entry, key):,.0f} {key.removesuffix('_per_s').replace('_', ' ')}/s"
-        for entry in entries
-        for key in entry
-        if key.endswith("_per_s") and _number(entry, key) > 0
-    ]
-    return ", ".join(rates) if len(entries) == 1 and rates else None
+    """What a stage that ran once did per second."""
+    entry = entries[0] if len(entries) == 1 else {}
+    rates = {key: _number(entry, key) for key in entry if key.endswith("_per_s")}
+    named = ((key.removesuffix("_per_s").replace("_", " "), rate) for key, rate in rates.items() if rate > 0)
+    return ", ".join(f"{rate:,.0f} {name}/s" for name, rate in named) or None
 
 
 def _words(entries: list[Json], key: str) -> str | None:
@@ -212,18 +197,25 @@ def runtime_table(inputs: ReportInputs) -> Table:
             missing = words.NOT_MEASURED if stage != OWN_STAGE else "this page"
             rows.append((stage, Cell(missing, tone="muted"), None, None, None, None))
             continue
-        minutes = sum(_number(entry, "seconds") for entry in entries) / 60
-        memory, device = (max(_number(e, key) for e in entries) / 1024
-                          for key in ("peak_memory_mb", "peak_device_memory_mb"))  # fmt: skip
-        rows.append((
-            stage,
-            Cell(f"{minutes:.1f}" if minutes >= 0.05 else "< 0.1", (f"{len(entries)} runs",) * (len(entries) > 1)),
-            Cell(f"{memory:.2f}", (f"device {device:.2f}",) * (device > 0)),
-            _words(entries, "device"),
-            _words(entries, "precision"),
-            _rates(entries),
-        ))  # fmt: skip
+        minutes, memory = _minutes(entries), _peak_gb(entries, "peak_memory_mb")
+        device, runs = (
+            _peak_gb(entries, "peak_device_memory_mb"),
+            (f"{len(entries)} runs",) * (len(entries) > 1),
+        )
+        time = Cell(f"{minutes:.1f}" if minutes >= 0.05 else "< 0.1", runs)
+        space = Cell(f"{memory:.2f}", (f"device {device:.2f}",) * (device > 0))
+        rows.append(
+            (stage, time, space, *(_words(entries, key) for key in ("device", "precision")), _rates(entries))
+        )
     return view("runtime", rows)
+
+
+def _minutes(entries: list[Json]) -> float:
+    return sum(_number(entry, "seconds") for entry in entries) / 60
+
+
+def _peak_gb(entries: list[Json], key: str) -> float:
+    return max((_number(entry, key) for entry in entries), default=0.0) / 1024
 
 
 def cost(inputs: ReportInputs) -> dict[str, Any]:
@@ -231,14 +223,13 @@ def cost(inputs: ReportInputs) -> dict[str, Any]:
     facts = stage_facts(inputs)
     entries = [entry for found in facts.values() for entry in found]
     stages = STAGES.keys() - {OWN_STAGE}
+    of_llm = [entry for entry in entries if entry.get("precision")]
     return {
-        "minutes": sum(_number(entry, "seconds") for entry in entries) / 60,
-        "memory_gb": max((_number(entry, "peak_memory_mb") for entry in entries), default=0.0) / 1024,
+        "minutes": _minutes(entries),
+        "memory_gb": _peak_gb(entries, "peak_memory_mb"),
         "measured": len(facts.keys() & stages),
         "stages": len(stages),
-        "device": _words(
-            [entry for entry in entries if entry.get("precision")], "device"
-        ),  # of the LLM's stages
+        "device": _words(of_llm, "device"),
     }
 
 
@@ -282,9 +273,8 @@ def comparison_tables(content: Json) -> tuple[Table, ...]:
     """Old and new value of every metric of reports/comparison.json, and the parameters that differ."""
     rows = []
     for row in content["rows"]:
-        difference: Cell | str = words.signed(row["new"] - row["old"])
-        if "outcome" in row:
-            difference = difference_cell(words.interval_of(row))
+        interval = words.interval_of(row) if "outcome" in row else None
+        difference = difference_cell(interval) if interval else words.signed(row["new"] - row["old"])
         metric = f"{words.metric_name(row['metric'])}, {words.slice_name(row['slice'])}"
         rows.append((words.run_name(row["model"], row["arm"]), metric, row["old"], row["new"], difference))
     metrics = view("comparison", rows, against=content["against"])

@@ -31,6 +31,9 @@ class Card:
 
 def cards(results: Results) -> list[Card]:
     """One card per model, in the order of the models; the tail is left out where it has too few test users."""
+    subject = "LLM augmentation" if results.arm == AUGMENTED_ARM else f"Augmentation {results.arm}"
+    heads = {"better": f"{subject} helped", "worse": f"{subject} hurt", "none": "No difference shown",
+             "unknown": "Nothing to compare"}  # fmt: skip
     made = []
     for model in dict.fromkeys(model for model, _ in results.means):
         difference = results.differences.get((model, results.arm), {})
@@ -38,14 +41,8 @@ def cards(results: Results) -> list[Card]:
         outcome = "unknown" if overall is None else words.outcome_of(overall)
         shown = [OVERALL, *(part for part in HEADLINES[1:] if (part, results.main_metric) in difference)]
         told = tuple(_sentence(results, model, part) for part in shown)
-        made.append(Card(words.model_name(model), outcome, _headline(outcome, results.arm), told))
+        made.append(Card(words.model_name(model), outcome, heads[outcome], told))
     return made
-
-
-def _headline(outcome: str, arm: str) -> str:
-    subject = "LLM augmentation" if arm == AUGMENTED_ARM else f"Augmentation {arm}"
-    words = {"better": f"{subject} helped", "worse": f"{subject} hurt", "none": "No difference shown"}
-    return words.get(outcome, "Nothing to compare")
 
 
 def _sentence(results: Results, model: str, part: str) -> str:
@@ -126,17 +123,9 @@ def added(inputs: ReportInputs) -> str:
     whose = "the paper's selection" if words.is_papers(fuse.rule) else "our selection, not the paper's"
     if arm == "no_discriminator":
         rule, whose = f"the generator's first {fuse.rule.max_synthetic_per_user} per user", "unfiltered"
-    return say(
-        "added",
-        proposed=proposed,
-        users=inputs.synthetic[USER_ID].nunique(),
-        arm=arm,
-        kept=kept,
-        share=words.percent(kept / max(proposed, 1)),
-        tail=words.percent(tail / max(kept, 1)),
-        rule=rule,
-        whose=whose,
-    )
+    shares = {"share": words.percent(kept / max(proposed, 1)), "tail": words.percent(tail / max(kept, 1))}
+    told = {"arm": arm, "proposed": proposed, "users": inputs.synthetic[USER_ID].nunique(), "kept": kept}
+    return say("added", rule=rule, whose=whose, **told, **shares)
 
 
 def discriminator(inputs: ReportInputs) -> str:
@@ -159,10 +148,13 @@ def generator(inputs: ReportInputs) -> str:
     if "llm_only" not in inputs.generator_alone:
         return say("alone_missing", not_measured=words.NOT_MEASURED)
     content, tuned = inputs.generator_alone["llm_only"]
-    metric = (
-        f"recall@{main_k(tuple(k for k in inputs.params.evaluate.ks if f'recall@{k}' in content['overall']))}"
-    )
-    text = say("alone", metric=words.metric_name(metric), value=_mean(metric, tuned), users=len(tuned))
+    ks = tuple(k for k in inputs.params.evaluate.ks if f"recall@{k}" in content["overall"])
+    metric = f"recall@{main_k(ks)}"
+
+    def mean(per_user: pd.DataFrame) -> float:
+        return float(per_user_metric(metric, per_user["rank"].to_numpy()).mean())
+
+    text = say("alone", metric=words.metric_name(metric), value=mean(tuned), users=len(tuned))
     model = inputs.models[0]
     others = {f"{words.model_name(model)} on arm {BASELINE_ARM}": inputs.per_user[model, BASELINE_ARM]}
     if "untuned" in inputs.generator_alone:
@@ -173,12 +165,8 @@ def generator(inputs: ReportInputs) -> str:
         resamples, seed = inputs.params.report.bootstrap_resamples, inputs.params.seed
         found = pair.interval(metric, resamples=resamples, seed=seed)
         ends = {end: signed(number) for end, number in found._asdict().items()}
-        text += say("alone_against", name=name, value=_mean(metric, same_users), **ends)
+        text += say("alone_against", name=name, value=mean(same_users), **ends)
     return text + "."
-
-
-def _mean(metric: str, per_user: pd.DataFrame) -> float:
-    return float(per_user_metric(metric, per_user["rank"].to_numpy()).mean())
 
 
 def validation(inputs: ReportInputs) -> str:
@@ -195,13 +183,12 @@ def validation(inputs: ReportInputs) -> str:
 def gate(content: Json) -> dict[str, Any]:
     """The gate's verdict as text, and its reasons as points."""
     verdict = str(content.get("verdict") or ("passed" if content.get("passed") else "not passed"))
-    reasons: list[Any] = content.get("reasons") or []
-    lines = [
-        ", ".join(f"{key}: {value}" for key, value in entry.items())
-        if isinstance(entry, dict)
-        else str(entry)
-        for entry in reasons
-    ]
+    lines = []
+    for entry in content.get("reasons") or []:
+        shown = (
+            [f"{key}: {value}" for key, value in entry.items()] if isinstance(entry, dict) else [str(entry)]
+        )
+        lines.append(", ".join(shown))
     return {"text": say("gate", verdict=verdict), "points": lines}
 
 

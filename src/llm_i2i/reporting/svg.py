@@ -6,8 +6,9 @@ The same figure gives the same bytes: fixed hash salt, no dates, no creator.
 import html
 import io
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any, Final
 
 from matplotlib import rc_context
@@ -74,25 +75,19 @@ class Plot:
 
 
 def draw_plot(
-    draw: Callable[[Any], None],
-    name: str,
-    *,
-    words: str,
-    kind: str = "",
-    height: float = HEIGHT,
-    standalone: bool = False,
-    **values: str,
-) -> Plot:
+    draw: Callable[[Any], None], name: str, values: Mapping[str, str] = MappingProxyType({}), *, words: str,
+    kind: str = "", height: float = HEIGHT, standalone: bool = False,
+) -> Plot:  # fmt: skip
     """Call `draw` on empty axes in the report's theme and render them.
 
     Args:
         draw: Draws on matplotlib axes.
         name: Prefix of every id in the SVG; unique in a page.
+        values: What title and caption are filled with, besides the words.
         words: What the plot shows, for those who do not see it.
         kind: Which of the plots of texts.yaml: its title and caption; `name` by default.
         height: In inches.
         standalone: A file of its own (with its own colours and namespace) instead of a part of a page.
-        values: What title and caption are filled with, besides the words.
 
     Returns:
         The plot; matplotlib's global settings are as before.
@@ -104,8 +99,11 @@ def draw_plot(
         figure = Figure(figsize=(WIDTH, height))
         FigureCanvasSVG(figure)
         draw(figure.subplots())
-        svg = _to_svg(figure, name=name, title=title, description=alt, standalone=standalone)
-    return Plot(name, svg, title, alt, caption)
+        buffer = io.BytesIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
+    body = _rewrite(buffer.getvalue().decode("utf-8"), name)
+    return Plot(name, _headed(body, name, title, alt, standalone=standalone), title, alt, caption)
 
 
 def css_variables(*, dark: bool) -> str:
@@ -116,9 +114,8 @@ def css_variables(*, dark: bool) -> str:
 def _rewrite(text: str, name: str) -> str:
     """Drop prolog, metadata and page-wide style; make ids unique; set theme colours and font."""
     text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>\s*", "", text, flags=re.DOTALL)
-    text = re.sub(r'<style type="text/css">.*?</style>\s*', "", text, flags=re.DOTALL)
-    text = re.sub(r"<!--.*?-->\s*", "", text, flags=re.DOTALL)
+    unwanted = r'(?:<metadata>.*?</metadata>|<style type="text/css">.*?</style>|<!--.*?-->)\s*'
+    text = re.sub(unwanted, "", text, flags=re.DOTALL)
     text = re.sub(r"font-family: [^;\"]*", "font-family: inherit", text)
     text = re.sub(r'\bid="', f'id="{name}-', text)
     text = re.sub(r"url\(#", f"url(#{name}-", text)
@@ -128,12 +125,8 @@ def _rewrite(text: str, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _to_svg(figure: Figure, *, name: str, title: str, description: str, standalone: bool) -> str:
-    """Render a figure as an `<svg>` element."""
-    buffer = io.BytesIO()
-    nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
-    figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
-    body = _rewrite(buffer.getvalue().decode("utf-8"), name)
+def _headed(body: str, name: str, title: str, description: str, *, standalone: bool) -> str:
+    """An `<svg>` element with a head of ours: its title, description and, alone in a file, its colours."""
     head_end = body.index(">")
     view_box = re.search(r'viewBox="([^"]*)"', body[:head_end])
     if view_box is None:

@@ -11,16 +11,13 @@ from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.reporting.experiment_views import (
     experiment_plots,
     experiment_table,
-    paragraph,
-    results_json,
     rows_of,
+    tell,
 )
 from llm_i2i.reporting.experiments import (
     EVERY_POINT,
-    ExperimentResult,
     PointResult,
     evaluate_experiment,
-    tidy,
 )
 
 N = 40  # users; the first 10 have a tail target
@@ -48,7 +45,7 @@ def point(label: str, hits: dict[str, set[int]], *, seed: int = 1, protocol: str
     }
     fused = {arm: {"synthetic_kept": 0 if arm == "real" else 100} for arm in hits}
     tables = pd.concat([per_user("swing", arm, found) for arm, found in hits.items()], ignore_index=True)
-    return PointResult(label, {}, seed, metrics, fused, tables)
+    return PointResult(label, seed, metrics, fused, tables)
 
 
 def trial(**content: object) -> Experiment:
@@ -56,11 +53,10 @@ def trial(**content: object) -> Experiment:
     return Experiment.model_validate(base | content)
 
 
-def line(result: ExperimentResult, point: str, arm: str, against: str = "", part: str = "overall") -> dict:
+def line(result: dict, point: str, arm: str, against: str = "", part: str = "overall") -> dict:
     """The one line of a run, slice and comparison, metric Recall@10."""
     wanted = {"point": point, "arm": arm, "against": against, "slice": part, "metric": "recall@10"}
-    found = result.rows[(result.rows[list(wanted)] == list(wanted.values())).all(axis=1)]
-    (one,) = found.to_dict(orient="records")
+    (one,) = (row for row in result["rows"] if wanted.items() <= row.items())
     return one
 
 
@@ -74,7 +70,7 @@ def two_points() -> list[PointResult]:
 
 def test_values_differences_and_the_arm_that_never_changes() -> None:
     result = evaluate_experiment(trial(), two_points(), resamples=500, seed=3)
-    runs = list(dict.fromkeys(zip(result.rows["point"], result.rows["arm"], strict=True)))
+    runs = list(dict.fromkeys((row["point"], row["arm"]) for row in result["rows"]))
     assert runs == [(EVERY_POINT, "real"), ("a", "llm_i2i"), ("b", "llm_i2i")]
     assert line(result, EVERY_POINT, "real")["value"] == 4 / 40
     assert line(result, "a", "llm_i2i")["value"] == 30 / 40
@@ -88,7 +84,7 @@ def test_values_differences_and_the_arm_that_never_changes() -> None:
 
 def test_no_interval_for_few_users() -> None:
     result = evaluate_experiment(trial(slices=["long_tail"]), two_points(), resamples=50, seed=3)
-    assert tidy(result)["against"].eq("").all()
+    assert rows_of(result)["against"].eq("").all()
 
 
 def test_reference_point_is_compared_arm_by_arm() -> None:
@@ -111,7 +107,7 @@ def test_seeds_that_disagree_keep_0_in_the_interval() -> None:
     found = line(result, "a", "llm_i2i", "arm real")
     assert found["difference"] == pytest.approx((16 - 4) / 80)
     assert found["low"] < 0 < found["high"]
-    assert result.protocols == {1: {"swing": "p1"}, 2: {"swing": "p2"}}
+    assert result["protocol_hash"] == {"1": {"swing": "p1"}, "2": {"swing": "p2"}}
 
 
 def test_points_of_different_protocols_are_refused() -> None:
@@ -121,17 +117,17 @@ def test_points_of_different_protocols_are_refused() -> None:
 
 
 def test_texts_and_json_follow_the_numbers() -> None:
-    failed = PointResult("c", {}, 1, {}, {}, error="no row survives.")
+    failed = PointResult("c", 1, {}, {}, error="no row survives.")
     experiment = trial(variants={"a": {}, "b": {}, "c": {}})
     result = evaluate_experiment(experiment, [*two_points(), failed], resamples=500, seed=3)
-    text = paragraph(result)
+    text = tell(result)
     assert "highest, 0.7500, for Swing on arm llm_i2i (a)" in text
     assert "Against arm real: 1 of 2 better, 0 worse, 1 without a shown difference" in text
     assert "Point c could not be run: no row survives." in text
-    content = json.loads(json.dumps(results_json(result)))
-    table = experiment_table(rows_of(content["rows"]), name="trial", question="Does it help?")
+    assert json.loads(json.dumps(result)) == result
+    table = experiment_table(result)
     assert [cell.text for cell in table.rows[1]][:4] == ["a", "Swing, llm_i2i", "100", "0.7500"]
     assert table.rows[1][3].tone == "better"
-    plots = experiment_plots(result)
+    plots = experiment_plots(experiment, result)
     assert [plot.name for plot in plots] == ["trial-overall", "trial-tail", "trial-differences"]
     assert all(plot.svg.startswith("<svg xmlns") for plot in plots)

@@ -19,7 +19,7 @@ from llm_i2i.reporting.svg import Plot
 
 
 def _plots(inputs: ReportInputs) -> list[Plot]:
-    rows = [("Swing\n<arm> & co", {"all": Interval(0.1, -0.1, 0.3), "tail": Interval(0.0, 0.0, 0.0)})]
+    rows = {"Swing\n<arm> & co": {"all": Interval(0.1, -0.1, 0.3), "tail": Interval(0.0, 0.0, 0.0)}}
     log = pd.DataFrame({"step": [1, 2, 3], "loss": [3.0, 2.0, 1.5]})
     assert inputs.held_out is not None
     return [
