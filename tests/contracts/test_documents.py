@@ -196,6 +196,15 @@ def test_options_and_make_targets_exist(name: str) -> None:
     }
 
 
+def test_the_results_page_is_for_reading() -> None:
+    text = (ROOT / "docs/results.md").read_text(encoding="utf-8")
+    rows = [line.strip("|").split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert max(map(len, rows)) == 6
+    assert max(len(cell) for row in rows for cell in row) < 120
+    prose = "\n".join(line for line in text.splitlines() if not line.startswith("|"))
+    assert max(len(sentence.split()) for sentence in re.split(r"[.:;] |\n\n|\n- ", prose)) <= 60
+
+
 @pytest.mark.slow
 def test_results_are_what_the_committed_files_render_to(tmp_path) -> None:
     shutil.copytree(ROOT / "reports/benchmark", tmp_path / "reports/benchmark")

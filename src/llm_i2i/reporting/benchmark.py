@@ -66,8 +66,8 @@ def _arms_table(arms: Mapping[str, Runs]) -> Table:
     """What every arm that occurs adds to the real pairs."""
     names = {name for runs in arms.values() for name in runs}
     names |= {name.partition(" (")[0] for name in names}
-    told, rule = words.texts()["arms"].items(), words.selection_words(RECIPE)
-    return view("arms", [(arm, text.format(rule=rule)) for arm, text in told if arm in names])
+    rows = [(arm, text) for arm, text in words.texts()["arms"].items() if arm in names]
+    return view("arms", rows, rule=words.selection_words(RECIPE))
 
 
 def headline(found: Mapping[str, Json]) -> Runs:
@@ -212,7 +212,9 @@ def short(label: str) -> str:
 
 def reference_of(content: Json) -> str:
     """What a table compares with: a control of equal volume, else a point, else arm real; "" = nothing."""
-    names = sorted({row["against"] for row in _main_rows(content)} - {""})
+    names = sorted(
+        {row["against"] for row in _main_rows(content)} - {""}, key=lambda name: (CONTROL not in name, name)
+    )
     controls = [name for name in names if short(name) in CONTROL_ARMS]
     return next(iter([*controls, *(name for name in names if name.startswith("point ")), *names]), "")
 

@@ -34,17 +34,10 @@ def experiment_table(content: Json) -> Table:
         kept = float(group["synthetic_kept"].iloc[0])
         lines.append((point, words.run_name(model, arm), kept or None, *cells))
     seeds = int(rows["seeds"].max()) if len(rows) else 0
-    return view(
-        "experiment",
-        lines,
-        columns=[(f"{metric_name(metric)}, {slice_name(part)}", ".4f") for part, metric in parts],
-        name=content["name"],
-        question=content["question"],
-        seeds=plural(seeds, "seed"),
-        over=f"users{' and seeds' if seeds > 1 else ''}",
-        legend=LEGEND,
-        min_users=MIN_USERS,
-    )
+    columns = [(f"{metric_name(metric)}, {slice_name(part)}", ".4f") for part, metric in parts]
+    about = {"name": content["name"], "question": content["question"], "seeds": plural(seeds, "seed")}
+    over = f"users{' and seeds' if seeds > 1 else ''}"
+    return view("experiment", lines, columns=columns, over=over, legend=LEGEND, min_users=MIN_USERS, **about)
 
 
 def _cell(lines: pd.DataFrame) -> Cell:

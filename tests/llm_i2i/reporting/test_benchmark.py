@@ -204,6 +204,11 @@ def test_without_a_control_a_point_is_the_reference_and_else_real() -> None:
     assert runs_table(runs, reference_of(found)).header[3] == "Difference to a=1"
     assert "Against a=1, 0 of 1 are better and 1 worse" in verdict(found, runs)
     assert reference_of(content(run("swing", "llm_i2i", 0.1, low={"arm real": 0.1}))) == "arm real"
+    lows = {f"arm {arm}": 0.1 for arm in ("compact", "item_knn_filtered", "item_knn", "real")}
+    assert (
+        reference_of(content(run("swing", "llm_i2i", 0.1, low=lows | {"point item_knn": 0.1})))
+        == "arm item_knn"
+    )
     bare = content(run("swing", "real", 0.1))
     assert verdict(bare, question_runs(bare)) == "Highest: real with 0.1000; on the tail real with 0.1000."
 
