@@ -83,7 +83,7 @@ class ReportInputs:
     @property
     def arms(self) -> tuple[str, ...]:
         """Arms: `real` first, then in the order of params.yaml."""
-        return tuple(sorted(dict.fromkeys(arm for _, arm in self.metrics), key=BASELINE_ARM.__ne__))
+        return tuple(dict.fromkeys(arm for _, arm in self.metrics))
 
 
 def _read_json(path: Path, *, stage: str) -> Json:
@@ -119,81 +119,54 @@ def _read_logs(paths: Mapping[str, Path], columns: tuple[str, ...]) -> dict[str,
         ArtifactError: A log cannot be read, or a column is missing or not numeric.
     """
     logs = {}
-    for name, path in paths.items():
-        if path.is_file():
-            fix = f"run `dvc repro train_{name}`"
-            try:
-                logs[name] = pd.read_csv(path)
-            except (OSError, ValueError) as error:
-                raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
-            wrong = [column for column in columns if column not in logs[name].select_dtypes("number")]
-            if wrong:
-                found = f"columns {list(logs[name].columns)}"
-                raise ArtifactError(str(path), found, f"numeric columns {wrong}", fix)
+    for name, path in ((name, path) for name, path in paths.items() if path.is_file()):
+        fix = f"run `dvc repro train_{name}`"
+        try:
+            logs[name] = pd.read_csv(path)
+        except (OSError, ValueError) as error:
+            raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
+        if wrong := sorted({*columns} - {*logs[name].select_dtypes("number")}):
+            found = f"columns {list(logs[name].columns)}"
+            raise ArtifactError(str(path), found, f"numeric columns {wrong}", fix)
     return logs
 
 
-def _read_metrics(folder: Path, runs: list[Run]) -> dict[Run, Json]:
-    """Read MODEL-ARM.json of each run: one protocol, but for the query, which a tuned model brings along.
+def _read_runs(root: Path, runs: list[Run], ks: tuple[int, ...]) -> dict[Run, tuple[Json, pd.DataFrame]]:
+    """Metrics and per-user ranks, sorted by user, of each run, which can be compared pair by pair.
+
+    They have one protocol, but for the query, which a tuned model brings along.
 
     Raises:
-        ArtifactError: A file is missing or without the required keys, a name does not match its content, or
-            metrics of different protocols would stand side by side.
+        ArtifactError: A file is missing or without the required keys, a name does not match its content, ranks differ
+            from their metrics, or protocols, users or targets of two runs differ.
     """
-    metrics: dict[Run, Json] = {}
+    fix = "run `dvc repro evaluate`"
+    read: dict[Run, tuple[Json, pd.DataFrame]] = {}
     for model, arm in runs:
-        path = folder / f"{model}-{arm}.json"
+        path = root / "reports" / "metrics" / f"{model}-{arm}.json"
         content = _read_json(path, stage="evaluate")
         missing = sorted({"protocol_hash", "protocol", "model", "arm", "overall"} - content.keys())
         if missing:
-            raise ArtifactError(
-                str(path), f"no {missing}", "one evaluation's metrics", "run `dvc repro evaluate`"
-            )
+            raise ArtifactError(str(path), f"no {missing}", "one evaluation's metrics", fix)
         if (found := (content["model"], content["arm"])) != (model, arm):
             raise ArtifactError(str(path), f"holds model, arm {found}", "what its name says", "rename it")
-        for (other, _), known in metrics.items():
+        for (other, _), (known, _) in read.items():
             require_same_protocol(known, content, same_query=other == model)
-        metrics[model, arm] = content
-    return metrics
-
-
-def _read_per_user(folder: Path, metrics: dict[Run, Json], ks: tuple[int, ...]) -> dict[Run, pd.DataFrame]:
-    """Read the per-user ranks of every run and check that they can be compared pair by pair.
-
-    Raises:
-        ArtifactError: A table is missing, differs from its metrics, or two tables differ in users or targets.
-    """
-    tables: dict[Run, pd.DataFrame] = {}
-    reference: pd.DataFrame | None = None
-    for (model, arm), content in metrics.items():
-        path = folder / f"{model}-{arm}.parquet"
+        path = root / "artifacts" / "evaluation" / f"{model}-{arm}.parquet"
         table = schema.read_table(path, schema.PER_USER).sort_values(schema.USER_ID, ignore_index=True)
         for k in ks:
             stated = content["overall"].get(f"recall@{k}")
             recall = float(table["rank"].between(1, k).mean()) if len(table) else 0.0
             if stated is not None and not math.isclose(stated, recall, abs_tol=1e-4):
-                found = f"recall@{k} of its ranks is {recall:.4f}"
                 expected = f"{stated:.4f} as in reports/metrics/{model}-{arm}.json"
-                raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
-        keys = table[[schema.USER_ID, schema.ITEM_ID, "bucket"]]
-        if reference is not None and not keys.equals(reference):
-            found = f"{len(keys)} users and targets that differ from those of another run ({len(reference)})"
-            expected = "the same test users and targets in every run"
-            raise ArtifactError(str(path), found, expected, "rerun `dvc repro evaluate`")
-        reference = keys
-        tables[model, arm] = table
-    return tables
-
-
-def _read_generator_alone(
-    metrics: Path, evaluation: Path, params: Params
-) -> dict[str, tuple[Json, pd.DataFrame]]:
-    """Metrics and ranks of the generator as a recommender of its own, of the arms that were measured."""
-    runs = [(schema.GENERATOR, arm) for arm in params.evaluate_generator.arms]
-    found = _read_metrics(metrics, [run for run in runs if (metrics / f"{'-'.join(run)}.json").is_file()])
-    ks = tuple(k for k in params.evaluate.ks if all(f"recall@{k}" in m["overall"] for m in found.values()))
-    tables = _read_per_user(evaluation, found, ks)
-    return {arm: (content, tables[model, arm]) for (model, arm), content in found.items()}
+                raise ArtifactError(str(path), f"recall@{k} of its ranks is {recall:.4f}", expected, fix)
+        keys = [schema.USER_ID, schema.ITEM_ID, "bucket"]
+        _, first = next(iter(read.values()), (content, table))
+        if not table[keys].equals(first[keys]):
+            problem = f"{len(table)} users and targets that differ from those of another run ({len(first)})"
+            raise ArtifactError(str(path), problem, "the same test users and targets in every run", fix)
+        read[model, arm] = content, table
+    return read
 
 
 def _read_runtime(folder: Path) -> dict[str, Json]:
@@ -228,33 +201,32 @@ def collect(root: Path) -> ReportInputs:
     def table(path: str, columns: dict[str, str]) -> pd.DataFrame:
         return schema.read_table(artifacts / f"{path}.parquet", columns)
 
-    runs: list[Run] = [(model, arm) for model in params.train_i2i.models for arm in params.fuse.arms]
-    metrics = _read_metrics(reports / "metrics", runs)
-    per_user = _read_per_user(artifacts / "evaluation", metrics, params.evaluate.ks)
+    arms: list[str] = sorted(params.fuse.arms, key=BASELINE_ARM.__ne__)
+    runs: list[Run] = [(model, arm) for model in params.train_i2i.models for arm in arms]
     alone: list[Run] = [(schema.GENERATOR, arm) for arm in params.evaluate_generator.arms]
     written = {path.stem for path in (reports / "metrics").glob("*.json")}
+    evaluated = _read_runs(root, runs, params.evaluate.ks)
+    by_generator = _read_runs(root, [run for run in alone if "-".join(run) in written], params.evaluate.ks)
     items = table("items/items", schema.ITEMS)
-    arms = sorted({arm for _, arm in metrics})
     split = {part: table(f"split/{part}", schema.INTERACTIONS) for part in ("train", "valid", "test")}
     kept = {arm: _read_json(artifacts / "fused" / f"{arm}.json", stage="fuse") for arm in arms}
+    scored = [table(f"scored/{source}", schema.SCORED) for source in params.score.sources]
     training = {name: artifacts / name / "training.csv" for name in TRAININGS}
     tokens = {name: reports / "runtime" / f"train_{name}.csv" for name in TRAININGS}
     inputs = ReportInputs(
         params=params,
-        metrics=metrics,
-        per_user={run: with_long_tail(table, items) for run, table in per_user.items()},
+        metrics={run: metrics for run, (metrics, _) in evaluated.items()},
+        per_user={run: with_long_tail(ranks, items) for run, (_, ranks) in evaluated.items()},
         items=items,
         train=split["train"],
         split_rows={part: len(table) for part, table in split.items()},
         split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
         validation=_read_json(artifacts / "validation" / "validation.json", stage="validate"),
         synthetic=table("proposed/generator", schema.SYNTHETIC),
-        scored=pd.concat(
-            [table(f"scored/{s}", schema.SCORED) for s in params.score.sources], ignore_index=True
-        ),
+        scored=pd.concat(scored, ignore_index=True),
         fused={a: table(f"fused/{a}", schema.FUSED) for a, n in kept.items() if n.get("synthetic_kept")},
         kept=kept,
-        generator_alone=_read_generator_alone(reports / "metrics", artifacts / "evaluation", params),
+        generator_alone={arm: found for (_, arm), found in by_generator.items()},
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
         calibration=_optional_json(artifacts / "scored" / "generator.json", stage="score"),
         synthesis=_optional_json(artifacts / "proposed" / "generator.json", stage="synthesize"),
@@ -268,6 +240,6 @@ def collect(root: Path) -> ReportInputs:
         comparison=_readable_json(reports / "comparison.json"),
         left_over=tuple(sorted(written - set(map("-".join, runs + alone)))),
     )
-    n_users = f"{len(next(iter(per_user.values()))):,}"
+    n_users = f"{len(next(iter(inputs.per_user.values()))):,}"
     logger.info("report: %d models x %d arms, %s test users", len(inputs.models), len(inputs.arms), n_users)
     return inputs

@@ -70,9 +70,7 @@ def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
         f"{model_name(model)}\n{arm}": {
             slice_name(part): found[part, metric] for part in HEADLINES if (part, metric) in found
         }
-        for model in inputs.models
-        for arm in inputs.arms
-        if (found := results.differences.get((model, arm)))
+        for (model, arm), found in results.differences.items()
     }
     bins = (inputs.held_out or {}).get("reliability")
     threshold = rule.threshold if rule.mode == "threshold" else None

@@ -3,7 +3,7 @@
 from llm_i2i import schema
 from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import ReportInputs, Run
-from llm_i2i.reporting.results import (  # fmt: skip
+from llm_i2i.reporting.results import (
     CATALOGUE_METRICS,
     HEADLINES,
     METRICS,
@@ -16,10 +16,6 @@ from llm_i2i.reporting.tables import LEGEND, Cell, Table, difference_cell, view
 from llm_i2i.schema import OVERALL, SLICES
 
 SHOWN_KS = 3  # cut-offs in the main table; the others are in the metrics files and the summary
-
-
-def _runs(inputs: ReportInputs) -> list[Run]:
-    return [(model, arm) for model in inputs.models for arm in inputs.arms if (model, arm) in inputs.metrics]
 
 
 def _value_cell(results: Results, run: Run, key: tuple[str, str]) -> Cell | None:
@@ -40,7 +36,7 @@ def main_table(inputs: ReportInputs, results: Results) -> Table:
     rows = {
         f"{words.slice_meaning(part, inputs.params.tag)}: {results.n_users[part]:,} test users": [
             (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for metric in metrics))
-            for run in _runs(inputs)
+            for run in inputs.metrics
         ]
         for part in HEADLINES
         if results.n_users[part]
@@ -58,7 +54,7 @@ def bucket_table(inputs: ReportInputs, results: Results) -> Table:
     rows = {
         words.metric_name(metric): [
             (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for part in names))
-            for run in _runs(inputs)
+            for run in inputs.metrics
         ]
         for metric in (f"{name}@{main_k(inputs.params.evaluate.ks)}" for name in METRICS)
     }
@@ -90,8 +86,8 @@ def _catalogue_text(name: str, value: float | None) -> str | None:
 
 def catalogue_table(inputs: ReportInputs) -> Table:
     """Coverage, concentration and reachable share by model and arm."""
-    runs = _runs(inputs)
-    found = {run: catalogue_metrics(inputs.metrics[run], main_k(inputs.params.evaluate.ks)) for run in runs}
+    k = main_k(inputs.params.evaluate.ks)
+    found = {run: catalogue_metrics(metrics, k) for run, metrics in inputs.metrics.items()}
     names = sorted(
         {name for metrics in found.values() for name in metrics},
         key=lambda name: (CATALOGUE_METRICS.index(name.partition("@")[0]), name),
@@ -99,7 +95,7 @@ def catalogue_table(inputs: ReportInputs) -> Table:
     parts = [name.partition("@") for name in names]
     columns = [(words.texts()["catalogue"][base] + at + k, ".3f") for base, at, k in parts]
     rows = [
-        (words.run_name(*run), *(_catalogue_text(name, found[run].get(name)) for name in names))
-        for run in runs
+        (words.run_name(*run), *(_catalogue_text(name, metrics.get(name)) for name in names))
+        for run, metrics in found.items()
     ]
     return view("catalogue", rows, columns=columns)

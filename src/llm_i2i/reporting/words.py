@@ -104,17 +104,14 @@ def plural(number: int, noun: str) -> str:
 
 def order_words(rule: SelectionRule) -> str:
     """What synthetic pairs are ordered by."""
-    by = {"rank": "the generator's rank", "p_yes": "p_yes"}.get(
+    return {"rank": "the generator's rank", "p_yes": "p_yes"}.get(
         rule.confidence, "the generator's log probability"
-    )
-    return by + (
-        f" less {rule.popularity_discount:g} × log(training count)" if rule.popularity_discount else ""
     )
 
 
 def is_papers(rule: SelectionRule) -> bool:
     """Whether pairs are chosen as in the paper: the generator's first ones, less those that p_yes doubts."""
-    ours = rule.popularity_discount or rule.connected_only or rule.item_quota or rule.tail_quota
+    ours = rule.connected_only or rule.item_quota or rule.tail_quota
     return rule.confidence == "rank" and rule.mode == "threshold" and not ours
 
 
@@ -123,13 +120,10 @@ def selection_words(rule: SelectionRule) -> str:
     if rule.confidence == "rank":
         first = rule.max_synthetic_per_user
         return f"the generator's first {first} per user, less those with p_yes below {rule.threshold:g}"
-    kept = (
-        f"those with p_yes of at least {rule.threshold:g}"
-        if rule.mode == "threshold"
-        else f"the first {rule.pairs_per_user:g} pairs per user by {order_words(rule)}"
-    )
-    order = f", the first by {order_words(rule)}" if rule.mode == "threshold" else ""
-    text = f"{kept}, at most {rule.max_synthetic_per_user} per user{order}"
+    order, cap = f"by {order_words(rule)}", f"at most {rule.max_synthetic_per_user} per user"
+    text = f"the first {rule.pairs_per_user:g} pairs per user {order}, {cap}"
+    if rule.mode == "threshold":
+        text = f"those with p_yes of at least {rule.threshold:g}, {cap}, the first {order}"
     if rule.item_quota or rule.tail_quota:
         tail = max(rule.item_quota, rule.tail_quota)
         text += f"; besides these, the first {rule.item_quota} of each item and the first {tail} of each tail item"
