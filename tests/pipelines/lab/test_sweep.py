@@ -1,15 +1,18 @@
-"""Where a point of an experiment writes its values, and what it is checked against."""
+"""Where a point of an experiment writes its values, what it is checked against, and what is written of all points."""
 
+import json
 import shutil
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
 
 from llm_i2i.evaluation.experiments import Experiment, check_points, resolve
-from llm_i2i.params import Params, read_profile
+from llm_i2i.params import Params, load_params, read_profile
 from pipelines.lab import sweep
 from tests.conftest import ROOT
+from tests.llm_i2i.reporting.test_experiments import trial, two_points
 
 
 @pytest.fixture
@@ -57,3 +60,17 @@ def test_a_point_under_a_profile_is_that_profile_but_for_its_own_values(project:
     assert [word for word in words if "fuse.selection" in word] == ["++fuse.selection='paper'"]
     assert "++seed=7" in words
     assert not [word for word in words if "model_card" in word]
+
+
+def test_results_are_the_table_and_say_by_which_selection_pairs_were_chosen(tmp_path: Path) -> None:
+    chosen = {"a": "recipe", "b": "paper"}
+    sweep._write(trial(reference="b"), two_points(), tmp_path, load_params(ROOT / "params.yaml"), chosen)
+    content = json.loads((tmp_path / "results.json").read_text(encoding="utf-8"))
+    assert content["selection"] == chosen
+    table = pd.read_csv(tmp_path / "table.csv", keep_default_na=False)
+    assert len(table) == len(content["rows"])
+    assert table["against"].tolist() == [row["against"] for row in content["rows"]]
+    assert content["plots"] == [f"trial-{name}.svg" for name in ("overall", "tail", "differences")]
+    text = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert all((tmp_path / plot).is_file() and f"({plot})" in text for plot in content["plots"])
+    assert "Against point b: 1 of 1 better" in text
