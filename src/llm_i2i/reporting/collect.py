@@ -44,13 +44,16 @@ class ReportInputs:
     split_manifest: Json  # What the split wrote about itself
     validation: Json  # Result of the data validation
     synthetic: pd.DataFrame  # Generated rows (schema.SYNTHETIC)
-    scored: pd.DataFrame  # Scored rows (schema.SCORED)
+    scored: pd.DataFrame  # Scored rows (schema.SCORED), the generator's as judged
     fused: dict[str, pd.DataFrame]  # What each arm trained on (schema.FUSED), arms with synthetic rows only
     kept: dict[str, Json]  # Kept counts by arm
     # By arm of section evaluate_generator: metrics and per-user ranks (schema.PER_USER) of the generator as a
     # recommender of its own, on a sample of the test users
     generator_alone: dict[str, tuple[Json, pd.DataFrame]]
     held_out: Json | None  # AUC and reliability of the discriminator
+    judge: (
+        Json | None
+    )  # What stage judge learned and how good it is; {} where the discriminator alone decides
     calibration: Json | None  # What scoring wrote about calibration
     synthesis: Json | None  # What synthesis wrote about itself (counts, validity)
     training: dict[str, pd.DataFrame]  # Training log of generator and discriminator (step, loss, ...)
@@ -210,7 +213,9 @@ def collect(root: Path) -> ReportInputs:
     items = table("items/items", schema.ITEMS)
     split = {part: table(f"split/{part}", schema.INTERACTIONS) for part in ("train", "valid", "test")}
     kept = {arm: _read_json(artifacts / "fused" / f"{arm}.json", stage="fuse") for arm in arms}
-    scored = [table(f"scored/{source}", schema.SCORED) for source in params.score.sources]
+    controls = [source for source in params.score.sources if source != schema.GENERATOR]
+    scored = [table(f"scored/{control}", schema.SCORED) for control in controls]
+    proposed = table("proposed/generator", schema.SYNTHETIC)
     training = {name: artifacts / name / "training.csv" for name in TRAININGS}
     tokens = {name: reports / "runtime" / f"train_{name}.csv" for name in TRAININGS}
     inputs = ReportInputs(
@@ -222,12 +227,13 @@ def collect(root: Path) -> ReportInputs:
         split_rows={part: len(table) for part, table in split.items()},
         split_manifest=_read_json(artifacts / "split" / "manifest.json", stage="split"),
         validation=_read_json(artifacts / "validation" / "validation.json", stage="validate"),
-        synthetic=table("proposed/generator", schema.SYNTHETIC),
-        scored=pd.concat(scored, ignore_index=True),
+        synthetic=proposed[~proposed["held_out"]],
+        scored=pd.concat([table("judged/pairs", schema.JUDGED), *scored], ignore_index=True),
         fused={a: table(f"fused/{a}", schema.FUSED) for a, n in kept.items() if n.get("synthetic_kept")},
         kept=kept,
         generator_alone={arm: found for (_, arm), found in by_generator.items()},
         held_out=_optional_json(artifacts / "discriminator" / "held_out.json", stage="train_discriminator"),
+        judge=_optional_json(artifacts / "judged" / "judge.json", stage="judge"),
         calibration=_optional_json(artifacts / "scored" / "generator.json", stage="score"),
         synthesis=_optional_json(artifacts / "proposed" / "generator.json", stage="synthesize"),
         training=_read_logs(training, TRAINING_COLUMNS),

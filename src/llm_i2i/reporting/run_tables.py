@@ -38,7 +38,7 @@ def kept_table(inputs: ReportInputs) -> Table:
 
 
 def accepted_table(inputs: ReportInputs) -> Table | None:
-    """Share of scored pairs at or above the threshold, by source and bucket; None in quantile mode.
+    """Share of scored pairs at or above the threshold, by source and bucket; None in volume mode.
 
     Before the cap per user: what the discriminator alone decides. Real pairs have a threshold of their own.
     """
@@ -70,17 +70,32 @@ def auc_table(inputs: ReportInputs) -> Table | None:
     if not held_out.get("auc_by_negatives"):
         return None
 
+    rows = _auc_rows(held_out["auc_by_negatives"], count="n_yes", noun="real")
+    return view("auc", rows, columns=_bucket_columns(".3f"), trained=held_out.get("negatives", "random"))
+
+
+def judge_table(inputs: ReportInputs) -> Table | None:
+    """AUC within a user's proposals, of the judge and of what it is made of; None where nothing was learned."""
+    if not inputs.judge:
+        return None
+    rows = _auc_rows(inputs.judge["auc_within_user"], count="n_users", noun="users")
+    told = {key: inputs.judge[key] for key in ("users", "proposals", "taken")}
+    return view("judge", rows, columns=_bucket_columns(".3f"), **told)
+
+
+def _auc_rows(by_name: Json, *, count: str, noun: str) -> list[tuple[str | Cell | None, ...]]:
+    """One row per name: AUC with interval and size, overall and by bucket."""
+
     def cell(found: Json | None) -> Cell | None:
         if found is None:
             return None
         interval = f"{found['auc_low']:.3f} to {found['auc_high']:.3f}"
-        return Cell(f"{found['auc']:.3f}", (interval, f"{found['n_yes']:,} real"))
+        return Cell(f"{found['auc']:.3f}", (interval, f"{found[count]:,} {noun}"))
 
-    rows = [
-        (kind, *(cell(found.get(name)) for name in ("overall", *schema.BUCKETS)))
-        for kind, found in held_out["auc_by_negatives"].items()
+    return [
+        (name, *(cell(found.get(part)) for part in (schema.OVERALL, *schema.BUCKETS)))
+        for name, found in by_name.items()
     ]
-    return view("auc", rows, columns=_bucket_columns(".3f"), trained=held_out.get("negatives", "random"))
 
 
 def generated_arm(inputs: ReportInputs) -> str:
@@ -126,11 +141,7 @@ def sample_table(inputs: ReportInputs) -> Table:
     items = inputs.items.set_index(ITEM_ID)
     titles = items["title"].astype(str).to_dict()
     sample = sample.join(items[["bucket", "n_train"]], on=ITEM_ID)
-    # What `fuse` orders by; shown where that is not p_yes itself.
-    by_p_yes = np.log(sample["p_yes"] / (1 - sample["p_yes"]))
-    own = sample["logprob"] if rule.confidence == "logprob" else by_p_yes
-    sample["confidence"] = own - rule.popularity_discount * np.log(sample["n_train"].clip(lower=1))
-    other_order = rule.confidence == "logprob" or rule.popularity_discount > 0
+    other_order = rule.confidence == "logprob"
     fused = inputs.fused.get(generated_arm(inputs), inputs.scored.head(0))
     kept = set(fused.loc[fused["source"] == SOURCE_SYNTHETIC, keys].itertuples(index=False, name=None))
     history = inputs.train[inputs.train[USER_ID].isin(sample[USER_ID])].sort_values(
@@ -143,7 +154,7 @@ def sample_table(inputs: ReportInputs) -> Table:
         seen = [_clip(titles.get(item, item)) for item in last.get(row[USER_ID], [])]
         outcome, tone = ("kept", "better") if was_kept else ("dropped", "muted")
         about = [" → ".join(seen) or "–", _clip(titles.get(row[ITEM_ID], row[ITEM_ID])), str(row["bucket"])]
-        about += [words.signed(row["confidence"], 2)] if other_order else []
+        about += [words.signed(row["logprob"], 2)] if other_order else []
         cells.append((*about, row["p_yes"], Cell(outcome, tone=tone, number=False)))
     order = f" Confidence: {words.order_words(rule)}; it orders the pairs." if other_order else ""
     columns, selection = [("Confidence", ".2f")] if other_order else [], words.selection_words(rule)

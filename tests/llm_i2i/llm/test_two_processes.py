@@ -36,7 +36,9 @@ assert facts["processes"] == 2
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_adapter_of_one(tmp_path: Path, params: Params, train, nothing, setup) -> None:
+def test_two_processes_train_the_adapter_of_one(
+    tmp_path: Path, params: Params, train, nothing, setup
+) -> None:
     """Micro-batches that do not divide by two neither deadlock nor change the gradient."""
     settings = {"max_windows": 0, "batch_tokens": 512, "learning_rate": 1e-3}
     one, two = (

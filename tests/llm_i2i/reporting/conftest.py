@@ -21,7 +21,7 @@ HOSTILE = {
 
 
 RULE = ("confidence", "mode", "threshold", "pairs_per_user", "max_synthetic_per_user", "connected_only",
-        "popularity_discount", "item_quota", "tail_quota")  # fmt: skip
+        "item_quota", "tail_quota")  # fmt: skip
 
 
 def with_rule(inputs: ReportInputs, **changes: object) -> ReportInputs:

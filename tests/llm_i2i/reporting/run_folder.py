@@ -70,6 +70,18 @@ def _similarity(matrix: np.ndarray, exponent: float) -> np.ndarray:
     return together / np.outer(count, count) ** exponent
 
 
+_AUC = {"auc": 0.72, "auc_low": 0.7, "auc_high": 0.74, "n_users": 40}
+JUDGE = {
+    "users": 60,
+    "proposals": 300,
+    "taken": 40,
+    "auc": 0.71,
+    "coefficients": {"nearest": 0.4},
+    "auc_within_user": {"judge": {"overall": _AUC, "tail": _AUC}, "generator": {"overall": _AUC}},
+    "reliability": [{"n": 30, "mean_p_yes": 0.1, "share_taken": 0.12}],
+}
+
+
 def _synthetic(train: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Five proposals per user by noisy similarity; (synthetic, scored)."""
     seen = _matrix(train)
@@ -82,6 +94,7 @@ def _synthetic(train: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFr
             f"i{i:04d}",
             rank + 1,
             np.log(max(score[u, i], 1e-9) / 50.0),
+            False,
             "aa" * 32,
             "bb" * 32,
             "cc" * 32,
@@ -96,7 +109,9 @@ def _synthetic(train: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFr
         "item_id": [*sample["item_id"], *synthetic["item_id"]],
         "source": ["real"] * len(sample) + ["synthetic"] * len(synthetic),
         "p_yes": np.concatenate([rng.beta(5, 2, len(sample)), rng.beta(3, 2.5, len(synthetic))]),
-    }).astype(schema.SCORED)  # fmt: skip
+        "rank": [0] * len(sample) + [*synthetic["rank"]],
+        "logprob": [np.nan] * len(sample) + [*synthetic["logprob"]],
+    }).astype(schema.JUDGED)  # fmt: skip
     return synthetic, scored
 
 
@@ -273,7 +288,8 @@ def write_run(
     schema.write_table(items, artifacts / "items" / "items.parquet", schema.ITEMS)
     synthetic, scored = _synthetic(split["train"], rng)
     schema.write_table(synthetic, artifacts / "proposed" / "generator.parquet", schema.SYNTHETIC)
-    schema.write_table(scored, artifacts / "scored" / "generator.parquet", schema.SCORED)
+    schema.write_table(scored, artifacts / "judged" / "pairs.parquet", schema.JUDGED)
+    _write_json(artifacts / "judged" / "judge.json", JUDGE)
     for control in params["controls"]["names"]:
         schema.write_table(scored.iloc[:0], artifacts / "scored" / f"{control}.parquet", schema.SCORED)
     _write_json(artifacts / "proposed" / "generator.json", {"rows": len(synthetic), "valid_share": 1.0})

@@ -23,7 +23,7 @@ REQUIRED = [
     "artifacts/split/manifest.json",
     "artifacts/validation/validation.json",
     "artifacts/proposed/generator.parquet",
-    "artifacts/scored/generator.parquet",
+    "artifacts/judged/pairs.parquet",
     "artifacts/fused/real.json",
     "artifacts/fused/llm_i2i.parquet",
 ]

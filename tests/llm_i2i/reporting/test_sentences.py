@@ -117,7 +117,7 @@ def test_changed_code_and_broken_expectations_are_named(inputs: ReportInputs) ->
 
 
 OURS = {"confidence": "logprob", "mode": "volume", "pairs_per_user": 1.5, "max_synthetic_per_user": 5,
-        "popularity_discount": 0.4, "connected_only": True, "item_quota": 2, "tail_quota": 6}  # fmt: skip
+        "connected_only": True, "item_quota": 2, "tail_quota": 6}  # fmt: skip
 
 
 def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
