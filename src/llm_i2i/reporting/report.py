@@ -111,8 +111,8 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
     """Everything the templates show."""
     params = inputs.params.model_dump(mode="json", by_alias=True)
     of_results = ("main_table", "control_table", "bucket_table")
-    of_run = ("auc_table", "judge_table", "accepted_table", "kept_table", "bucket_kept_table", "sample_table", "runtime_table",
-              "data_table", "validation_table")  # fmt: skip
+    of_run = ("auc_table", "judge_table", "accepted_table", "kept_table", "bucket_kept_table", "sample_table",
+              "runtime_table", "data_table", "validation_table")  # fmt: skip
     told = ("added", "generator", "discriminator", "validation", "data_name")
     return {
         **{name: getattr(result_tables, name)(inputs, results) for name in of_results},

@@ -32,7 +32,7 @@ def test_grid_is_the_product_then_variants_for_each_seed(tmp_path: Path) -> None
             "fuse.threshold": [0.5, 0.9],
             "fuse.filter_real": [True, False],
         },
-        variants={"half": {"fuse.mode": "quantile"}},
+        variants={"half": {"fuse.mode": "volume"}},
     )
     points = load_experiment(path).points(seeds=[1, 2])
     assert [(point.seed, point.label) for point in points] == [
@@ -53,7 +53,7 @@ def test_grid_is_the_product_then_variants_for_each_seed(tmp_path: Path) -> None
         "fuse.filter_real": True,
         "seed": 1,
     }
-    assert points[4].overrides == {"fuse.arms": ["real", "llm_i2i"], "fuse.mode": "quantile", "seed": 1}
+    assert points[4].overrides == {"fuse.arms": ["real", "llm_i2i"], "fuse.mode": "volume", "seed": 1}
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ OPTIONAL = [
     "artifacts/generator",
     "artifacts/discriminator",
     "artifacts/base_model",
+    "artifacts/judged/judge.json",
     "artifacts/scored/generator.json",
     "artifacts/proposed/generator.json",
     "data.dvc",

@@ -129,7 +129,7 @@ def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
     ours = with_rule(inputs, **OURS)
     assert not is_papers(ours.params.fuse.rule)
     assert selection_words(ours.params.fuse.rule) == (
-        "the first 2.75 % by the generator's log probability less 0.4 × log(training count), at most 5 per user; "
+        "the first 1.5 pairs per user by the generator's log probability, at most 5 per user; "
         "besides these, the first 2 of each item and the first 6 of each tail item; only pairs whose item somebody "
         "took together with an item of the user"
     )
