@@ -47,9 +47,7 @@ def measure(
 ) -> dict[str, Any]:
     """Train with one tail weight and evaluate on test."""
     settings = params.train_generator.model_copy(update={"tail_weight": tail_weight})
-    text, _ = encode_items(
-        items, params.encode_text, runtime=params.runtime, seed=params.seed, downloads=folder
-    )
+    text, _ = encode_items(items, params.encode_text, runtime=params.runtime, downloads=folder)
     names, new_tokens = identify_items(
         items, split.train, text=text, params=params.identify, seed=params.seed
     )

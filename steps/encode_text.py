@@ -16,7 +16,7 @@ def encode_text() -> Outcome:
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
     vectors, facts = encode_items(
-        items, params.encode_text, runtime=params.runtime, seed=params.seed, downloads=paths.DOWNLOADS
+        items, params.encode_text, runtime=params.runtime, downloads=paths.DOWNLOADS
     )
     with staged(paths.TEXT) as out:
         np.save(out / paths.TEXT_VECTORS.name, vectors, allow_pickle=False)

@@ -40,7 +40,6 @@ EXPERIMENTS = (
     "threshold",
     "tail_weight",
     "volume",
-    "negatives",
 )
 COMMAND = "make bench-ard ARD=PATH"
 

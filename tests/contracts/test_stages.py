@@ -28,7 +28,7 @@ PARAMS = {
     "validate": {"validate", "tag.tail_max_count"},
     "split": {"split", "seed"},
     "tag": {"tag", "seed"},
-    "encode_text": {"encode_text", "runtime", "seed"},
+    "encode_text": {"encode_text", "runtime"},
     "identify": {"identify", "seed"},
     "base_model": {"base_model", "seed"},
     "train_generator": {"train_generator", "runtime", "seed"},

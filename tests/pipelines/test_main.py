@@ -1,7 +1,6 @@
 """The command line: one clear message for our errors, a traceback for all others."""
 
 import os
-import re
 import shutil
 import subprocess
 import sys
@@ -101,10 +100,6 @@ def catalogue(folder: Path) -> Path:
     table = pd.DataFrame(items | {"bucket": ["tail", "tail"], "is_long_tail": [True, False]})
     (folder / "artifacts" / "items").mkdir(parents=True)
     write_table(table, folder / "artifacts" / "items" / "items.parquet", ITEMS)
-    text = (folder / "params.yaml").read_text(encoding="utf-8")
-    text, n = re.subn(r"(encode_text:.*\n  source: )embedded", r"\1tfidf", text)
-    assert n == 1
-    (folder / "params.yaml").write_text(text, encoding="utf-8")
     return folder
 
 

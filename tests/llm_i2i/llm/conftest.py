@@ -91,7 +91,7 @@ def train(items: pd.DataFrame) -> pd.DataFrame:
 def text(items: pd.DataFrame, params: Params, cpu_fp32: RuntimeParams) -> FloatArray:
     """Text vectors of the items, by their own words."""
     tfidf = params.encode_text.model_copy(update={"source": "tfidf"})
-    return encode_items(items, tfidf, runtime=cpu_fp32, seed=1, downloads=Path())[0]
+    return encode_items(items, tfidf, runtime=cpu_fp32, downloads=Path())[0]
 
 
 @pytest.fixture(scope="session")

@@ -32,7 +32,7 @@ def encoder(tmp_path_factory, items):
 
 def encode(items, params, cpu_fp32, tmp_path, **changes):
     settings = params.encode_text.model_copy(update=changes)
-    return encode_items(items, settings, runtime=cpu_fp32, seed=1, downloads=tmp_path)
+    return encode_items(items, settings, runtime=cpu_fp32, downloads=tmp_path)
 
 
 def test_a_local_encoder_gives_unit_vectors_whatever_the_batch(encoder, items, params, cpu_fp32, tmp_path):
