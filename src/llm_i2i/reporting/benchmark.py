@@ -4,7 +4,6 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from llm_i2i.params import RECIPE
 from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import BASELINE_ARM, Json
 from llm_i2i.reporting.experiments import EVERY_POINT
@@ -67,7 +66,7 @@ def _arms_table(arms: Mapping[str, Runs]) -> Table:
     names = {name for runs in arms.values() for name in runs}
     names |= {name.partition(" (")[0] for name in names}
     rows = [(arm, text) for arm, text in words.texts()["arms"].items() if arm in names]
-    return view("arms", rows, rule=words.selection_words(RECIPE))
+    return view("arms", rows)
 
 
 def headline(found: Mapping[str, Json]) -> Runs:
