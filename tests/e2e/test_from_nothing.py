@@ -10,6 +10,37 @@ from tests.e2e.project import Project
 pytestmark = pytest.mark.slow
 
 
+def test_own_tables_in_three_steps(tmp_path: Path) -> None:
+    """CSV with positions instead of times, `dvc add data`, `dvc repro`; then Parquet of the same rows."""
+    project = Project.copy(tmp_path)
+    (project.root / "data.dvc").unlink(missing_ok=True)
+    data = project.root / "data"
+    data.mkdir()
+    rows = [(f"u{u}", f"i{(u * 7 + p * p) % 60}", p) for u in range(80) for p in range(12)]
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "position"]).drop_duplicates(
+        ["user_id", "item_id"]
+    )
+    items = pd.DataFrame(
+        {"item_id": [f"i{n}" for n in range(60)], "title": [f"Thing {n}" for n in range(60)]}
+    )
+    table.to_csv(data / "interactions.csv", index=False)
+    items.to_csv(data / "items.csv", index=False)
+    project.dvc("add", "data")
+    project.repro("tag")
+    from_csv = project.sha256("artifacts/split/*.parquet", "artifacts/items/*")
+    for path in data.iterdir():
+        path.unlink()
+    table.to_parquet(data / "interactions.parquet")
+    items.to_parquet(data / "items.parquet")
+    project.dvc("add", "data")
+    project.repro("tag")
+    assert project.sha256("artifacts/split/*.parquet", "artifacts/items/*") == from_csv
+    (data / "items.parquet").unlink()
+    done = project.dvc("repro", "tag", ok=False)
+    assert done.returncode != 0
+    assert "items.csv / items.parquet: no such file" in done.stdout + done.stderr
+
+
 def test_killed_run_from_nothing_without_zenml_gives_the_same_bytes(
     request: pytest.FixtureRequest, raw_data: Path, tmp_path: Path
 ) -> None:
@@ -54,34 +85,3 @@ def test_no_byte_before_evaluation_depends_on_valid_or_test_items(
     assert project.sha256(*parts) == finished.sha256(*parts)
     assert project.sha256("artifacts/split/test.parquet") != finished.sha256("artifacts/split/test.parquet")
     assert project.sha256("artifacts/split/train.parquet") == finished.sha256("artifacts/split/train.parquet")
-
-
-def test_own_tables_in_three_steps(tmp_path: Path) -> None:
-    """CSV with positions instead of times, `dvc add data`, `dvc repro`; then Parquet of the same rows."""
-    project = Project.copy(tmp_path)
-    (project.root / "data.dvc").unlink(missing_ok=True)
-    data = project.root / "data"
-    data.mkdir()
-    rows = [(f"u{u}", f"i{(u * 7 + p * p) % 60}", p) for u in range(80) for p in range(12)]
-    table = pd.DataFrame(rows, columns=["user_id", "item_id", "position"]).drop_duplicates(
-        ["user_id", "item_id"]
-    )
-    items = pd.DataFrame(
-        {"item_id": [f"i{n}" for n in range(60)], "title": [f"Thing {n}" for n in range(60)]}
-    )
-    table.to_csv(data / "interactions.csv", index=False)
-    items.to_csv(data / "items.csv", index=False)
-    project.dvc("add", "data")
-    project.repro("tag")
-    from_csv = project.sha256("artifacts/split/*.parquet", "artifacts/items/*")
-    for path in data.iterdir():
-        path.unlink()
-    table.to_parquet(data / "interactions.parquet")
-    items.to_parquet(data / "items.parquet")
-    project.dvc("add", "data")
-    project.repro("tag")
-    assert project.sha256("artifacts/split/*.parquet", "artifacts/items/*") == from_csv
-    (data / "items.parquet").unlink()
-    done = project.dvc("repro", "tag", ok=False)
-    assert done.returncode != 0
-    assert "items.csv / items.parquet: no such file" in done.stdout + done.stderr
