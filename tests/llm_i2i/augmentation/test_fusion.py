@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_i2i.augmentation.fusion import fuse
+from llm_i2i.augmentation.selection import QUOTA_SHARE
 from llm_i2i.data.hashing import seeded_hash
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.schema import FUSED
@@ -290,11 +291,16 @@ def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
     assert pairs(fused, "synthetic") == ["ud", "vc"]
 
 
-def test_quotas_add_half_of_what_volume_keeps_at_most_the_most_confident_first() -> None:
-    kept = {"mode": "volume", "pairs_per_user": 1.0, "item_quota": 9}
-    fused, _ = run(**kept)  # 2 pairs for 2 users: f, and c or e of u; then one of the other four
-    assert len(pairs(fused, "synthetic")) == 3
-    assert set(pairs(fused, "synthetic")) == {"uc", "ue", "uf"}
+def test_quotas_add_so_many_of_what_volume_keeps_at_most_the_most_confident_first() -> None:
+    kept = {"mode": "volume", "item_quota": 9}
+    assert QUOTA_SHARE == 1.5
+    fused, _ = run(**kept, pairs_per_user=0.5)  # uf of 6 pairs of 2 users, and then one more
+    found = pairs(fused, "synthetic")
+    assert len(found) == 2
+    assert "uf" in found
+    assert set(found) < {"uc", "ue", "uf"}
+    fused, _ = run(**kept, pairs_per_user=1.0)  # two, and then three
+    assert pairs(fused, "synthetic") == ["uc", "ud", "ue", "uf", "vd"]
 
 
 def test_item_quota_keeps_the_most_confident_users_of_each_item() -> None:

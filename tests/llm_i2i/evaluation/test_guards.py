@@ -10,7 +10,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation import Measured, PairedDifference, evaluate_index, paired
 from llm_i2i.i2i import index_sha256, train_index
 from llm_i2i.params import load_params
-from llm_i2i.schema import SCORED
+from llm_i2i.schema import JUDGED
 from tests.llm_i2i.evaluation.tables import as_fused, catalogue, leave_one_out, protocol, random_interactions
 
 ROWS = random_interactions()
@@ -25,14 +25,14 @@ def fingerprints(interactions: pd.DataFrame) -> dict[str, str]:
     """Hashes of all that is made after the split and before the evaluation, without an LLM."""
     train, valid, _ = leave_one_out(interactions)
     users = sorted(train["user_id"].unique())
-    generated = pd.DataFrame({"user_id": users, "item_id": "", "rank": 1})
+    generated = pd.DataFrame({"user_id": users, "item_id": "", "rank": 1, "held_out": False})
     found = {}
     controls = {
         name: control_rows(name, train=train, synthetic=generated, items=ITEMS, seed=1)
         for name in RECOMMENDERS
     }
     rows = controls["random"][["user_id", "item_id"]]
-    scored = rows.assign(source="synthetic", p_yes=0.5, rank=1).astype({**SCORED, "rank": "int32"})
+    scored = rows.assign(source="synthetic", p_yes=0.5, rank=1, logprob=-1.0).astype(JUDGED)
     for arm in ("real", "no_discriminator", *RECOMMENDERS):
         fused, _ = fusion.fuse(
             arm=arm, train=train, valid=valid, scored=scored, items=ITEMS, params=FUSE,
