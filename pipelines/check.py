@@ -22,6 +22,8 @@ FITTING = {
     ("train_discriminator", True): ("discriminator_compact_v1", ("discriminator_compact_",)),
     ("train_discriminator", False): ("discriminator_v1", ("discriminator_v", "discriminator_bare_")),
 }
+# Of ten proposals at most one or two are what a user takes next.
+UNLIKELY = 0.3
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,9 @@ def _about_selection(params: Params, raw: dict[str, Any]) -> Iterator[Finding]:
         fix = "set fuse.selection to custom, or leave fuse.custom empty"
         yield Finding("fuse.custom", f"has no effect under fuse.selection {fuse.selection}", fix)
     if fuse.selection in ("paper", "most_credible"):
+        if params.judge.by == "head" and fuse.threshold >= UNLIKELY:
+            found = f"{fuse.threshold:g} is more than judge.by head says of nearly any pair: few proposals come true"
+            yield Finding("fuse.threshold", found, "lower it to a few per cent, or set judge.by to yes_no")
         return
     differing = {entry.partition("=")[0] for entry in profile.differences()}
     for key in ("threshold", "max_synthetic_per_user"):

@@ -90,6 +90,10 @@ def test_what_cannot_work_stops(project: Path, changes: dict[str, Any], told: st
             {"fuse.selection": "recipe", "fuse.threshold": 0.9},
             "fuse.threshold: has no effect under fuse.selection recipe",
         ),
+        (
+            {"judge.by": "head", "split.held_out_share": 0.5, "fuse.threshold": 0.5},
+            "fuse.threshold: 0.5 is more than judge.by head says .*lower it",
+        ),
         ({"gate.model": "bm25"}, "gate.model: bm25 is not run; add it to train_i2i.models"),
         ({"gate.arm": "no_generator"}, "gate.arm: no_generator is not run; add it to fuse.arms"),
         ({"base_model.source": "random"}, "base_model.source: random is a tiny model"),
