@@ -33,10 +33,10 @@ TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
 # All that the document shows, in its order.
 EXPERIMENTS = (
+    "ablation",
     "recipe",
     "backbones",
     "controls",
-    "ablation",
     "threshold",
     "tail_weight",
     "volume",

@@ -34,13 +34,21 @@ def render(results: Results, *, command: str) -> str:
         title, table = dataset.capitalize(), runs_table(arms[dataset], f"arm {BASELINE_ARM}")
         told = "\n".join(f"- {line}" for line in reading(dataset, found, arms[dataset]))
         parts += [f"## {title}", say("about_headline"), markdown_table(table), told]
-        if "backbones" in found:
-            published = published_table(dataset, found["backbones"])
+        if tuned := with_tuned_models(found):
+            published = published_table(dataset, tuned)
             parts += [f"### {title} beside published figures", markdown_table(published)]
     for name in dict.fromkeys(name for found in results.values() for name in found):
         parts += _question(name, {data: found[name] for data, found in results.items() if name in found})
     parts += ["## Where the tables come from", markdown_table(_sources_table(results))]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+def with_tuned_models(found: Mapping[str, Json]) -> Json | None:
+    """The experiment that shows the best of our own: of those with tuned models the first in the document's order."""
+    for content in found.values():
+        if any(row["model"].endswith("_tuned") for row in content["rows"]):
+            return content
+    return None
 
 
 def csv_name(dataset: str, experiment: str) -> str:
@@ -72,15 +80,14 @@ def _arms_table(arms: Mapping[str, Runs]) -> Table:
 def headline(found: Mapping[str, Json]) -> Runs:
     """Plain Swing and the generator alone, on each arm and selection once, the highest first.
 
-    An arm is taken where it was measured under the most seeds and beside the most other arms, so that as many arms as
-    can be come from one experiment; a selection that only its point describes is left out.
+    An arm is taken from the first experiment that has it, in the document's order, so that as many arms as can be come
+    from one; a selection that only its point describes is left out.
     """
-    order = [(-len(c["seeds"]), -len({row["arm"] for row in c["rows"]}), name) for name, c in found.items()]
     runs: Runs = {}
     sources: dict[str, tuple[str, str]] = {}
-    for _, _, experiment in sorted(order):
-        for row in _main_rows(found[experiment]):
-            name, source = _name(found[experiment], row), (experiment, row["point"])
+    for experiment, content in found.items():
+        for row in _main_rows(content):
+            name, source = _name(content, row), (experiment, row["point"])
             if row["model"] in (PLAIN, GENERATOR) and name and sources.setdefault(name, source) == source:
                 runs.setdefault(name, {})[row["slice"], row["against"]] = row
     return dict(sorted(runs.items(), key=lambda entry: -entry[1][OVERALL, ""]["value"]))
@@ -151,7 +158,8 @@ def reading(dataset: str, found: Mapping[str, Json], arms: Runs) -> list[str]:
         if row := recipe.get((part, f"arm {CONTROL}")):
             told = say(f"control_{row['outcome']}")
             lines.append(say("against_control", where=where, span=span(interval_of(row)), words=told))
-    return [*lines, *(_best(found["backbones"]) if "backbones" in found else [])]
+    tuned = with_tuned_models(found)
+    return [*lines, *(_best(tuned) if tuned else [])]
 
 
 def _gain(dataset: str, selection: str, real: float, augmented: float) -> str:
