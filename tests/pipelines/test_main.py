@@ -101,7 +101,9 @@ def catalogue(folder: Path) -> Path:
     (folder / "artifacts" / "items").mkdir(parents=True)
     write_table(table, folder / "artifacts" / "items" / "items.parquet", ITEMS)
     text = (folder / "params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(text.replace("source: embedded", "source: tfidf", 1), encoding="utf-8")
+    (folder / "params.yaml").write_text(
+        text.replace("source: embedded", "source: tfidf", 1), encoding="utf-8"
+    )
     return folder
 
 

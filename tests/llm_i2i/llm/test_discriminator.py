@@ -4,7 +4,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from llm_i2i.catalogue import histories_by_user
+from llm_i2i.catalogue import histories_by_user, without_rows
 from llm_i2i.errors import DataError
 from llm_i2i.llm import scoring
 from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
@@ -48,7 +48,7 @@ def synthetic(train, items) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def scores(adapter, train, synthetic, setup, tmp_path_factory):
-    def score_with(params=SCORE, synthetic=synthetic, checkpoints=None, **more):
+    def score_with(params=SCORE, synthetic=synthetic, train=train, checkpoints=None, **more):
         return score(
             train=train,
             synthetic=synthetic,
@@ -137,6 +137,17 @@ def test_scores_every_synthetic_row_and_the_budget_of_real_rows(scores, syntheti
     )
     assert calibration["n_real"] == len(real)
     assert calibration["template_sha256"] == template_sha256(calibration["template"])
+
+
+def test_held_out_moments_are_scored_after_the_items_before(scores, synthetic, train, held_out):
+    early = synthetic[synthetic["user_id"].isin(held_out["user_id"])]
+    both = pd.concat([synthetic, early.assign(held_out=True)], ignore_index=True)
+    table = scores(synthetic=both)[0]
+    found = table[table["source"] == "held_out"]
+    expected = scores(synthetic=early, train=without_rows(train, held_out))[0]
+    expected = expected[expected["source"] == "synthetic"]
+    assert found["item_id"].tolist() == expected["item_id"].tolist()
+    np.testing.assert_allclose(found["p_yes"], expected["p_yes"], rtol=1e-3)
 
 
 def test_rows_of_controls_are_scored_as_if_the_generator_had_written_them(scores, synthetic):

@@ -11,6 +11,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from llm_i2i.catalogue import without_rows
 from llm_i2i.llm.engine.batches import collate
 from llm_i2i.llm.engine.beam import ItemModel, beam_search
 from llm_i2i.llm.engine.loss import logits_over_children, weighted_nll
@@ -117,6 +118,19 @@ def run(adapter, train, nothing, items, setup, tmp_path_factory):
         )
 
     return synthesize_with
+
+
+def test_held_out_moments_are_asked_as_if_the_item_had_not_been_taken(run, train, held_out):
+    late, early = (part for _, part in run(held_out=held_out)[0].groupby("held_out"))
+    shorter = without_rows(train, held_out)
+    expected = run(train=shorter)[0]
+    expected = expected[expected["user_id"].isin(held_out["user_id"])]
+    columns = ["user_id", "item_id", "rank", "prompt_sha256"]
+    pd.testing.assert_frame_equal(
+        early[columns].reset_index(drop=True), expected[columns].reset_index(drop=True)
+    )
+    np.testing.assert_allclose(early["logprob"], expected["logprob"], rtol=1e-4)
+    pd.testing.assert_frame_equal(late[columns].reset_index(drop=True), run()[0][columns])
 
 
 def test_training_lowers_the_loss(adapter):
