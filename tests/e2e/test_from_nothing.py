@@ -80,7 +80,8 @@ def test_no_byte_before_evaluation_depends_on_valid_or_test_items(
     rows.to_csv(path, index=False)
     project.repro("train_i2i")
     parts = [
-        f"artifacts/{name}/**/*" for name in ("items", "text", "generator", "proposed", "scored", "judged", "fused", "i2i")
+        f"artifacts/{name}/**/*"
+        for name in ("items", "text", "generator", "proposed", "scored", "judged", "fused", "i2i")
     ]
     assert project.sha256(*parts) == finished.sha256(*parts)
     assert project.sha256("artifacts/split/test.parquet") != finished.sha256("artifacts/split/test.parquet")

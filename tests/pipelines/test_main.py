@@ -100,10 +100,6 @@ def catalogue(folder: Path) -> Path:
     table = pd.DataFrame(items | {"bucket": ["tail", "tail"], "is_long_tail": [True, False]})
     (folder / "artifacts" / "items").mkdir(parents=True)
     write_table(table, folder / "artifacts" / "items" / "items.parquet", ITEMS)
-    text = (folder / "params.yaml").read_text(encoding="utf-8")
-    (folder / "params.yaml").write_text(
-        text.replace("source: embedded", "source: tfidf", 1), encoding="utf-8"
-    )
     return folder
 
 
