@@ -10,7 +10,7 @@ from ruamel.yaml import YAML
 from llm_i2i.errors import ParamsError
 from llm_i2i.params import RECIPE, FuseParams, Params, load_params, read_params
 from llm_i2i.params.reading import leaves
-from llm_i2i.params.rendering import dials, of_models, of_profile, reference, yaml_text
+from llm_i2i.params.rendering import dials, reference, yaml_text
 from tests.conftest import ROOT, whole_params
 from tests.llm_i2i.data.tables import fuse_params
 
@@ -245,11 +245,7 @@ def test_selection_names_the_switches_in_force() -> None:
     assert custom.rule.pairs_per_user == 0.1
 
 
-def test_the_places_of_the_options_make_up_all_of_them(raw: dict[str, Any]) -> None:
-    del raw["profile"]
-    rebuilt = {**of_profile(raw)}
-    rebuilt["train_i2i"] |= of_models(raw)["train_i2i"]
-    assert rebuilt == raw
+def test_params_yaml_shows_what_a_user_decides(raw: dict[str, Any]) -> None:
     shown = dials(raw)
     assert shown["fuse"]["custom"] == {}
     assert "samples" not in shown["report"]

@@ -3,12 +3,7 @@
 There are no defaults here for what the files say: profiles/ and params.yaml are the only places of a value.
 """
 
-from llm_i2i.params.augmentation import (
-    Arm,
-    CompactControlParams,
-    ControlsParams,
-    FuseParams,
-)
+from llm_i2i.params.augmentation import Arm, FuseParams
 from llm_i2i.params.data import (
     EncodeTextParams,
     IdentifyParams,
@@ -18,20 +13,13 @@ from llm_i2i.params.data import (
     ValidateParams,
 )
 from llm_i2i.params.fields import Section
-from llm_i2i.params.i2i import (
-    EvaluateParams,
-    Model,
-    TrainI2iParams,
-    TunedParams,
-)
+from llm_i2i.params.i2i import Model, TrainI2iParams, TunedParams
 from llm_i2i.params.llm import (
     BaseModelParams,
     BeamSearchParams,
     CompactParams,
     Control,
-    EarlyStoppingParams,
     EvaluateGeneratorParams,
-    GeneratorArm,
     JudgeParams,
     LlmTraining,
     Negatives,
@@ -42,47 +30,5 @@ from llm_i2i.params.llm import (
     TrainGeneratorParams,
 )
 from llm_i2i.params.reading import load_params, read_params, read_profile
-from llm_i2i.params.root import GateParams, ModelCardParams, Params, ReportParams
+from llm_i2i.params.root import GateParams, ModelCardParams, Params
 from llm_i2i.params.selection import RECIPE, SelectionRule
-
-__all__ = [
-    "RECIPE",
-    "Arm",
-    "BaseModelParams",
-    "BeamSearchParams",
-    "CompactControlParams",
-    "CompactParams",
-    "Control",
-    "ControlsParams",
-    "EarlyStoppingParams",
-    "EncodeTextParams",
-    "EvaluateGeneratorParams",
-    "EvaluateParams",
-    "FuseParams",
-    "GateParams",
-    "GeneratorArm",
-    "IdentifyParams",
-    "JudgeParams",
-    "LlmTraining",
-    "Model",
-    "ModelCardParams",
-    "Negatives",
-    "Params",
-    "ReportParams",
-    "RuntimeParams",
-    "ScoreParams",
-    "Section",
-    "SelectionRule",
-    "Softmax",
-    "SplitParams",
-    "SynthesizeParams",
-    "TagParams",
-    "TrainDiscriminatorParams",
-    "TrainGeneratorParams",
-    "TrainI2iParams",
-    "TunedParams",
-    "ValidateParams",
-    "load_params",
-    "read_params",
-    "read_profile",
-]

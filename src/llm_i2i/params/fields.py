@@ -12,7 +12,7 @@ NonNegativeInt = Annotated[int, Field(ge=0)]
 PositiveFloat = Annotated[float, Field(gt=0.0, allow_inf_nan=False)]
 NonNegativeFloat = Annotated[float, Field(ge=0.0, allow_inf_nan=False)]
 Decay = Annotated[float, Field(gt=0.0, le=1.0)]
-PLACE = "place"  # key of a field's extra: where its value is written
+DIAL = "dial"  # in a field's extra: the option stands in params.yaml
 
 
 class Section(BaseModel):
@@ -23,14 +23,12 @@ class Section(BaseModel):
 
 def dial(explanation: str) -> Any:
     """An option that a user decides: it stands in params.yaml and in every profile."""
-    return Field(description=explanation, json_schema_extra={PLACE: "params"})
+    return Field(description=explanation, json_schema_extra={DIAL: True})
 
 
 def knob(explanation: str) -> Any:
-    """An option that is seldom changed: it stands in every profile, and in params.yaml where a user adds it."""
-    return Field(description=explanation, json_schema_extra={PLACE: "profile"})
+    """An option that is seldom changed: it stands in every profile, and in params.yaml where a user adds it.
 
-
-def model_options(explanation: str) -> Any:
-    """The options of one I2I model: they stand in profiles/models.yaml, the same for every profile."""
-    return Field(description=explanation, json_schema_extra={PLACE: "models"})
+    Those of the I2I models stand in profiles/models.yaml, the same for every profile.
+    """
+    return Field(description=explanation)

@@ -15,7 +15,6 @@ from llm_i2i.params.fields import (
     Share,
     dial,
     knob,
-    model_options,
 )
 
 Model = Literal[
@@ -135,17 +134,17 @@ class TrainI2iParams(Section):
         "swing | bpr | item_knn | bm25 | popularity | youtube_dnn, or MODEL_tuned"
     )
     top_k: PositiveInt = dial("neighbours per item")
-    swing: SwingParams = model_options("Swing")
-    bpr: BprParams = model_options("BPR")
-    item_knn: ItemKnnParams = model_options("item-kNN by cosine, no options")
-    bm25: Bm25Params = model_options("BM25")
-    popularity: PopularityParams = model_options("popularity, no options")
-    youtube_dnn: YoutubeDnnParams = model_options("YoutubeDNN")
-    swing_tuned: SwingTunedParams = model_options("written by `python -m pipelines tune swing`")
-    bpr_tuned: BprTunedParams = model_options("written by `python -m pipelines tune bpr`")
-    item_knn_tuned: ItemKnnTunedParams = model_options("written by `python -m pipelines tune item_knn`")
-    bm25_tuned: Bm25TunedParams = model_options("written by `python -m pipelines tune bm25`")
-    youtube_dnn_tuned: YoutubeDnnTunedParams = model_options("the plain values: not tuned here yet")
+    swing: SwingParams = knob("Swing")
+    bpr: BprParams = knob("BPR")
+    item_knn: ItemKnnParams = knob("item-kNN by cosine, no options")
+    bm25: Bm25Params = knob("BM25")
+    popularity: PopularityParams = knob("popularity, no options")
+    youtube_dnn: YoutubeDnnParams = knob("YoutubeDNN")
+    swing_tuned: SwingTunedParams = knob("written by `python -m pipelines tune swing`")
+    bpr_tuned: BprTunedParams = knob("written by `python -m pipelines tune bpr`")
+    item_knn_tuned: ItemKnnTunedParams = knob("written by `python -m pipelines tune item_knn`")
+    bm25_tuned: Bm25TunedParams = knob("written by `python -m pipelines tune bm25`")
+    youtube_dnn_tuned: YoutubeDnnTunedParams = knob("the plain values: not tuned here yet")
 
 
 class EvaluateParams(Section):

@@ -7,7 +7,7 @@ from typing import Any, Final
 import yaml
 from pydantic.fields import FieldInfo
 
-from llm_i2i.params.fields import PLACE, Section
+from llm_i2i.params.fields import DIAL, Section
 from llm_i2i.params.reading import Tree
 from llm_i2i.params.root import Params
 
@@ -26,19 +26,17 @@ _COLUMN: Final = 28  # comments begin here where the value leaves room
 _WIDTH: Final = 118
 
 
-def dials(values: Mapping[str, Any]) -> Tree:
-    """The part of all parameters that stands in params.yaml."""
-    return _placed(values, Params, {"params"})
-
-
-def of_profile(values: Mapping[str, Any]) -> Tree:
-    """The part of all parameters that stands in a profile: all but the profile's name and the I2I models' options."""
-    return _placed(values, Params, {"params", "profile"})
-
-
-def of_models(values: Mapping[str, Any]) -> Tree:
-    """The part of all parameters that stands in profiles/models.yaml."""
-    return {"train_i2i": {k: v for k, v in values["train_i2i"].items() if _place("train_i2i", k) == "models"}}
+def dials(values: Mapping[str, Any], section: type[Section] = Params) -> Tree:
+    """The part of all parameters that stands in params.yaml, in the order of the schema."""
+    result: Tree = {}
+    for key, field in _fields(section).items():
+        inner = _section(field)
+        if _is_dial(field):
+            # Of a section there: what differs from the profile, to begin with nothing.
+            result[key] = {} if inner else values[key]
+        elif inner and section is Params:
+            result[key] = dials(values[key], inner)
+    return result
 
 
 def yaml_text(values: Mapping[str, Any], head: str) -> str:
@@ -62,39 +60,35 @@ def reference(laptop: Mapping[str, Any]) -> str:
     Args:
         laptop: Every parameter of the profile laptop.
     """
-    parts = [_REFERENCE_HEAD]
     definitions = Params.model_json_schema(by_alias=True)
+    general, sections = [], []
     for name, field in _fields(Params).items():
-        if not _section(field):
-            continue
-        rows = [
-            f"| {f'**{key}**' if place == 'params' else key} | {kind} | {value} | {text} |"
-            for key, place, kind, value, text in _rows(definitions, name, field, laptop[name])
-        ]
-        if rows:
-            table = ["| option | type | laptop | explanation |", "| --- | --- | --- | --- |", *rows]
-            parts.append(f"## {name}\n\n{_title(field)}.\n\n" + "\n".join(table) + "\n")
-    seed = "| option | type | laptop | explanation |\n| --- | --- | --- | --- |\n"
-    for key in ("profile", "seed"):
-        seed += f"| **{key}** | {_kind(definitions['properties'][key])} | {laptop.get(key, 'laptop')} "
-        seed += f"| {_fields(Params)[key].description} |\n"
-    return "\n".join([parts[0], seed, *parts[1:]])
+        if section := _section(field):
+            rows = list(_rows(definitions, section, laptop[name]))
+            if rows:
+                sections.append(f"## {name}\n\n{_title(field)}.\n\n{_table(rows)}")
+        else:
+            kind = _kind(definitions["properties"][name])
+            general.append(f"| **{name}** | {kind} | {laptop.get(name, 'laptop')} | {field.description} |")
+    return "\n".join([_REFERENCE_HEAD, _table(general), *sections])
+
+
+def _table(rows: list[str]) -> str:
+    return "\n".join(["| option | type | laptop | explanation |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 
 def _rows(
-    definitions: Tree, name: str, field: FieldInfo, values: Mapping[str, Any], prefix: str = ""
-) -> Iterator[tuple[str, str, str, str, str]]:
-    section = _section(field)
-    assert section is not None  # noqa: S101 - for mypy; callers pass sections
+    definitions: Tree, section: type[Section], values: Mapping[str, Any], prefix: str = ""
+) -> Iterator[str]:
     schema = definitions["$defs"][section.__name__]
-    for key, inner in _fields(section).items():
-        if _section(inner):
-            yield from _rows(definitions, name, inner, values[key], f"{prefix}{key}.")
+    for key, field in _fields(section).items():
+        if inner := _section(field):
+            yield from _rows(definitions, inner, values[key], f"{prefix}{key}.")
         else:
-            place = "profile" if prefix else str(_extra(inner))
+            option = f"**{key}**" if _is_dial(field) and not prefix else f"{prefix}{key}"
             value = _scalar(values[key]).replace("|", "\\|")
-            text = (inner.description or "").replace("|", "\\|")
-            yield f"{prefix}{key}", place, _kind(schema["properties"][key]), value, text
+            text = (field.description or "").replace("|", "\\|")
+            yield f"| {option} | {_kind(schema['properties'][key])} | {value} | {text} |"
 
 
 def _kind(schema: Mapping[str, Any]) -> str:
@@ -178,28 +172,5 @@ def _title(field: FieldInfo) -> str:
     return (section.__doc__ or "").split("\n")[0].rstrip(".") if section else ""
 
 
-def _extra(field: FieldInfo) -> str:
-    extra = field.json_schema_extra
-    return str(extra.get(PLACE, "")) if isinstance(extra, dict) else ""
-
-
-def _place(section: str, key: str) -> str:
-    return _extra(_fields(_section(_fields(Params)[section]))[key])
-
-
-def _placed(values: Mapping[str, Any], section: type[Section], places: set[str]) -> Tree:
-    """The values whose fields stand in one of some places, in the order of the schema."""
-    result: Tree = {}
-    for key, field in _fields(section).items():
-        inner = _section(field)
-        place = _extra(field)
-        if place and place not in places:
-            continue
-        if inner is None:
-            if place:
-                result[key] = values[key]
-        elif place and "profile" not in places:
-            result[key] = {}  # what differs from the profile, to begin with nothing
-        else:
-            result[key] = _placed(values[key], inner, places)
-    return result
+def _is_dial(field: FieldInfo) -> bool:
+    return isinstance(field.json_schema_extra, dict) and DIAL in field.json_schema_extra

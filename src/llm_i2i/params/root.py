@@ -111,31 +111,21 @@ class Params(Section):
         return self
 
     @model_validator(mode="after")
-    def _held_out_items_exist(self) -> "Params":
-        for option, asks in (
-            ("judge.by head", self.judge.by == "head"),
-            ("train_generator.early_stopping.patience", self.train_generator.early_stopping.patience > 0),
-        ):
-            if asks and self.split.held_out_share == 0.0:
-                raise ValueError(f"{option} learns from held-out items: raise split.held_out_share above 0")
-        return self
-
-    @model_validator(mode="after")
-    def _untuned_knows_something(self) -> "Params":
-        if self.base_model.source == "compact" and "untuned" in self.evaluate_generator.arms:
-            raise ValueError("evaluate_generator.arms: untuned says nothing of base_model.source compact")
-        return self
-
-    @model_validator(mode="after")
-    def _beams_reach_a_cut_off(self) -> "Params":
-        if self.evaluate_generator.num_beams < min(self.evaluate.ks):
-            raise ValueError(
-                f"evaluate_generator.num_beams: must be at least {min(self.evaluate.ks)} (evaluate.ks)"
-            )
-        return self
-
-    @model_validator(mode="after")
-    def _compact_knows_tokens_only(self) -> "Params":
-        if self.base_model.source == "compact" and self.identify.identifier != "token":
-            raise ValueError("base_model.source compact knows no words: it needs identify.identifier token")
+    def _sections_fit_each_other(self) -> "Params":
+        if self.split.held_out_share == 0.0:
+            learns = "learns from held-out items: raise split.held_out_share above 0"
+            if self.judge.by == "head":
+                raise ValueError(f"judge.by head {learns}")
+            if self.train_generator.early_stopping.patience > 0:
+                raise ValueError(f"train_generator.early_stopping.patience {learns}")
+        if self.base_model.source == "compact":
+            if "untuned" in self.evaluate_generator.arms:
+                raise ValueError("evaluate_generator.arms: untuned says nothing of base_model.source compact")
+            if self.identify.identifier != "token":
+                raise ValueError(
+                    "base_model.source compact knows no words: it needs identify.identifier token"
+                )
+        shortest = min(self.evaluate.ks)
+        if self.evaluate_generator.num_beams < shortest:
+            raise ValueError(f"evaluate_generator.num_beams: must be at least {shortest} (evaluate.ks)")
         return self
