@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from llm_i2i.augmentation.selection import PAIR, by_confidence, choose, confidence_of
+from llm_i2i.catalogue import without_rows
 from llm_i2i.errors import ArtifactError, GenerationError
-from llm_i2i.params import Arm, FuseParams, SelectionRule
+from llm_i2i.params import Arm, FuseParams
 from llm_i2i.schema import (
     BUCKETS,
     CONTROLS,
@@ -84,12 +85,12 @@ def fuse(
     if arm not in _WITHOUT_SYNTHETIC:
         # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
         generated = scored[scored["source"] == SOURCE_SYNTHETIC]
-        offered = generated[~_is_in(generated, real)]
+        offered = without_rows(generated, real)
         volume = params.control_volume if arm in CONTROLS else arm
         kept_synthetic = _choose_synthetic(offered, real, items, volume, params)
         if control_of(arm):
             rows = _control_rows(arm, control, scored)
-            offered = rows[~_is_in(rows, real)]
+            offered = without_rows(rows, real)
             kept_synthetic = _same_volume(offered, kept_synthetic)
     parts = [kept_real.assign(source=SOURCE_REAL), kept_synthetic[PAIR].assign(source=SOURCE_SYNTHETIC)]
     fused = pd.concat(parts).assign(weight=1.0).astype(FUSED).sort_values(PAIR, ignore_index=True)
@@ -160,7 +161,7 @@ def _filter_real(real: pd.DataFrame, scored: pd.DataFrame, threshold: float) -> 
     doubtful = scored[
         (scored["source"] == SOURCE_REAL) & (scored["p_yes"].to_numpy() < np.float32(threshold))
     ]
-    kept = real[~_is_in(real, doubtful)]
+    kept = without_rows(real, doubtful)
     if kept.empty:
         raise GenerationError(
             "fuse",
@@ -180,7 +181,7 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
         )
     p_yes = scored["p_yes"].to_numpy()
     synthetic = scored["source"].isin([SOURCE_SYNTHETIC, *CONTROLS]).to_numpy()
-    in_train = _is_in(scored, train)
+    in_train = pd.MultiIndex.from_frame(scored[PAIR]).isin(pd.MultiIndex.from_frame(train[PAIR]))
     rules = {
         "have a p_yes outside [0, 1]": ~((p_yes >= 0) & (p_yes <= 1)),
         "have an unknown source": ~synthetic & (scored["source"] != SOURCE_REAL).to_numpy(),
@@ -198,12 +199,6 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
             raise ArtifactError("artifacts/judged", found + example, fix="rerun `dvc repro judge`")
 
 
-def _is_in(rows: pd.DataFrame, others: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
-    """For each row: is its (user_id, item_id) among the others? Shape (n_rows,)."""
-    pairs = pd.MultiIndex.from_frame(rows[PAIR])
-    return np.asarray(pairs.isin(pd.MultiIndex.from_frame(others[PAIR])), dtype=np.bool_)
-
-
 def _by_bucket(fused: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Kept rows by the bucket of their item and by source."""
     bucket = fused[ITEM_ID].map(items.set_index(ITEM_ID)["bucket"])
@@ -218,22 +213,5 @@ def _log(counts: dict[str, Any], params: FuseParams) -> None:
         counts["arm"],
         *(f"{counts[key]:,}" for key in ("real_kept", "real_in", "synthetic_kept", "synthetic_in")),
         100 * counts["share_kept_synthetic"],
-        f": {_in_words(params.rule)}" if counts["arm"] == "llm_i2i" else "",
+        f": {params.rule.in_words}" if counts["arm"] == "llm_i2i" else "",
     )
-
-
-def _in_words(rule: SelectionRule) -> str:
-    """What a rule keeps: every switch that is on."""
-    if rule.confidence == "rank":
-        return f"the generator's first {rule.max_synthetic_per_user} per user, p_yes >= {rule.threshold:g}"
-    name = "p_yes" if rule.confidence == "p_yes" else "the generator's logprob"
-    kept = [
-        f"p_yes >= {rule.threshold:g}"
-        if rule.mode == "threshold"
-        else f"{rule.pairs_per_user:g} pairs per user",
-        f"at most {rule.max_synthetic_per_user} per user by {name}",
-        "connected pairs only" if rule.connected_only else "",
-        f"and {rule.item_quota} per item" if rule.item_quota else "",
-        f"and {rule.tail_quota} per tail item" if rule.tail_quota > rule.item_quota else "",
-    ]
-    return ", ".join(filter(None, kept))

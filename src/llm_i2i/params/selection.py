@@ -29,6 +29,24 @@ class SelectionRule(Section):
             raise ValueError("mode volume needs confidence p_yes or logprob: ranks do not compare users")
         return self
 
+    @property
+    def in_words(self) -> str:
+        """How an arm with the discriminator chooses the generator's pairs, with every switch that is on."""
+        if self.confidence == "rank":
+            first = self.max_synthetic_per_user
+            return f"the generator's first {first} per user, less those with p_yes below {self.threshold:g}"
+        order = "by p_yes" if self.confidence == "p_yes" else "by the generator's log probability"
+        cap = f"at most {self.max_synthetic_per_user} per user"
+        text = f"the first {self.pairs_per_user:g} pairs per user {order}, {cap}"
+        if self.mode == "threshold":
+            text = f"those with p_yes of at least {self.threshold:g}, {cap}, the first {order}"
+        if self.item_quota or self.tail_quota:
+            tail = max(self.item_quota, self.tail_quota)
+            text += f"; besides these, the first {self.item_quota} of each item and the first {tail} of each tail item"
+        if self.connected_only:
+            text += "; only pairs whose item somebody took together with an item of the user"
+        return text
+
 
 # What helped most on Amazon data (experiments/recipe.yaml, chosen on valid): four pairs for five users by the judge's
 # p_yes, and a few pairs of every item that the filter would leave with none.

@@ -156,8 +156,8 @@ def sample_table(inputs: ReportInputs) -> Table:
         about = [" → ".join(seen) or "–", _clip(titles.get(row[ITEM_ID], row[ITEM_ID])), str(row["bucket"])]
         about += [words.signed(row["logprob"], 2)] if other_order else []
         cells.append((*about, row["p_yes"], Cell(outcome, tone=tone, number=False)))
-    order = f" Confidence: {words.order_words(rule)}; it orders the pairs." if other_order else ""
-    columns, selection = [("Confidence", ".2f")] if other_order else [], words.selection_words(rule)
+    order = " Confidence: the generator's log probability; it orders the pairs." if other_order else ""
+    columns, selection = [("Confidence", ".2f")] if other_order else [], rule.in_words
     told = {"shown": len(cells), "rows_of": len(rows), "seed": inputs.params.seed}
     return view("sample", cells, columns=columns, selection=selection, order=order, **told)
 

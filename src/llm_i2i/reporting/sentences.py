@@ -119,7 +119,7 @@ def added(inputs: ReportInputs) -> str:
     proposed, kept = len(inputs.synthetic), int(counts["synthetic, kept"].sum())
     tail = int(counts.loc[["tail", "cold"], "synthetic, kept"].sum())
     fuse = inputs.params.fuse
-    rule = words.selection_words(fuse.rule)
+    rule = fuse.rule.in_words
     whose = "the paper's selection" if words.is_papers(fuse.rule) else "our selection, not the paper's"
     if arm == "no_discriminator":
         rule, whose = f"the generator's first {fuse.rule.max_synthetic_per_user} per user", "unfiltered"

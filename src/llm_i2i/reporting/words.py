@@ -102,31 +102,7 @@ def plural(number: int, noun: str) -> str:
     return f"{number:,} {noun}{'s' * (number != 1)}"
 
 
-def order_words(rule: SelectionRule) -> str:
-    """What synthetic pairs are ordered by."""
-    return {"rank": "the generator's rank", "p_yes": "p_yes"}.get(
-        rule.confidence, "the generator's log probability"
-    )
-
-
 def is_papers(rule: SelectionRule) -> bool:
     """Whether pairs are chosen as in the paper: the generator's first ones, less those that p_yes doubts."""
     ours = rule.connected_only or rule.item_quota or rule.tail_quota
     return rule.confidence == "rank" and rule.mode == "threshold" and not ours
-
-
-def selection_words(rule: SelectionRule) -> str:
-    """How an arm with the discriminator chooses the generator's pairs, with every switch that is on."""
-    if rule.confidence == "rank":
-        first = rule.max_synthetic_per_user
-        return f"the generator's first {first} per user, less those with p_yes below {rule.threshold:g}"
-    order, cap = f"by {order_words(rule)}", f"at most {rule.max_synthetic_per_user} per user"
-    text = f"the first {rule.pairs_per_user:g} pairs per user {order}, {cap}"
-    if rule.mode == "threshold":
-        text = f"those with p_yes of at least {rule.threshold:g}, {cap}, the first {order}"
-    if rule.item_quota or rule.tail_quota:
-        tail = max(rule.item_quota, rule.tail_quota)
-        text += f"; besides these, the first {rule.item_quota} of each item and the first {tail} of each tail item"
-    if rule.connected_only:
-        text += "; only pairs whose item somebody took together with an item of the user"
-    return text

@@ -20,14 +20,10 @@ HOSTILE = {
 }
 
 
-RULE = ("confidence", "mode", "threshold", "pairs_per_user", "max_synthetic_per_user", "connected_only",
-        "item_quota", "tail_quota")  # fmt: skip
-
-
 def with_rule(inputs: ReportInputs, **changes: object) -> ReportInputs:
     """The same run with other switches of the selection in force."""
     old = inputs.params.fuse
-    rule = SimpleNamespace(**{name: getattr(old.rule, name) for name in RULE} | changes)
+    rule = old.rule.model_copy(update=changes)
     fuse = SimpleNamespace(rule=rule, real_threshold=old.real_threshold, control_volume=old.control_volume)
     return dataclasses.replace(inputs, params=inputs.params.model_copy(update={"fuse": fuse}))
 

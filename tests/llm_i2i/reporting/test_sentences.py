@@ -8,7 +8,7 @@ from llm_i2i.reporting.collect import ReportInputs, collect
 from llm_i2i.reporting.report import build_report
 from llm_i2i.reporting.results import Results, compute_results
 from llm_i2i.reporting.sentences import added, cards, data_name, trust_notes
-from llm_i2i.reporting.words import is_papers, selection_words, signed
+from llm_i2i.reporting.words import is_papers, signed
 from tests.llm_i2i.reporting.conftest import with_rule
 from tests.llm_i2i.reporting.run_folder import write_run
 
@@ -123,12 +123,12 @@ OURS = {"confidence": "logprob", "mode": "volume", "pairs_per_user": 1.5, "max_s
 def test_every_switch_that_chose_pairs_is_named(inputs: ReportInputs) -> None:
     rule = inputs.params.fuse.rule
     assert is_papers(rule)
-    assert selection_words(rule) == (
+    assert rule.in_words == (
         f"the generator's first {rule.max_synthetic_per_user} per user, less those with p_yes below {rule.threshold:g}"
     )
     ours = with_rule(inputs, **OURS)
     assert not is_papers(ours.params.fuse.rule)
-    assert selection_words(ours.params.fuse.rule) == (
+    assert ours.params.fuse.rule.in_words == (
         "the first 1.5 pairs per user by the generator's log probability, at most 5 per user; "
         "besides these, the first 2 of each item and the first 6 of each tail item; only pairs whose item somebody "
         "took together with an item of the user"
