@@ -25,14 +25,15 @@ import torch
 
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.engine.batches import Sequence, collate
+from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import weighted_nll
 from llm_i2i.llm.engine.models import load_for_inference, load_tokenizer
 from llm_i2i.llm.engine.new_tokens import describe_tokens
-from llm_i2i.llm.engine.next_items import NextItems
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.llm.generator import window_sequence
+from llm_i2i.llm.identifiers import Vocabulary
 from llm_i2i.llm.prompts import (
     discriminator_prompt,
     discriminator_template,
@@ -40,6 +41,7 @@ from llm_i2i.llm.prompts import (
     generator_template,
 )
 from llm_i2i.llm.questions import questions, read_margins
+from llm_i2i.llm.role import Role
 from llm_i2i.params import Softmax, load_params
 
 SYLLABLES = ("ba", "co", "di", "fu", "ga", "hi", "jo", "ka", "lu", "me", "no", "pi", "ra", "so", "ti", "vu")
@@ -211,20 +213,15 @@ def scoring(
     prompt = discriminator_prompt(tokenizer, discriminator_template("discriminator_v1"))
     chosen = [rng.choice(len(catalogue.lengths), size=20, replace=False) for _ in range(users)]
     no = np.zeros(10, dtype=np.int64)
-    together = [questions(c[:10], c[10:], no, prompt, catalogue) for c in chosen]
-    separate = [
-        questions(c[:10], c[10 + k : 11 + k], no[:1], prompt, catalogue) for c in chosen for k in range(10)
-    ]
-    reading = {
-        "batch_tokens": 2048,
-        "runtime": Runtime(torch.device("cpu"), module.lm.dtype),
-        "pad_id": catalogue.end_id,
-    }
-    answers = prompt.answers
-    ours, ours_s = timed(lambda: np.concatenate(read_margins(module, together, answers, **reading)))
+    device, context = Runtime(torch.device("cpu"), module.lm.dtype), module.lm.config.max_position_embeddings
+    # Setup and task are for loading and history lengths: nothing here asks for them.
+    role = Role(None, None, prompt, Vocabulary(tokenizer, catalogue, None), device, context)
+    together = [questions(c[:10], c[10:], no, role) for c in chosen]
+    separate = [questions(c[:10], c[10 + k : 11 + k], no[:1], role) for c in chosen for k in range(10)]
+    ours, ours_s = timed(lambda: np.concatenate(read_margins(role, module, together, batch_tokens=2048)))
     plain = {
-        "one call per pair": lambda: np.array([_forward(module, s, answers) for s in separate]),
-        "in batches": lambda: np.concatenate(read_margins(module, separate, answers, **reading)),
+        "one call per pair": lambda: np.array([_forward(module, s, prompt.answers) for s in separate]),
+        "in batches": lambda: np.concatenate(read_margins(role, module, separate, batch_tokens=2048)),
     }
     rows = []
     for words, run in plain.items():

@@ -6,7 +6,18 @@ recall = hit rate = [rank <= k], NDCG = 1 / log2(rank + 1), MRR = MAP = 1 / rank
 
 import numpy as np
 
-from llm_i2i.arrays import Array
+from llm_i2i.arrays import Array, IntArray
+
+
+def target_ranks(found: IntArray, targets: IntArray) -> IntArray:
+    """Rank of one target per row, from 1; 0 where it is not in the list.
+
+    Args:
+        found: int64 (n_rows, k): items, best first.
+        targets: int64 (n_rows,).
+    """
+    hits = found == targets[:, None]
+    return np.where(hits.any(axis=1), hits.argmax(axis=1) + 1, 0)
 
 
 def recall_at_k(ranks: Array, k: int) -> Array:

@@ -15,7 +15,6 @@ from llm_i2i.catalogue import Histories, histories_of
 from llm_i2i.data.hashing import seeded_hash
 from llm_i2i.errors import ParamsError
 from llm_i2i.i2i import item_knn, popularity, recommend, user_items_from_frame
-from llm_i2i.i2i.user_items import UserItems
 from llm_i2i.params import Control
 from llm_i2i.schema import ITEM_ID, SYNTHETIC, USER_ID
 
@@ -58,13 +57,11 @@ def control_rows(
     n_users = len(users)
     rows = np.repeat(np.arange(n_users), [len(found) for found in ranked])
     chosen = np.concatenate([np.empty(0, np.int64), *ranked]).astype(np.int64)
-    ends = np.cumsum([len(found) for found in ranked])
-    starts = np.concatenate([[0], ends[:-1]]) if n_users else np.empty(0, np.int64)
     table = pd.DataFrame(
         {
             USER_ID: users.take(rows).to_numpy(),
             ITEM_ID: items[ITEM_ID].take(chosen).to_numpy(),
-            "rank": np.arange(len(rows)) - starts[rows] + 1,
+            "rank": [rank for found in ranked for rank in range(1, len(found) + 1)],
             "logprob": np.float32(np.nan),
             "held_out": False,
             "prompt_sha256": "",
@@ -91,25 +88,17 @@ def _ranked(
             for taken, n in zip(seen, sizes, strict=True)
         ]
     user_items = user_items_from_frame(train, items)
-    order = _by_popularity(user_items, items, seed)
+    # Most users first, ties by seeded hash.
+    order = np.lexsort((seeded_hash(seed, items[ITEM_ID]), -popularity(user_items)))
     if name == "popularity":
         return [_unseen(order[: n + len(taken)], taken, n) for taken, n in zip(seen, sizes, strict=True)]
     longest = int(sizes.max(initial=1))
     lists = recommend(item_knn(user_items, top_k=100), histories, top_k=longest).lists
-    return [
-        _unseen(_joined(own[own >= 0], order[: 2 * n + len(taken)]), taken, n)
-        for own, taken, n in zip(lists, seen, sizes, strict=True)
-    ]
-
-
-def _by_popularity(user_items: UserItems, items: pd.DataFrame, seed: int) -> Array:
-    """Return all item indices, most users first, ties by seeded hash."""
-    return np.lexsort((seeded_hash(seed, items[ITEM_ID]), -popularity(user_items)))
-
-
-def _joined(first: Array, then: Array) -> Array:
-    """Return the items of `first`, then those of `then` that are not in it."""
-    return np.concatenate([first, then[~np.isin(then, first)]])
+    joined = []
+    for own, taken, n in zip(lists, seen, sizes, strict=True):
+        then = order[: 2 * n + len(taken)]
+        joined.append(_unseen(np.concatenate([own[own >= 0], then[~np.isin(then, own)]]), taken, n))
+    return joined
 
 
 def _unseen(ranked: Array, taken: Array, n: int) -> Array:

@@ -88,7 +88,8 @@ def judge(
         taken = ~learned.index.isin(without_rows(learned, held_out).index)
         x = features(learned, before)
         head = _fit(x, taken)
-        facts = _report(head, x, learned, taken, bucket=_buckets(learned, known.items))
+        bucket = np.asarray(learned[ITEM_ID].map(known.items.set_index(ITEM_ID)["bucket"]))
+        facts = _report(head, x, learned, taken, bucket=bucket)
         p_yes = judged["p_yes"].to_numpy(copy=True)
         p_yes[generated] = _probability(head, features(judged[generated], known))
         judged["p_yes"] = p_yes
@@ -144,10 +145,6 @@ def _fit(x: FloatArray, taken: Array) -> Pipeline:
 def _probability(head: Pipeline, x: FloatArray) -> FloatArray:
     found: FloatArray = head.predict_proba(x)[:, 1]
     return found
-
-
-def _buckets(rows: pd.DataFrame, items: pd.DataFrame) -> Array:
-    return np.asarray(rows[ITEM_ID].map(items.set_index(ITEM_ID)["bucket"]))
 
 
 def _report(

@@ -13,9 +13,9 @@ from llm_i2i.catalogue import histories_by_user, item_indices, sample_keys
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.evaluate import measured
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.llm.engine.next_items import target_ranks
 from llm_i2i.llm.prompts import GeneratorPrompt
 from llm_i2i.llm.role import LlmSetup, Role, Task, generator_role, item_ranker, next_item_prompt
+from llm_i2i.measures import target_ranks
 from llm_i2i.params import EvaluateGeneratorParams, TrainGeneratorParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 

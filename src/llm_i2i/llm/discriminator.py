@@ -20,14 +20,11 @@ from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.catalogue import histories_by_user, without_rows
 from llm_i2i.files import write_json
 from llm_i2i.llm.calibration import auc_by_bucket, auc_interval, held_out_report
-from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import logits_over_tokens
 from llm_i2i.llm.engine.training import TrainingSetup, train_model
 from llm_i2i.llm.negatives import Sampler, draw_moment, held_out_and_fit, n_positives, negative_sampler
-from llm_i2i.llm.prompts import DiscriminatorPrompt
 from llm_i2i.llm.questions import HELD_OUT_FILE, NO, YES, questions, read_margins
-from llm_i2i.llm.role import LlmSetup, Role, Task, discriminator_role
+from llm_i2i.llm.role import LlmSetup, Task, discriminator_role
 from llm_i2i.params import Negatives, TrainDiscriminatorParams
 
 log = logging.getLogger(__name__)
@@ -122,17 +119,23 @@ def train_discriminator(
         sampled_questions({user: by_user[user] for user in users}, params, samplers=used, seed=seed)
         for users, used, seed in ((fit, samplers[:1], setup.seed), (judged, samplers, setup.seed + 1))
     ]
-    sequences, judged_sequences = ([_sequence(role, one) for one in part] for part in asked)
+    sequences, judged_sequences = (
+        [questions(a.history, a.candidates, _labels(a.origin), role) for a in part] for part in asked
+    )
     left_out = set(judged)
     known = {user: taken for user, taken in by_user.items() if user not in left_out}
     module = role.fresh(params, known)
-    untrained = _margins(role, module, judged_sequences, params)
+
+    def read() -> FloatArray:
+        return np.concatenate(read_margins(role, module, judged_sequences, batch_tokens=params.batch_tokens))
+
+    untrained = read()
     started = time.perf_counter()
     answers = torch.tensor(role.prompt.answers, device=role.device.device)
     how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, logits_over_tokens(answers))
     training_log = train_model(module, sequences, how, checkpoints=checkpoints)
     seconds = time.perf_counter() - started
-    margins = _margins(role, module, judged_sequences, params)
+    margins = read()
     bucket = setup.items["bucket"].to_numpy(dtype=str)
     report = _judge(_Answers(asked[1], margins, untrained), kinds, bucket, seed=setup.seed)
     facts = role.save(module, training_log, out)
@@ -142,30 +145,8 @@ def train_discriminator(
     return {**facts, **role.device.usage, **training_log.facts(seconds)}
 
 
-def _sequence(role: Role[DiscriminatorPrompt], asked: Asked) -> Sequence:
-    labels = np.where(asked.origin == 0, YES, NO)
-    return questions(
-        asked.history, asked.candidates, labels, role.prompt, role.catalogue, context=role.context
-    )
-
-
-def _margins(
-    role: Role[DiscriminatorPrompt],
-    module: TargetLogits,
-    sequences: list[Sequence],
-    params: TrainDiscriminatorParams,
-) -> FloatArray:
-    """logit_yes - logit_no of every question, float64 (n_questions,); leaves the model in eval mode."""
-    module.eval()
-    margins = read_margins(
-        module,
-        sequences,
-        role.prompt.answers,
-        batch_tokens=params.batch_tokens,
-        runtime=role.device,
-        pad_id=role.catalogue.end_id,
-    )
-    return np.concatenate(margins)
+def _labels(origin: IntArray) -> IntArray:
+    return np.where(origin == 0, YES, NO)
 
 
 class _Answers(NamedTuple):
@@ -184,7 +165,7 @@ def _judge(
     origin = np.concatenate([a.origin for a in asked])
     group = np.repeat(np.arange(len(asked)), [len(a.origin) for a in asked])
     buckets = bucket[np.concatenate([a.candidates for a in asked])]
-    label = np.where(origin == 0, YES, NO)
+    label = _labels(origin)
     of_kind = {kind: (origin == 0) | (origin == number) for number, kind in enumerate(kinds, start=1)}
     rows = of_kind[kinds[0]]
     report = held_out_report(margins[rows], label[rows], group[rows], seed=seed)

@@ -13,7 +13,7 @@ import time
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -23,7 +23,7 @@ from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.catalogue import histories_by_user, sample_keys, targets_by_user, without_rows
 from llm_i2i.files import write_csv
 from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.checkpoints import TrainingLog
+from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import (
     LogitsFunction,
@@ -31,12 +31,11 @@ from llm_i2i.llm.engine.loss import (
     logits_over_tokens,
     logits_over_vocabulary,
 )
-from llm_i2i.llm.engine.next_items import NextItems, target_ranks
 from llm_i2i.llm.engine.training import EarlyStopping, TrainingSetup, plan_steps, train_model
 from llm_i2i.llm.engine.trie import Catalogue, Trie, TrieOnDevice, build_trie
 from llm_i2i.llm.prompts import GeneratorPrompt, recent_that_fit
 from llm_i2i.llm.role import LlmSetup, Role, Task, generator_role, item_ranker, next_item_prompt
-from llm_i2i.measures import ndcg_at_k
+from llm_i2i.measures import ndcg_at_k, target_ranks
 from llm_i2i.params import TrainGeneratorParams
 
 log = logging.getLogger(__name__)
@@ -93,21 +92,12 @@ def window_sequence(
     return Sequence(ids, blocks, positions, labels, np.repeat(item_weights[targets], lengths))
 
 
-class _Trained(NamedTuple):
-    """A trained model, its training set and its log."""
-
-    module: TargetLogits
-    sequences: list[Sequence]
-    log: TrainingLog
-
-
 @dataclass(frozen=True)
 class _Training:
     """A training of the generator, whatever the users' items."""
 
     role: Role[GeneratorPrompt]
     params: TrainGeneratorParams
-    checkpoints: Path
 
     @cached_property
     def trie(self) -> Trie | None:
@@ -132,40 +122,7 @@ class _Training:
         log.info("train_generator: %d of %d windows, %d tokens", len(keep), len(windows), tokens)
         return found
 
-    def fit(self, by_user: dict[str, IntArray]) -> _Trained:
-        """Train a fresh model on these users' items."""
-        module, sequences = self.role.fresh(self.params, by_user), self.sequences(by_user)
-        training_log = train_model(module, sequences, self._setup(), checkpoints=self.checkpoints)
-        return _Trained(module, sequences, training_log)
-
-    def fit_stopping_early(
-        self, by_user: dict[str, IntArray], targets: dict[str, int], out: Path
-    ) -> _Trained:
-        """Train until NDCG@10 of the targets, each after its user's items, no longer rises; keep the best weights."""
-        settings = self.params.early_stopping
-        module, sequences = self.role.fresh(self.params, by_user), self.sequences(by_user)
-        per_epoch = self._n_steps(sequences) / self.params.epochs
-        ranker = item_ranker(self.role, module)
-        asked = sample_keys(sorted(targets), settings.max_users, seed=self.role.setup.seed)
-        early_stopping = EarlyStopping(
-            metric=lambda: self._ndcg(ranker, {user: by_user[user] for user in asked}, targets),
-            every=max(1, round(settings.every * per_epoch)),
-            patience=settings.patience,
-        )
-        training_log = train_model(
-            module, sequences, self._setup(), checkpoints=self.checkpoints, early_stopping=early_stopping
-        )
-        evaluations = [(s, round(s / per_epoch, 3), round(v, 6)) for s, v in training_log.evaluations]
-        write_csv(out / "early_stopping.csv", ("step", "epoch", "ndcg@10"), evaluations)
-        if evaluations[-1][0] == training_log.best_step:
-            log.warning("train_generator: NDCG@10 still rises at the end: raise train_generator.epochs")
-        return _Trained(module, sequences, training_log)
-
-    def _setup(self) -> TrainingSetup:
-        role = self.role
-        return TrainingSetup(self.params, role.device, role.setup.seed, role.catalogue.end_id, self._logits())
-
-    def _logits(self) -> LogitsFunction:
+    def logits(self) -> LogitsFunction:
         """What the softmax is over; where every item is one token, always the catalogue."""
         device = self.role.device.device
         if self.role.catalogue.single_token:
@@ -174,9 +131,15 @@ class _Training:
             return logits_over_vocabulary
         return logits_over_children(TrieOnDevice.of(self.trie, device))
 
-    def _n_steps(self, sequences: list[Sequence]) -> int:
-        """Optimizer steps of the whole plan."""
-        return len(plan_steps([len(s) for s in sequences], self.params, seed=self.role.setup.seed))
+    def early_stopping(
+        self, module: TargetLogits, by_user: dict[str, IntArray], targets: dict[str, int], per_epoch: float
+    ) -> EarlyStopping:
+        """By NDCG@10 of the targets, each after its user's items; `per_epoch`: optimizer steps."""
+        settings, ranker = self.params.early_stopping, item_ranker(self.role, module)
+        asked = sample_keys(sorted(targets), settings.max_users, seed=self.role.setup.seed)
+        known = {user: by_user[user] for user in asked}
+        every = max(1, round(settings.every * per_epoch))
+        return EarlyStopping(lambda: self._ndcg(ranker, known, targets), every, settings.patience)
 
     def _ndcg(self, ranker: NextItems, known: dict[str, IntArray], targets: dict[str, int]) -> float:
         """NDCG@10 of each user's target, the whole catalogue ranked without the user's items."""
@@ -221,21 +184,28 @@ def train_generator(
         DataError: No user has two training interactions.
     """
     role = generator_role(setup, Task.of(params))
-    training = _Training(role, params, checkpoints)
+    training = _Training(role, params)
     by_user = histories_by_user(without_rows(train, held_out), setup.items)
     out.mkdir(parents=True, exist_ok=True)
     started = time.perf_counter()
-    early = params.early_stopping.patience > 0
-    trained = (
-        training.fit_stopping_early(by_user, targets_by_user(held_out, setup.items), out)
-        if early
-        else training.fit(by_user)
-    )
+    module, sequences = role.fresh(params, by_user), training.sequences(by_user)
+    per_epoch = len(plan_steps([len(s) for s in sequences], params, seed=setup.seed)) / params.epochs
+    stopping = None
+    if params.early_stopping.patience:
+        targets = targets_by_user(held_out, setup.items)
+        stopping = training.early_stopping(module, by_user, targets, per_epoch)
+    how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, training.logits())
+    training_log = train_model(module, sequences, how, checkpoints=checkpoints, early_stopping=stopping)
+    if stopping:
+        evaluations = [(s, round(s / per_epoch, 3), round(v, 6)) for s, v in training_log.evaluations]
+        write_csv(out / "early_stopping.csv", ("step", "epoch", "ndcg@10"), evaluations)
+        if evaluations[-1][0] == training_log.best_step:
+            log.warning("train_generator: NDCG@10 still rises at the end: raise train_generator.epochs")
     seconds = time.perf_counter() - started
     return {
-        **role.save(trained.module, trained.log, out),
-        "windows": len(trained.sequences),
-        "target_tokens": int(sum(len(s.labels) for s in trained.sequences)),
+        **role.save(module, training_log, out),
+        "windows": len(sequences),
+        "target_tokens": int(sum(len(s.labels) for s in sequences)),
         **role.device.usage,
-        **trained.log.facts(seconds),
+        **training_log.facts(seconds),
     }

@@ -1,7 +1,7 @@
 """A base model in one of its two roles: what it is told, the names it knows the items by, and where it runs."""
 
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
@@ -11,6 +11,7 @@ import pandas as pd
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, read_json, write_json
+from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.checkpoints import TrainingLog
 from llm_i2i.llm.engine.device import Runtime, resolve_runtime
 from llm_i2i.llm.engine.logits import TargetLogits
@@ -21,7 +22,6 @@ from llm_i2i.llm.engine.models import (
     save_model,
     with_vectors,
 )
-from llm_i2i.llm.engine.next_items import NextItems
 from llm_i2i.llm.engine.trie import Catalogue
 from llm_i2i.llm.identifiers import Identifiers, Vocabulary, load_vocabulary, read_identifiers
 from llm_i2i.llm.prompts import (
@@ -138,6 +138,7 @@ class Role(Generic[Prompt]):
         prompt: The template's token ids.
         vocabulary: The items' token ids.
         device: The resolved device.
+        context: Positions that the base model knows.
     """
 
     setup: LlmSetup
@@ -145,16 +146,12 @@ class Role(Generic[Prompt]):
     prompt: Prompt
     vocabulary: Vocabulary
     device: Runtime
+    context: int
 
     @property
     def catalogue(self) -> Catalogue:
         """Token ids of every item."""
         return self.vocabulary.catalogue
-
-    @cached_property
-    def context(self) -> int:
-        """Positions that the base model knows."""
-        return context_length(self.setup.base_model)
 
     def fresh(self, params: LlmTraining, by_user: dict[str, IntArray]) -> TargetLogits:
         """Load the model to be trained on the items of these users."""
@@ -190,9 +187,8 @@ def generator_role(setup: LlmSetup, task: Task) -> Role[GeneratorPrompt]:
         ParamsError: The template is not a generator's.
         BaseModelError: The tokenizer cannot tell two items apart.
     """
-    template, vocabulary = generator_template(task.template), _vocabulary(setup)
-    prompt = generator_prompt(vocabulary.tokenizer, template)
-    return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime))
+    template = generator_template(task.template)
+    return _role(setup, task, lambda tokenizer: generator_prompt(tokenizer, template))
 
 
 def discriminator_role(setup: LlmSetup, task: Task) -> Role[DiscriminatorPrompt]:
@@ -202,13 +198,14 @@ def discriminator_role(setup: LlmSetup, task: Task) -> Role[DiscriminatorPrompt]
         ParamsError: The template is not a discriminator's.
         BaseModelError: The tokenizer cannot tell two items, or Yes and No, apart.
     """
-    template, vocabulary = discriminator_template(task.template), _vocabulary(setup)
-    prompt = discriminator_prompt(vocabulary.tokenizer, template)
-    return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime))
+    template = discriminator_template(task.template)
+    return _role(setup, task, lambda tokenizer: discriminator_prompt(tokenizer, template))
 
 
-def _vocabulary(setup: LlmSetup) -> Vocabulary:
-    return load_vocabulary(setup.base_model, setup.identifiers, setup.items, seed=setup.seed)
+def _role(setup: LlmSetup, task: Task, prompt_of: Callable[[Any], Prompt]) -> Role[Prompt]:
+    vocabulary = load_vocabulary(setup.base_model, setup.identifiers, setup.items, seed=setup.seed)
+    prompt, context = prompt_of(vocabulary.tokenizer), context_length(setup.base_model)
+    return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime), context)
 
 
 def next_item_prompt(role: Role[GeneratorPrompt], history: IntArray) -> IntArray:

@@ -3,6 +3,7 @@
 import logging
 import time
 from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -90,15 +91,7 @@ def _answers(
     """logit_yes - logit_no of every candidate, float64 (n_candidates,) per history; runtime facts."""
     role = discriminator_role(setup, read_task(adapter))
     sequences = [
-        questions(
-            a.history,
-            a.candidates,
-            np.zeros(len(a.candidates), dtype=np.int64),
-            role.prompt,
-            role.catalogue,
-            context=role.context,
-        )
-        for a in asked
+        questions(a.history, a.candidates, np.zeros(len(a.candidates), dtype=np.int64), role) for a in asked
     ]
     module = role.trained(adapter)
     work = fingerprint(
@@ -111,17 +104,7 @@ def _answers(
         ]
     )
     shards = Shards(checkpoints, work)
-
-    def read(chosen: list[Sequence]) -> list[FloatArray]:
-        return read_margins(
-            module,
-            chosen,
-            role.prompt.answers,
-            batch_tokens=params.batch_tokens,
-            runtime=role.device,
-            pad_id=role.catalogue.end_id,
-        )
-
+    read = partial(read_margins, role, module, batch_tokens=params.batch_tokens)
     started = time.perf_counter()
     margins = _in_shards(sequences, shards, read)
     seconds = time.perf_counter() - started

@@ -15,8 +15,8 @@ from tqdm import tqdm
 from llm_i2i.arrays import IntArray
 from llm_i2i.catalogue import histories_by_user, sample_keys
 from llm_i2i.errors import GenerationError
+from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.models import MANIFEST
-from llm_i2i.llm.engine.next_items import NextItems
 from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise, nucleus
 from llm_i2i.llm.engine.shards import Arrays, Shards, fingerprint
 from llm_i2i.llm.role import (
@@ -28,7 +28,7 @@ from llm_i2i.llm.role import (
     read_task,
 )
 from llm_i2i.llm.validity import validity
-from llm_i2i.params import BeamSearchParams, SynthesizeParams
+from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC, USER_ID
 
 log = logging.getLogger(__name__)
@@ -41,13 +41,6 @@ class Moment(NamedTuple):
     held_out: bool
 
 
-class Drawing(NamedTuple):
-    """How items are drawn instead of searched: at a temperature, from the nucleus of mass `top_p`."""
-
-    temperature: float
-    top_p: float
-
-
 @dataclass(frozen=True)
 class UserSearch:
     """A search for the next items of users.
@@ -55,14 +48,12 @@ class UserSearch:
     Attributes:
         histories: Item indices in time order, of each moment asked about.
         excluded: Item indices that may not come out, sorted.
-        beams: How many items, how wide, and how many users at a time.
-        drawing: None = the most probable items.
+        params: Section synthesize.
     """
 
     histories: dict[Moment, IntArray]
     excluded: dict[Moment, IntArray]
-    beams: BeamSearchParams
-    drawing: Drawing | None = None
+    params: SynthesizeParams
 
     def batch(self, moments: list[Moment], prompts: list[IntArray], ranker: NextItems, seed: int) -> Arrays:
         """Items (int64) and logprobs (float32), both (n_moments, items_per_user), -1 and -inf at the end.
@@ -70,16 +61,16 @@ class UserSearch:
         Raises:
             GenerationError: An item came out that its moment excludes.
         """
-        sampling, size = None, self.beams.items_per_user
-        excluded = [self.excluded[moment] for moment in moments]
-        if self.drawing:
-            users = [moment.user for moment in moments]
-            noise = torch.from_numpy(gumbel_noise(users, ranker.n_nodes, seed=seed)).to(ranker.device)
-            sampling, size = Sampling(self.drawing.temperature, noise), self.beams.num_beams
-        found = ranker.top(prompts, excluded, n=size, num_beams=self.beams.num_beams, sampling=sampling)
-        keep = nucleus(found.log_q, self.drawing.top_p) if self.drawing else found.items >= 0
+        params, excluded = self.params, [self.excluded[moment] for moment in moments]
+        sampling, size = None, params.items_per_user
+        if params.decoding == "sample":
+            drawn = gumbel_noise([moment.user for moment in moments], len(ranker.trie.n_leaves), seed=seed)
+            noise = torch.from_numpy(drawn).to(ranker.device)
+            sampling, size = Sampling(params.temperature, noise), params.num_beams
+        found = ranker.top(prompts, excluded, n=size, num_beams=params.num_beams, sampling=sampling)
+        keep = nucleus(found.log_q, params.top_p) if sampling else found.items >= 0
         # Kept items to the front, in their order.
-        order = np.argsort(~keep, axis=1, kind="stable")[:, : self.beams.items_per_user]
+        order = np.argsort(~keep, axis=1, kind="stable")[:, : params.items_per_user]
         kept = np.take_along_axis(keep, order, axis=1)
         items = np.where(kept, np.take_along_axis(found.items, order, axis=1), -1)
         for moment, row, closed in zip(moments, items, excluded, strict=True):
@@ -114,7 +105,7 @@ def search_next_items(
     adapter_hash = adapter_sha256(adapter)
     work = fingerprint(
         [
-            f"{wanted.beams.model_dump_json()} {wanted.drawing} {role.device.facts} {setup.seed} {adapter_hash}",
+            f"{wanted.params.model_dump_json()} {role.device.facts} {setup.seed} {adapter_hash}",
             (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
             role.catalogue.tokens,
             *(part for m in moments for part in (str(m), prompts[m], wanted.excluded[m])),
@@ -123,7 +114,7 @@ def search_next_items(
     shards = Shards(checkpoints, work)
     started = time.perf_counter()
     frames = []
-    item_ids, size = setup.items["item_id"].to_numpy(dtype=object), wanted.beams.batch_users
+    item_ids, size = setup.items["item_id"].to_numpy(dtype=object), wanted.params.batch_users
     starts = range(0, len(moments), size)
     for number, start in enumerate(tqdm(starts, unit="batch", disable=None, desc="synthesize")):
         batch = moments[start : start + size]
@@ -192,8 +183,7 @@ def synthesize(
     asked = {Moment(user, held_out=False): histories[user] for user in users}
     asked |= {Moment(user, held_out=True): histories[user][:-1] for user in held_out[USER_ID]}
     excluded = {moment: np.union1d(history, closed) for moment, history in asked.items()}
-    drawing = Drawing(params.temperature, params.top_p) if params.decoding == "sample" else None
-    wanted = UserSearch(asked, excluded, params, drawing)
+    wanted = UserSearch(asked, excluded, params)
     table, facts = search_next_items(wanted, setup=setup, adapter=adapter, checkpoints=checkpoints)
     proposed = table[~table["held_out"]]
     stats = validity(proposed, items, train, n_users=len(users), items_per_user=params.items_per_user)

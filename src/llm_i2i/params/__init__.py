@@ -16,7 +16,6 @@ from llm_i2i.params.fields import Section
 from llm_i2i.params.i2i import Model, TrainI2iParams, TunedParams
 from llm_i2i.params.llm import (
     BaseModelParams,
-    BeamSearchParams,
     CompactParams,
     Control,
     EvaluateGeneratorParams,

@@ -1,6 +1,6 @@
 """Options of the stages that run an LLM, from the base model to the scores."""
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -114,24 +114,12 @@ class TrainDiscriminatorParams(LlmTraining):
     held_out_share: OpenShare = dial("share of users kept for AUC and calibration, never trained on")
 
 
-class BeamSearchParams(Section):
-    """Search for several items per user."""
-
-    items_per_user: PositiveInt = dial("items that the generator names per user")
-    num_beams: PositiveInt = knob("width of the search, at least items_per_user")
-    batch_users: PositiveInt = knob("users searched for at a time")
-
-    @model_validator(mode="after")
-    def _enough_beams(self) -> Self:
-        if self.num_beams < self.items_per_user:
-            raise ValueError("num_beams must be at least items_per_user")
-        return self
-
-
-class SynthesizeParams(BeamSearchParams):
+class SynthesizeParams(Section):
     """The generator writes synthetic interactions, catalogue items only."""
 
+    items_per_user: PositiveInt = dial("items that the generator names per user")
     num_beams: PositiveInt = dial("width of the search; sample: items drawn, of which items_per_user remain")
+    batch_users: PositiveInt = knob("users searched for at a time")
     decoding: Literal["beam", "sample"] = knob(
         "beam: the most probable items | sample: drawn by chance, seeded per user"
     )
@@ -143,6 +131,12 @@ class SynthesizeParams(BeamSearchParams):
     )
     max_users: NonNegativeInt = dial("size of a seeded sample of users; 0 = all")
     long_tail_only: bool = knob("generate long-tail items only")
+
+    @model_validator(mode="after")
+    def _enough_beams(self) -> "SynthesizeParams":
+        if self.num_beams < self.items_per_user:
+            raise ValueError("num_beams must be at least items_per_user")
+        return self
 
 
 class ScoreParams(Section):

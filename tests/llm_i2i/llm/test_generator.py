@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from llm_i2i.catalogue import without_rows
 from llm_i2i.llm.engine.batches import collate
-from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.loss import logits_over_children, weighted_nll
 from llm_i2i.llm.engine.trie import tokenize_catalogue
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
@@ -62,7 +62,7 @@ def test_one_pass_equals_one_prompt_a_target(module, tokenizer, items):
 def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokenizer, items):
     """The choices' losses add up to -log P(item) as a wide beam search gives it, in the same one pass."""
     catalogue = tokenize_catalogue(items["text"].tolist(), tokenizer)
-    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax="catalogue")
+    model = NextItems(module, catalogue, torch.device("cpu"), softmax="catalogue")
     prompt = generator_prompt(tokenizer, generator_template("generator_v1"))
     weights = np.where(items["is_long_tail"], 4.0, 1.0)
     window = np.array([3, 17, 5, 30, 8])

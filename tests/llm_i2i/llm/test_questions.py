@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from llm_i2i.errors import BaseModelError
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
+from llm_i2i.llm.identifiers import Vocabulary
 from llm_i2i.llm.prompts import (
     DiscriminatorPrompt,
     discriminator_prompt,
@@ -12,8 +13,13 @@ from llm_i2i.llm.prompts import (
     recent_that_fit,
 )
 from llm_i2i.llm.questions import questions
+from llm_i2i.llm.role import Role
 
 PROMPT = DiscriminatorPrompt(np.array([1, 2]), np.array([3]), np.array([4, 5]), yes_id=6, no_id=7)
+
+
+def role_of(prompt, catalogue, context) -> Role:
+    return Role(None, None, prompt, Vocabulary(None, catalogue, None), None, context)
 
 
 def catalogue_of(lengths) -> Catalogue:
@@ -47,9 +53,9 @@ def test_truncation_never_touches_candidate_or_answer(data):
     needed = 3 + max(lengths[c] - 1 for c in candidates) + 2
     if needed > context:
         with pytest.raises(BaseModelError, match="without a history"):
-            questions(history, candidates, labels, PROMPT, catalogue, context=context)
+            questions(history, candidates, labels, role_of(PROMPT, catalogue, context))
         return
-    found = questions(history, candidates, labels, PROMPT, catalogue, context=context)
+    found = questions(history, candidates, labels, role_of(PROMPT, catalogue, context))
     beginning = found.ids[found.blocks == 0]
     assert beginning[:2].tolist() == [1, 2]
     assert beginning[-1] == 3
@@ -65,12 +71,12 @@ def test_a_title_of_10000_characters_empties_the_history_and_is_asked_about_whol
     prompt = discriminator_prompt(tokenizer, discriminator_template("discriminator_v1"))
     catalogue = tokenize_catalogue(["short", "x" * 10_000, "other"], tokenizer)
     own = len(prompt.prefix) + len(prompt.between) + len(prompt.suffix)
-    args = (np.array([0, 2]), np.array([1]), np.array([1]), prompt, catalogue)
+    args = (np.array([0, 2]), np.array([1]), np.array([1]))
     whole = int(catalogue.lengths[1]) - 1 + own
-    found = questions(*args, context=whole)
+    found = questions(*args, role_of(prompt, catalogue, whole))
     assert len(found) == whole
-    with_one = questions(*args, context=whole + int(catalogue.lengths[2]))
+    with_one = questions(*args, role_of(prompt, catalogue, whole + int(catalogue.lengths[2])))
     assert tokenizer.decode(with_one.ids).count("other") == 1
     assert "short" not in tokenizer.decode(with_one.ids)
     with pytest.raises(BaseModelError, match="shorten"):
-        questions(*args, context=whole - 1)
+        questions(*args, role_of(prompt, catalogue, whole - 1))

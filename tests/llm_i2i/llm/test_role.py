@@ -25,7 +25,7 @@ def test_a_template_changed_after_training_is_an_error(params, tmp_path):
     [(10, 100, [0, 1, 2, 3]), (2, 100, [2, 3]), (10, 13, [1, 2, 3]), (10, 12, [2, 3]), (10, 6, [])],
 )
 def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(
-    max_history, context, left, setup, runtime, monkeypatch
+    max_history, context, left, setup, runtime
 ):
     # The instruction has 2 tokens, the longest answer 4.
     lengths = np.array([4, 3, 2, 2])
@@ -33,7 +33,6 @@ def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(
     catalogue = Catalogue(tokens, lengths, end_id=0, terminated=False)
     prompt = GeneratorPrompt(np.array([1, 2]))
     task, vocabulary = Task("generator_v1", "", max_history, "catalogue"), Vocabulary(None, catalogue, None)
-    role = Role(setup, task, prompt, vocabulary, runtime)
-    monkeypatch.setattr(Role, "context", context)
+    role = Role(setup, task, prompt, vocabulary, runtime, context)
     ids = next_item_prompt(role, np.arange(4))
     assert ids.tolist() == [1, 2, *[t for i in left for t in tokens[i] if t >= 0]]

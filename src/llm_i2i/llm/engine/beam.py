@@ -14,13 +14,15 @@ from typing import Any, NamedTuple
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch.nn import functional
 from transformers import DynamicCache
 
 from llm_i2i.arrays import IntArray
 from llm_i2i.errors import GenerationError
+from llm_i2i.llm.engine.batches import Sequence, collate
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.sampling import Sampling, perturb
-from llm_i2i.llm.engine.trie import Catalogue, Trie, TrieOnDevice, blocked_leaves, build_trie
+from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, blocked_leaves, build_trie
 from llm_i2i.params import Softmax
 
 _NEVER = float("-inf")
@@ -42,33 +44,59 @@ class Generated:
     log_q: npt.NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class ItemModel:
-    """A causal LM and the catalogue whose items it names.
+class NextItems:
+    """Ranks the catalogue: from the logits where every item is one token, else by beam search over the trie."""
 
-    Attributes:
-        module: The model.
-        trie: The catalogue.
-        on_device: The same trie on the model's device.
-        pad_id: Token id of padding.
-        softmax: As in training. With "vocabulary" an item's score is its log-probability as text under the model.
-            With "catalogue" each step's softmax is over the tokens that continue some item, excluded or not: the
-            score is the item's log-probability among the items.
-    """
+    def __init__(
+        self, module: TargetLogits, catalogue: Catalogue, device: torch.device, *, softmax: Softmax
+    ) -> None:
+        """A causal LM on `device` and the catalogue whose items it names; the softmax as in training.
 
-    module: TargetLogits
-    trie: Trie
-    on_device: TrieOnDevice
-    pad_id: int
-    softmax: Softmax
+        With "vocabulary" an item's score is its log-probability as text under the model. With "catalogue" each
+        step's softmax is over the tokens that continue some item, excluded or not: the score is the item's
+        log-probability among the items.
+        """
+        self.module, self.catalogue, self.device, self.softmax = module, catalogue, device, softmax
+        self.trie = build_trie(catalogue)
+        self.on_device = TrieOnDevice.of(self.trie, device)
 
-    @classmethod
-    def of(
-        cls, module: TargetLogits, catalogue: Catalogue, device: torch.device, *, softmax: Softmax
-    ) -> "ItemModel":
-        """Build the trie of `catalogue` and copy it to `device`, the model's."""
-        trie = build_trie(catalogue)
-        return cls(module, trie, TrieOnDevice.of(trie, device), catalogue.end_id, softmax)
+    def top(
+        self,
+        prompts: list[IntArray],
+        excluded: list[IntArray],
+        *,
+        n: int,
+        num_beams: int,
+        sampling: Sampling | None = None,
+    ) -> Generated:
+        """As `beam_search`; where every item is one token and none is drawn, read off the logits.
+
+        This is exact; the log-probabilities are then those among the catalogue's tokens, as trained.
+        """
+        if sampling is not None or not self.catalogue.single_token:
+            return beam_search(self, prompts, excluded, n=n, num_beams=num_beams, sampling=sampling)
+        self.check_open(excluded)
+        return self._read_off(prompts, excluded, n)
+
+    def check_open(self, excluded: list[IntArray]) -> None:
+        """Raise GenerationError where a row excludes the whole catalogue."""
+        if any(len(items) >= len(self.catalogue.lengths) for items in excluded):
+            raise GenerationError(
+                "next items", "a user's history covers the whole catalogue", "at least one other item"
+            )
+
+    @torch.no_grad()
+    def _read_off(self, prompts: list[IntArray], excluded: list[IntArray], n: int) -> Generated:
+        # Labels and weights are not used.
+        one, weight = np.zeros(1, dtype=np.int64), np.ones(1)
+        last_read = [Sequence(p, np.zeros_like(p), one + len(p) - 1, one, weight) for p in prompts]
+        batch = collate(last_read, self.catalogue.end_id).to(self.device)
+        columns = torch.from_numpy(self.catalogue.tokens[:, 0]).to(self.device)
+        log_p = self.module(batch.inputs, batch.rows, batch.positions, columns).log_softmax(dim=-1)
+        rows = np.repeat(np.arange(len(excluded)), [len(items) for items in excluded])
+        log_p[torch.from_numpy(rows), torch.from_numpy(np.concatenate(excluded))] = _NEVER
+        scores, items = log_p.topk(min(n, log_p.shape[1]), dim=1)
+        return _padded(items, scores, scores.double(), scores > _NEVER, n)
 
 
 class _Nodes(NamedTuple):
@@ -111,7 +139,7 @@ class _Nodes(NamedTuple):
 
 @torch.no_grad()
 def beam_search(
-    model: ItemModel,
+    model: NextItems,
     prompts: list[IntArray],
     excluded: list[IntArray],
     *,
@@ -136,12 +164,8 @@ def beam_search(
     Raises:
         GenerationError: A row excludes the whole catalogue.
     """
-    on_device, softmax = model.on_device, model.softmax
-    if any(len(items) >= int(model.trie.n_leaves[0]) for items in excluded):
-        raise GenerationError(
-            "beam search", "a user's history covers the whole catalogue", "at least one other item"
-        )
-    device = on_device.child_start.device
+    model.check_open(excluded)
+    on_device, softmax, device = model.on_device, model.softmax, model.device
     blocked = torch.from_numpy(blocked_leaves(model.trie, excluded)).to(device)
     ends = on_device.fork if softmax == "catalogue" else torch.arange(len(on_device.fork), device=device)
     cache, log_probs, seen = _encode_prompts(model, prompts, device)
@@ -170,7 +194,8 @@ def beam_search(
         logits, seen = _feed(model.module, cache, tokens, there & (beams.score > _NEVER)[:, :, None], seen)
         log_probs = logits.log_softmax(dim=-1)
         beams = beams._replace(node=ends[beams.node])
-    return _generated(finished._replace(node=ends[finished.node]), on_device, n)
+    items = on_device.leaf_item[ends[finished.node]]
+    return _padded(items, finished.logprob, finished.log_q, finished.score > _NEVER, n)
 
 
 def _feed(
@@ -207,23 +232,20 @@ def _feed(
     return logits, torch.cat([seen, own], dim=2)
 
 
-def _generated(finished: _Nodes, trie: TrieOnDevice, n: int) -> Generated:
-    """Finished nodes as items, padded to `n` columns."""
-    there = (finished.score > _NEVER).cpu().numpy()
-    pad = ((0, 0), (0, n - there.shape[1]))
-    items = np.where(there, trie.leaf_item[finished.node].cpu().numpy(), -1)
-    logprob, log_q = (
-        np.where(there, values.cpu().numpy(), _NEVER) for values in (finished.logprob, finished.log_q)
-    )
-    return Generated(
-        np.pad(items, pad, constant_values=-1),
-        np.pad(logprob, pad, constant_values=_NEVER).astype(np.float32),
-        np.pad(log_q, pad, constant_values=_NEVER),
-    )
+def _padded(
+    items: torch.Tensor, logprobs: torch.Tensor, log_q: torch.Tensor, there: torch.Tensor, n: int
+) -> Generated:
+    """Items, where there is one, in `n` columns."""
+
+    def padded(values: torch.Tensor, nothing: float) -> npt.NDArray[Any]:
+        found = values.masked_fill(~there, nothing)
+        return functional.pad(found, (0, n - found.shape[1]), value=nothing).cpu().numpy()
+
+    return Generated(padded(items, -1), padded(logprobs.float(), _NEVER), padded(log_q, _NEVER))
 
 
 def _encode_prompts(
-    model: ItemModel, prompts: list[IntArray], device: torch.device
+    model: NextItems, prompts: list[IntArray], device: torch.device
 ) -> tuple[Any, torch.Tensor, torch.Tensor]:
     """Cache of the prompts, log-probabilities of the next token (n_rows, 1, vocabulary), mask (n_rows, 1, n_cached).
 
@@ -231,7 +253,7 @@ def _encode_prompts(
     """
     shared = _common_beginning(prompts)
     length = max(len(prompt) for prompt in prompts)
-    ids = torch.full((len(prompts), length), model.pad_id, dtype=torch.long)
+    ids = torch.full((len(prompts), length), model.catalogue.end_id, dtype=torch.long)
     mask = torch.zeros((len(prompts), length), dtype=torch.bool)
     ids[:, :shared] = torch.from_numpy(prompts[0][:shared])
     mask[:, :shared] = True

@@ -89,7 +89,6 @@ def train_model(
     *,
     checkpoints: Path,
     early_stopping: EarlyStopping | None = None,
-    stop_after: int | None = None,
 ) -> TrainingLog:
     """Train whatever of `module` requires a gradient.
 
@@ -99,7 +98,6 @@ def train_model(
         setup: How to train.
         checkpoints: Folder for resumable states; one of another training is discarded.
         early_stopping: Leaves the best weights in `module`, not the last.
-        stop_after: End after this many steps of the plan; the learning rate still follows the whole plan.
 
     Raises:
         DataError: There is nothing to train on.
@@ -109,11 +107,11 @@ def train_model(
     params, lengths = setup.params, [len(s) for s in sequences]
     accelerator = Accelerator(cpu=setup.runtime.device.type == "cpu")
     steps = plan_steps(lengths, params, seed=setup.seed, n_processes=accelerator.num_processes)
-    last = len(steps) if stop_after is None else min(stop_after, len(steps))
+    last = len(steps)
     named = {name: p for name, p in module.named_parameters() if p.requires_grad}
     torch.manual_seed(setup.seed)
     optimizer = _optimizer(list(named.values()), params)
-    schedule = _linear_schedule(optimizer, math.ceil(params.warmup_share * len(steps)), len(steps))
+    schedule = _linear_schedule(optimizer, math.ceil(params.warmup_share * last), last)
     work = training_fingerprint(sequences, params, seed=setup.seed, last_step=last)
     checkpoint = Checkpoint(checkpoints / "state.pt", work, named, optimizer, schedule)
     training_log = TrainingLog(padding_share=padding_share(lengths, [m for step in steps for m in step]))

@@ -4,7 +4,7 @@ import torch
 
 from benchmarks.llm import library_search
 from llm_i2i.errors import GenerationError
-from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.trie import tokenize_catalogue
 
 TEXTS = ["a", "ab", "abc", "b", "ba", "story", "stone", "store", "x1", "x2", "x22", "zebra"]
@@ -17,7 +17,7 @@ def catalogue(tokenizer):
 
 
 def search(module, catalogue, prompts, excluded, n, num_beams, softmax="vocabulary"):
-    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax=softmax)
+    model = NextItems(module, catalogue, torch.device("cpu"), softmax=softmax)
     return beam_search(model, prompts, excluded, n=n, num_beams=num_beams)
 
 

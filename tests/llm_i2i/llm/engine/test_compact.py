@@ -18,12 +18,11 @@ from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine import training
 from llm_i2i.llm.engine.base_model import prepare_base_model
 from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.compact import INIT_NOISE, INIT_SCALE, item_vectors
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import logits_over_tokens
 from llm_i2i.llm.engine.models import load_for_inference, load_for_training, with_vectors
-from llm_i2i.llm.engine.next_items import NextItems, target_ranks
 from llm_i2i.llm.engine.training import EarlyStopping, TrainingSetup, train_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
@@ -36,6 +35,7 @@ from llm_i2i.llm.prompts import (
 from llm_i2i.llm.role import LlmSetup, adapter_sha256
 from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
+from llm_i2i.measures import target_ranks
 from llm_i2i.params import EvaluateGeneratorParams, Params, SynthesizeParams, load_params
 from llm_i2i.schema import HELD_OUT, SYNTHETIC
 
@@ -324,7 +324,7 @@ def test_reading_the_logits_off_equals_beam_search(common, generator, runtime, i
     direct = NextItems(module, vocabulary.catalogue, runtime.device, softmax="vocabulary").top(
         prompts, excluded, n=6, num_beams=6
     )
-    model = ItemModel.of(module, vocabulary.catalogue, runtime.device, softmax="vocabulary")
+    model = NextItems(module, vocabulary.catalogue, runtime.device, softmax="vocabulary")
     searched = beam_search(model, prompts, excluded, n=6, num_beams=6)
     assert np.array_equal(direct.items, searched.items)
     assert all(not set(row) & set(own) for row, own in zip(direct.items, excluded, strict=True))

@@ -11,7 +11,7 @@ from llm_i2i.data.identifiers import identify_items
 from llm_i2i.errors import ArtifactError, BaseModelError
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine.batches import Sequence
-from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.models import (
     add_adapter,
@@ -249,7 +249,7 @@ def test_ten_thousand_rows_are_catalogue_items_outside_the_history(identifier, b
     vocabulary = load_vocabulary(base_model, named(identifier, items, train), items, seed=1)
     module = TargetLogits(load_for_inference(base_model, None, runtime, new_tokens=vocabulary.new_tokens))
     catalogue = vocabulary.catalogue
-    model = ItemModel.of(module, catalogue, runtime.device, softmax="vocabulary")
+    model = NextItems(module, catalogue, runtime.device, softmax="vocabulary")
     n_rows = 0
     for start in range(0, len(histories), 50):
         batch = histories[start : start + 50]

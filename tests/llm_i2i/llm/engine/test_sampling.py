@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from llm_i2i.llm.engine.beam import ItemModel, beam_search
+from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise, nucleus
 from llm_i2i.llm.engine.trie import tokenize_catalogue
 
@@ -23,7 +23,7 @@ def catalogue(tokenizer):
 
 
 def draw(module, catalogue, keys, *, prompts=None, temperature=1.0, n=2, num_beams=2, seed=0):
-    model = ItemModel.of(module, catalogue, torch.device("cpu"), softmax="vocabulary")
+    model = NextItems(module, catalogue, torch.device("cpu"), softmax="vocabulary")
     noise = torch.from_numpy(gumbel_noise(keys, len(model.trie.n_leaves), seed=seed))
     return beam_search(
         model,
