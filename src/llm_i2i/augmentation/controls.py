@@ -76,32 +76,23 @@ def control_rows(
 def _ranked(
     name: Control, train: pd.DataFrame, histories: Histories, items: pd.DataFrame, *, sizes: Array, seed: int
 ) -> list[Array]:
-    """Return each user's items, best first, unseen and distinct, at most `sizes` of them."""
-    n_items = len(items)
-    bounds = histories.bounds
-    seen = [histories.items[a:b] for a, b in pairwise(bounds)]
+    """Each user's items, best first, unseen and distinct, at most `sizes` of them."""
+    seen = [histories.items[a:b] for a, b in pairwise(histories.bounds)]
+    users = list(zip(seen, sizes, strict=True))
     if name == "random":
-        generator = np.random.default_rng(seed)
+        draw, n_items = np.random.default_rng(seed).choice, len(items)
         # As many distinct items as are wanted and taken: without the taken ones, enough are left, all alike.
-        return [
-            _unseen(generator.choice(n_items, min(n_items, n + len(taken)), replace=False), taken, n)
-            for taken, n in zip(seen, sizes, strict=True)
-        ]
-    user_items = user_items_from_frame(train, items)
-    # Most users first, ties by seeded hash.
-    order = np.lexsort((seeded_hash(seed, items[ITEM_ID]), -popularity(user_items)))
-    if name == "popularity":
-        return [_unseen(order[: n + len(taken)], taken, n) for taken, n in zip(seen, sizes, strict=True)]
-    longest = int(sizes.max(initial=1))
-    lists = recommend(item_knn(user_items, top_k=100), histories, top_k=longest).lists
-    joined = []
-    for own, taken, n in zip(lists, seen, sizes, strict=True):
-        then = order[: 2 * n + len(taken)]
-        joined.append(_unseen(np.concatenate([own[own >= 0], then[~np.isin(then, own)]]), taken, n))
-    return joined
-
-
-def _unseen(ranked: Array, taken: Array, n: int) -> Array:
-    """Return the first n items that are not taken."""
-    left = ranked[~np.isin(ranked, taken)][:n]
-    return np.asarray(left, dtype=np.int64)
+        ranked = [draw(n_items, min(n_items, n + len(taken)), replace=False) for taken, n in users]
+    else:
+        user_items = user_items_from_frame(train, items)
+        # Most users first, ties by seeded hash.
+        order = np.lexsort((seeded_hash(seed, items[ITEM_ID]), -popularity(user_items)))
+        ranked = [order[: 2 * n + len(taken)] for taken, n in users]
+        if name == "item_knn":
+            longest = int(sizes.max(initial=1))
+            lists = recommend(item_knn(user_items, top_k=100), histories, top_k=longest).lists
+            own_first = zip(lists, ranked, strict=True)
+            ranked = [pd.unique(np.concatenate([own[own >= 0], then])) for own, then in own_first]
+    return [
+        one[~np.isin(one, taken)][:n].astype(np.int64) for one, (taken, n) in zip(ranked, users, strict=True)
+    ]
