@@ -1,6 +1,7 @@
 """The catalogue's numbering: an item's index is its row in items.parquet; and users' histories in these indices."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 import pandas as pd
@@ -8,6 +9,8 @@ import pandas as pd
 from llm_i2i.arrays import Array, IntArray
 from llm_i2i.errors import ArtifactError
 from llm_i2i.schema import ITEM_ID, POSITION, USER_ID
+
+Key = TypeVar("Key")
 
 
 @dataclass(frozen=True)
@@ -101,7 +104,7 @@ def without_rows(rows: pd.DataFrame, others: pd.DataFrame) -> pd.DataFrame:
     return rows[~pd.MultiIndex.from_frame(rows[pair]).isin(pd.MultiIndex.from_frame(others[pair]))]
 
 
-def sample_keys(keys: list[str], size: int, *, seed: int) -> list[str]:
+def sample_keys(keys: list[Key], size: int, *, seed: int) -> list[Key]:
     """A seeded sample of `size` keys, e.g. user ids, in their given order; all if `size` is 0 or not smaller."""
     if size == 0 or size >= len(keys):
         return keys

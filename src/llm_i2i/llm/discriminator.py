@@ -94,16 +94,7 @@ def train_discriminator(
 
     A share of the users is held out of training: their questions give the AUC and the calibration.
 
-    Args:
-        train: Training interactions (schema.INTERACTIONS).
-        held_out: Rows of `train` that are never asked about (schema.HELD_OUT).
-        setup: Items, names, base model, runtime and seed; the seed also draws users, moments and negatives.
-        params: Section train_discriminator.
-        out: Folder of the adapter.
-        checkpoints: Folder of resumable states; the caller removes it once the output is in place.
-
-    Returns:
-        Runtime facts.
+    Args and returns: as of `generator.train_generator`; the seed also draws users, moments and negatives.
 
     Raises:
         ParamsError: The template does not exist.

@@ -111,15 +111,14 @@ class _Training:
         long_tail = role.setup.items["is_long_tail"].to_numpy()
         weights = np.where(long_tail, params.tail_weight, params.head_weight)
         windows = training_windows(by_user, params.max_history)
-        numbers = [str(i) for i in range(len(windows))]
-        keep = sample_keys(numbers, params.max_windows, seed=role.setup.seed)
+        kept = sample_keys(windows, params.max_windows, seed=role.setup.seed)
         room = role.context - len(role.prompt.prefix)
-        fitting = [recent_that_fit(windows[int(i)], role.catalogue.lengths, room) for i in keep]
+        fitting = [recent_that_fit(window, role.catalogue.lengths, room) for window in kept]
         found = [
             window_sequence(w, role.prompt, role.catalogue, weights, self.trie) for w in fitting if len(w) > 1
         ]
         tokens = sum(map(len, found))
-        log.info("train_generator: %d of %d windows, %d tokens", len(keep), len(windows), tokens)
+        log.info("train_generator: %d of %d windows, %d tokens", len(kept), len(windows), tokens)
         return found
 
     def logits(self) -> LogitsFunction:

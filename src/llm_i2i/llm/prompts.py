@@ -63,33 +63,26 @@ Template = TypeVar("Template", GeneratorTemplate, DiscriminatorTemplate)
 
 
 def generator_template(name: str) -> GeneratorTemplate:
-    """Read a generator's template, e.g. `generator_v1`.
-
-    Raises:
-        ParamsError: There is no such template, it is for the discriminator, or it breaks the schema.
-    """
+    """Read a generator's template, e.g. `generator_v1`; errors as of `_load`."""
     return _load(name, "generator", GeneratorTemplate)
 
 
 def discriminator_template(name: str) -> DiscriminatorTemplate:
-    """Read a discriminator's template, e.g. `discriminator_v1`.
-
-    Raises:
-        ParamsError: There is no such template, it is for the generator, or it breaks the schema.
-    """
+    """Read a discriminator's template, e.g. `discriminator_v1`; errors as of `_load`."""
     return _load(name, "discriminator", DiscriminatorTemplate)
 
 
 def template_sha256(name: str) -> str:
-    """SHA-256 of a template's file.
-
-    Raises:
-        ParamsError: There is no such template.
-    """
+    """SHA-256 of a template's file; ParamsError if there is none."""
     return file_sha256(_path(name))
 
 
 def _load(name: str, task: str, kind: type[Template]) -> Template:
+    """Read a template.
+
+    Raises:
+        ParamsError: There is no such template, it is for the other task, or it breaks the schema.
+    """
     path = _path(name)
     try:
         content = yaml.safe_load(path.read_bytes())

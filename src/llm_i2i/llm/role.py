@@ -11,17 +11,11 @@ import pandas as pd
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, read_json, write_json
+from llm_i2i.llm.engine import models
 from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.checkpoints import TrainingLog
 from llm_i2i.llm.engine.device import Runtime, resolve_runtime
 from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.models import (
-    context_length,
-    load_for_inference,
-    load_for_training,
-    save_model,
-    with_vectors,
-)
 from llm_i2i.llm.engine.trie import Catalogue
 from llm_i2i.llm.identifiers import Identifiers, Vocabulary, load_vocabulary, read_identifiers
 from llm_i2i.llm.prompts import (
@@ -63,14 +57,7 @@ class LlmSetup:
 
 
 def llm_setup(params: Params, items: pd.DataFrame, *, names: Path, text: Path, base_model: Path) -> LlmSetup:
-    """The setup of a stage.
-
-    Args:
-        params: The whole params.yaml.
-        items: Catalogue (schema.ITEMS).
-        names: Output folder of stage identify.
-        text: The vectors that stage encode_text wrote.
-        base_model: Output folder of stage base_model.
+    """The setup of a stage, read from what stages identify (`names`), encode_text and base_model wrote.
 
     Raises:
         ArtifactError: Names or vectors are missing, broken or of other items.
@@ -156,7 +143,7 @@ class Role(Generic[Prompt]):
     def fresh(self, params: LlmTraining, by_user: dict[str, IntArray]) -> TargetLogits:
         """Load the model to be trained on the items of these users."""
         setup = self.setup
-        new = with_vectors(
+        new = models.with_vectors(
             self.vocabulary.new_tokens,
             setup.items,
             by_user,
@@ -164,17 +151,21 @@ class Role(Generic[Prompt]):
             base_model=setup.base_model,
             seed=setup.seed,
         )
-        model = load_for_training(setup.base_model, params, self.device, seed=setup.seed, new_tokens=new)
+        model = models.load_for_training(
+            setup.base_model, params, self.device, seed=setup.seed, new_tokens=new
+        )
         return TargetLogits(model)
 
     def trained(self, adapter: Path | None) -> TargetLogits:
         """Load the model with a trained adapter, or without any, for inference."""
         new = self.vocabulary.new_tokens
-        return TargetLogits(load_for_inference(self.setup.base_model, adapter, self.device, new_tokens=new))
+        return TargetLogits(
+            models.load_for_inference(self.setup.base_model, adapter, self.device, new_tokens=new)
+        )
 
     def save(self, module: TargetLogits, training_log: TrainingLog, out: Path) -> dict[str, Any]:
         """Write a trained model, `training.csv` and `task.json`; returns the adapter's hash as a runtime fact."""
-        save_model(module.model, out)
+        models.save_model(module.model, out)
         training_log.write(out / "training.csv")
         write_json({k: v for k, v in asdict(self.task).items() if v is not None}, out / TASK_FILE)
         return {"adapter_sha256": adapter_sha256(out)}
@@ -204,21 +195,15 @@ def discriminator_role(setup: LlmSetup, task: Task) -> Role[DiscriminatorPrompt]
 
 def _role(setup: LlmSetup, task: Task, prompt_of: Callable[[Any], Prompt]) -> Role[Prompt]:
     vocabulary = load_vocabulary(setup.base_model, setup.identifiers, setup.items, seed=setup.seed)
-    prompt, context = prompt_of(vocabulary.tokenizer), context_length(setup.base_model)
+    prompt, context = prompt_of(vocabulary.tokenizer), models.context_length(setup.base_model)
     return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime), context)
 
 
 def next_item_prompt(role: Role[GeneratorPrompt], history: IntArray) -> IntArray:
-    """What the generator reads before it names the next item: the instruction and the user's last items.
+    """What the generator reads before it names the next item, int64 (n_tokens,).
 
-    The oldest items are left out where the history and the longest answer would exceed the model's context.
-
-    Args:
-        role: The generator.
-        history: Item indices in time order.
-
-    Returns:
-        int64 (n_tokens,).
+    The instruction and the last items of `history` (item indices in time order): the oldest are left out where the
+    history and the longest answer would exceed the model's context.
     """
     room = role.context - len(role.prompt.prefix) - role.catalogue.tokens.shape[1]
     recent = recent_that_fit(history[-role.task.max_history :], role.catalogue.lengths, room)
@@ -227,5 +212,4 @@ def next_item_prompt(role: Role[GeneratorPrompt], history: IntArray) -> IntArray
 
 def item_ranker(role: Role[GeneratorPrompt], module: TargetLogits) -> NextItems:
     """A search for the next items by `module`."""
-    softmax = role.task.softmax or "vocabulary"
-    return NextItems(module, role.catalogue, role.device.device, softmax=softmax)
+    return NextItems(module, role.catalogue, role.device.device, softmax=role.task.softmax or "vocabulary")

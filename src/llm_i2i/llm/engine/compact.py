@@ -29,13 +29,7 @@ INIT_SCALE, INIT_NOISE = 0.05, 0.1
 
 
 def write_compact(params: CompactParams, *, seed: int, out: Path) -> Any:
-    """Write model and tokenizer as a Hugging Face folder; returns the model.
-
-    Args:
-        params: Sizes.
-        seed: Initialises the weights.
-        out: Folder to write to.
-    """
+    """Write a model of seeded weights and its tokenizer as a Hugging Face folder; returns the model."""
     torch.manual_seed(seed)
     config = LlamaConfig(
         vocab_size=len(VOCABULARY),
@@ -106,11 +100,8 @@ def add_dropout(model: Any, rate: float) -> None:
     """Apply dropout to item embeddings, each layer's output and the last hidden state, in training mode only.
 
     Llama itself has dropout of attention weights only; these are the places of SASRec (Kang and McAuley 2018,
-    section III-E), without which a model of one token per item overfits within a few epochs.
-
-    Args:
-        model: The Llama of `write_compact`, its vocabulary already extended.
-        rate: Probability of a zero, in [0, 1).
+    section III-E), without which a model of one token per item overfits within a few epochs. The vocabulary of the
+    model must be extended before.
     """
 
     def drop(module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:

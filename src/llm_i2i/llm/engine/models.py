@@ -50,12 +50,9 @@ def _location(base_model: Path) -> dict[str, Any]:
 
 
 def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
-    """The base model's tokenizer, with new tokens at the end of its vocabulary.
+    """The base model's tokenizer, with the new tokens of stage identify at the end of its vocabulary.
 
-    Args:
-        base_model: Output folder of stage base_model.
-        new_tokens: From stage identify. They are special tokens, so that text read with `split_special_tokens`
-            is never taken for one of them.
+    They are special tokens, so that text read with `split_special_tokens` is never taken for one of them.
 
     Raises:
         BaseModelError: The tokenizer has one of them already.
@@ -109,15 +106,7 @@ def with_vectors(
 def load_for_training(
     base_model: Path, params: LlmTraining, runtime: Runtime, *, seed: int, new_tokens: NewTokens | None = None
 ) -> Any:
-    """Load what is trained: a 4-bit base with a fresh LoRA adapter, or the whole compact backbone.
-
-    Args:
-        base_model: Output folder of stage base_model.
-        params: LoRA sizes.
-        runtime: Device and compute dtype.
-        seed: Initialises the adapter.
-        new_tokens: The items' own tokens, if they have any.
-    """
+    """Load what is trained: a 4-bit base with a fresh LoRA adapter initialised by `seed`, or the compact backbone."""
     manifest = read_manifest(base_model)
     if manifest["source"] == "compact":
         model = _load_compact(base_model, new_tokens)
@@ -128,12 +117,10 @@ def load_for_training(
 
 
 def _load_compact(folder: Path, new_tokens: NewTokens | None) -> Any:
-    """Load the compact backbone, in fp32 because its own weights are trained.
+    """Load the compact backbone, fresh or trained, in fp32 because its own weights are trained.
 
-    Args:
-        folder: Of the base model or of a trained one.
-        new_tokens: Tokens to make room for. Their rows start from their `vectors`, or else as in any fresh model;
-            `extend_embeddings` would make them all alike, since this vocabulary has only a few words.
+    The rows of new tokens start from their `vectors`, or else as in any fresh model: `extend_embeddings` would make
+    them all alike, since this vocabulary has only a few words.
     """
     transformers_logging.disable_progress_bar()
     try:
@@ -200,7 +187,7 @@ def add_adapter(
         model: From `load_quantized`.
         params: LoRA sizes.
         seed: Initialises the adapter.
-        name: Recorded as base model in the adapter's config: an id, never a path of this machine.
+        name: Base model in the adapter's config: an id, never a path of this machine.
         new_tokens: Their embeddings are trained with the adapter; no others are.
     """
     torch.manual_seed(seed)
@@ -237,13 +224,7 @@ def load_for_inference(
     unpacks its weights, the NF4 values are unpacked once and the adapter is added in the compute dtype: the same
     quantized base at twice the speed. (Merging back *into* 4-bit would change the outputs.)
 
-    The compact backbone's "adapter" is the whole model, in fp32.
-
-    Args:
-        base_model: Output folder of stage base_model.
-        adapter: Adapter folder, or None for the base alone.
-        runtime: Device and compute dtype.
-        new_tokens: The tokens that the adapter was trained with, if any.
+    The compact backbone's "adapter" is the whole model, in fp32. Without an adapter it is the base alone.
 
     Raises:
         ArtifactError: The adapter is missing or does not fit the base model.
@@ -267,12 +248,7 @@ def load_for_inference(
 
 
 def save_model(model: Any, out: Path) -> None:
-    """Write what was trained as safetensors and config: an adapter (without PEFT's empty model card) or a whole model.
-
-    Args:
-        model: A PEFT model, or a whole one.
-        out: Folder to write to.
-    """
+    """Write what was trained as safetensors and config: an adapter, without PEFT's empty model card, or the whole."""
     out.mkdir(parents=True, exist_ok=True)
     if not isinstance(model, PeftModel):
         model.save_pretrained(str(out))
