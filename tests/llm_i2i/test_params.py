@@ -168,7 +168,7 @@ def test_params_lies_over_the_profile_which_lies_over_the_models(project: Path) 
     assert params.report.samples == 4, "an option of the profile, set in params.yaml"
     assert params.tag.tail_max_count == 5, "params.yaml states it, so it decides"
     assert (params.fuse.custom.item_quota, params.fuse.custom.pairs_per_user) == (7, 1.0)
-    change(project / "params.yaml", profile="compact")
+    change(project / "params.yaml", profile="compact", split={"held_out_share": 0.1})
     params = load_params(project / "params.yaml")
     assert params.train_generator.early_stopping.patience == 3
     assert params.base_model.source == "embedded", "still what params.yaml says"
