@@ -10,14 +10,20 @@ import pandas as pd
 from llm_i2i.schema import ITEM_ID
 
 MAX_CHARACTERS: Final = 200
-# Control characters, line and paragraph separators, and invisible directional marks.
-_UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f-\x9f\u200e\u200f\u2028-\u202e\u2066-\u2069\ufeff]")
+# Control characters, line and paragraph separators: they part words.
+_CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
+# What shows nothing: Unicode's Default_Ignorable_Code_Point, the marks of interlinear notes, surrogates without their
+# other half. The empty Braille pattern is a blank.
+_INVISIBLE = re.compile(
+    "[\xad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f"
+    "\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff\ud800-\udfff]"
+)
 
 
 def one_line(text: str) -> str:
-    """Normalise to NFC, turn control characters into spaces, collapse white space, cut at 200 characters."""
-    normal = unicodedata.normalize("NFC", _UNPRINTABLE.sub(" ", text))
-    return " ".join(normal.split())[:MAX_CHARACTERS].rstrip()
+    """Normalise to NFC, drop what cannot be seen, collapse white space, cut at 200 characters."""
+    visible = _INVISIBLE.sub("", _CONTROL.sub(" ", text).replace("\u2800", " "))
+    return " ".join(unicodedata.normalize("NFC", visible).split())[:MAX_CHARACTERS].rstrip()
 
 
 def unique_texts(items: pd.DataFrame) -> list[str]:

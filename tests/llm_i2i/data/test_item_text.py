@@ -13,7 +13,10 @@ from tests.llm_i2i.data.tables import raw_items
     [
         ("  a\t b\r\nc\x00d ", "a b c d"),
         ("e\u0301", "é"),
-        ("a\u2028b\u00a0c\u202ed\ufeff", "a b c d"),
+        ("a\u2028b\u00a0c\u202ed\ufeff", "a b cd"),
+        ("\u200bza\xadb\u2060c\ufe0f\U000e0041\u3164", "zabc"),
+        ("cute \ud83d bear\u2800", "cute bear"),
+        ("e\u034f\u0301", "é"),
         ("\n", ""),
         ("x" * 199 + " yz", "x" * 199),
         ("x" * 300, "x" * 200),
@@ -40,6 +43,11 @@ def test_equal_titles_are_told_apart() -> None:
     assert texts("X", "X", year=["1990", "1990"]) == ["X [i0]", "X [i1]"]
     assert texts("X", "X", "X (1990)", year=["1990", "1991", ""])[1:] == ["X (1991)", "X (1990)"]
     assert texts("X", "X", "X [i0]") == ["X [i0] [i0]", "X [i1]", "X [i0]"]
+
+
+def test_what_cannot_be_seen_tells_no_two_items_apart() -> None:
+    assert texts("X", "X\u200d", "X\ufe0f") == ["X [i0]", "X [i1]", "X [i2]"]
+    assert texts("\u200b", "\xad", category=["\u2060", "Toys"]) == ["item i0", "Toys"]
 
 
 def test_long_titles_that_are_equal_after_the_cut() -> None:
