@@ -1,63 +1,99 @@
 """Cast one raw column; rows that cannot be cast are returned by their places, never guessed."""
 
+import datetime as dt
+from decimal import Decimal, InvalidOperation
+from typing import Any, Final
+
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
 Places = NDArray[np.intp]
 
+# Time units from coarse to fine: each is a thousandth of the one before.
+UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds")
+_DTYPES: Final = ("s", "ms", "us", "ns")  # of the same units, as numpy names them
+# From which number on a count since 1970 is in that unit, so that each begins in March 1973. Smaller numbers fit all.
+_UNIT_BEGINS: Final = (10**8, 10**11, 10**14, 10**17)
+_EXACT: Final = 2.0**53  # from here on floats skip integers
+_INT64: Final = 2**63
+_BRIEF: Final = 100  # characters of a cell in a message
 
-def as_text(column: pd.Series) -> tuple[pd.Series, Places]:
+
+class MixedUnitsError(Exception):
+    """Times in several units; the message counts them."""
+
+
+def brief(value: object) -> str:
+    """A cell as messages show it: one line, of at most about 100 characters."""
+    text = repr(value)
+    return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}... ({len(text):,} characters)"
+
+
+def as_text(column: pd.Series, *, joined: bool = False) -> tuple[pd.Series, Places]:
     """Cast to str: integers without a decimal point, missing stays missing.
 
     Args:
-        column: Shape (n,), any dtype. Floats count only where integral: Parquet turns integers with
-            missing values into floats.
+        column: Shape (n,), any dtype. Floats and decimals count only where integral and exact: tables turn integers
+            with missing values into floats.
+        joined: Whether a list of such values is a text too, its parts joined by ", ".
 
     Returns:
         The column as `str` dtype, and the places of values that are no text and no integer.
     """
-    if pd.api.types.is_float_dtype(column.dtype):
-        values = column.to_numpy(dtype="float64", na_value=np.nan)
-        wrong = ~np.isnan(values) & ~(np.isfinite(values) & (np.floor(values) == values))
-        whole = column.mask(pd.Series(wrong, index=column.index))
-        return whole.astype("Int64").astype("str"), np.flatnonzero(wrong)
     if isinstance(column.dtype, pd.CategoricalDtype):
         column = column.astype(column.cat.categories.dtype)
-    if pd.api.types.is_string_dtype(column.dtype) or pd.api.types.is_integer_dtype(column.dtype):
+    if _is_plain_text(column) or pd.api.types.is_integer_dtype(column.dtype):
         return column.astype("str"), np.array([], dtype=np.intp)
-    kept = column.map(lambda value: isinstance(value, str | int) or pd.isna(value)).astype(bool)
-    text = column.where(kept).map(lambda value: value if pd.isna(value) else str(value))
-    return text.astype("str"), np.flatnonzero(~kept.to_numpy())
+    missing = column.map(_is_missing).to_numpy(dtype=bool)
+    cells = column.astype(object).map(_joined if joined else _written)
+    text = cells.mask(cells == "").astype("str") if joined else cells.astype("str")
+    return text, np.flatnonzero(cells.isna().to_numpy() & ~missing)
 
 
-def as_timestamps(column: pd.Series) -> tuple[pd.Series, Places]:
-    """Cast to int64: integers, integral floats, ISO 8601 dates and times (as seconds since 1970, UTC).
+def without_decimal_point(column: pd.Series) -> pd.Series:
+    """Integers that a table wrote as floats, since some are missing: "1995.0" is "1995"."""
+    return column.str.replace(r"^([+-]?[0-9]+)\.0+$", r"\1", regex=True)
+
+
+def as_timestamps(column: pd.Series) -> tuple[pd.Series, str, Places]:
+    """Cast to int64: integers, integral floats and decimals, ISO 8601 dates and times since 1970, UTC.
+
+    Integers stay as they are. Dates and times are counted in the coarsest unit that loses nothing.
 
     Args:
-        column: Shape (n,); str, numbers or datetimes. A date without a zone counts as UTC.
+        column: Shape (n,); str, numbers, dates or datetimes. A date without a zone counts as UTC.
 
     Returns:
-        The column as int64 (0 where wrong), and the places of missing, non-finite or unreadable values.
+        The column as int64 (0 where wrong), the unit of all of it, and the places of missing, non-finite or
+        unreadable values.
+
+    Raises:
+        MixedUnitsError: Integers are in several units.
     """
-    if pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
-        return column.astype("int64"), np.array([], dtype=np.intp)
     if pd.api.types.is_datetime64_any_dtype(column.dtype):
-        return _epoch_seconds(column)
-    try:  # the usual file: every cell an integer; exact beyond 2^53, unlike a detour through floats
-        return column.astype("int64"), np.array([], dtype=np.intp)
-    except (ValueError, TypeError, OverflowError):
-        pass
-    values = pd.to_numeric(column, errors="coerce").to_numpy(dtype="float64", na_value=np.nan)
-    whole = np.isfinite(values) & (np.floor(values) == values) & (np.abs(values) < 2.0**62)
-    if whole.all():
-        return pd.Series(values.astype("int64"), index=column.index), np.array([], dtype=np.intp)
-    # Only what is no number at all is tried as a date: 1.5 or inf never becomes one.
-    dates, unreadable = _epoch_seconds(column.mask(~np.isnan(values)))
-    result = np.where(whole, np.where(whole, values, 0).astype("int64"), dates.to_numpy())
-    wrong = ~whole
-    wrong[np.setdiff1d(np.arange(len(column)), unreadable)] = False
-    return pd.Series(result, index=column.index), np.flatnonzero(wrong)
+        moments = column if column.dt.tz is None else column.dt.tz_convert("UTC").dt.tz_localize(None)
+        values, unit = _since_1970(moments)
+        return pd.Series(values, index=column.index), UNITS[unit], np.flatnonzero(column.isna().to_numpy())
+    if not _is_plain_text(column):
+        column = column.astype(object).map(_moment)
+    text = column.astype("str")
+    counts, is_count = _integers(text)
+    unit = _unit_of(counts[is_count])
+    # Words such as "now" are dates to pandas, and it cuts what is finer than a nanosecond.
+    is_date = ~is_count & np.array(
+        text.str.fullmatch(r"\s*[0-9]{4}(?!.*\.[0-9]{10}).*", na=False), dtype=bool
+    )
+    dates = pd.to_datetime(text[is_date], errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
+    moments, date_unit = _since_1970(dates)
+    is_date[is_date] = dates.notna().to_numpy()
+    finer = max(unit, date_unit)
+    values = np.zeros(len(text), dtype="int64")
+    for which, found, own in (is_count, counts[is_count], unit), (is_date, moments[dates.notna()], date_unit):
+        factor = 1000 ** (finer - own)
+        which[which] = fits = np.abs(found) < _INT64 // factor
+        values[which] = found[fits] * factor
+    return pd.Series(values, index=column.index), UNITS[finer], np.flatnonzero(~is_count & ~is_date)
 
 
 def as_numbers(column: pd.Series) -> tuple[pd.Series, Places]:
@@ -66,14 +102,81 @@ def as_numbers(column: pd.Series) -> tuple[pd.Series, Places]:
     Returns:
         The column, and the places of missing, non-finite or unreadable values.
     """
+    if column.dtype == object:
+        column = column.map(lambda value: value if isinstance(value, str | int | float) else _written(value))
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     return numbers, np.flatnonzero(~np.isfinite(numbers.to_numpy()))
 
 
-def _epoch_seconds(column: pd.Series) -> tuple[pd.Series, Places]:
-    """Whole seconds since 1970 (rounded down), and the places of values that are no ISO 8601 date."""
-    dates = pd.to_datetime(column, errors="coerce", format="ISO8601", utc=True)
-    seconds = dates.dt.tz_localize(None).astype("datetime64[s]")
-    wrong = seconds.isna().to_numpy()
-    whole = seconds.mask(wrong, pd.Timestamp(0)).astype("datetime64[s]").astype("int64")
-    return whole, np.flatnonzero(wrong)
+def _is_plain_text(column: pd.Series) -> bool:
+    return column.dtype != object and pd.api.types.is_string_dtype(column.dtype)
+
+
+def _is_missing(value: Any) -> bool:
+    """Whether a cell is empty; a list or a dictionary never is."""
+    return value is None or (pd.api.types.is_scalar(value) and bool(pd.isna(value)))
+
+
+def _written(value: Any) -> str | None:
+    """A cell as a CSV file would hold it; None for what is neither text nor an exact integer nor a date."""
+    if isinstance(value, bool | np.bool_) or _is_missing(value):
+        return None
+    if isinstance(value, str | int | np.integer):
+        return str(value)
+    if isinstance(value, float | np.floating):
+        return str(int(value)) if float(value).is_integer() and abs(float(value)) <= _EXACT else None
+    if isinstance(value, Decimal):
+        return f"{value:.0f}" if value.is_finite() and value == value.to_integral_value() else None
+    return None
+
+
+def _moment(value: Any) -> str | None:
+    """The same of a time: dates in ISO 8601, and integral floats of any size."""
+    if isinstance(value, dt.date) and not _is_missing(value):
+        return value.isoformat()
+    if isinstance(value, float | np.floating) and float(value).is_integer():
+        return str(int(value))
+    return _written(value)
+
+
+def _joined(value: Any) -> str | None:
+    """The same, or the parts of a list, without empty ones, joined by a comma; an empty list is an empty text."""
+    if not isinstance(value, list | tuple | np.ndarray):
+        return _written(value)
+    parts = [(_written(part), part) for part in value if not _is_missing(part) and part != ""]
+    return None if any(text is None for text, _ in parts) else ", ".join(str(text) for text, _ in parts)
+
+
+def _integers(text: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Cells that are integers, exactly, and which these are; "13.0" and "1.5e9" are."""
+    plain = np.array(text.str.fullmatch(r"\s*[+-]?[0-9]{1,18}(\.0*)?\s*", na=False), dtype=bool)
+    values = np.zeros(len(text), dtype="int64")
+    values[plain] = text[plain].str.strip().str.replace(r"\.0*$", "", regex=True).astype("int64").to_numpy()
+    for place in np.flatnonzero(~plain & text.str.match(r"\s*[+-]?[0-9.]+([eE]|\s*$)", na=False).to_numpy()):
+        try:
+            number = Decimal(text.iloc[place].strip())
+        except InvalidOperation:
+            continue
+        # The exponent first: 1e999999999 as an integer would fill the memory.
+        if number.adjusted() < 19 and number == number.to_integral_value() and abs(number) < _INT64:
+            values[place], plain[place] = int(number), True
+    return values, plain
+
+
+def _unit_of(counts: NDArray[np.int64]) -> int:
+    """Place in UNITS of the unit that integers since 1970 are in, by their size."""
+    bands = np.searchsorted(_UNIT_BEGINS, np.abs(counts), side="right")
+    found = {int(band) - 1: int(n) for band, n in zip(*np.unique(bands, return_counts=True), strict=True)}
+    found.pop(-1, None)
+    if len(found) > 1:
+        raise MixedUnitsError(" and ".join(f"{n:,} row(s) in {UNITS[unit]}" for unit, n in found.items()))
+    return next(iter(found), 0)
+
+
+def _since_1970(moments: pd.Series) -> tuple[NDArray[np.int64], int]:
+    """Datetimes without a zone as counts (0 where missing), and the coarsest unit that loses nothing."""
+    unit = _DTYPES.index(np.datetime_data(moments.to_numpy().dtype)[0])
+    values = moments.fillna(pd.Timestamp(0)).to_numpy().astype("int64")
+    while unit and not (values % 1000).any():
+        values, unit = values // 1000, unit - 1
+    return values, unit

@@ -1,23 +1,52 @@
 """Raw tables from CSV or Parquet: every problem of both files in one error, nothing repaired in silence."""
 
 import csv
+import gzip
+import io
 import logging
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, BinaryIO, Final, cast
+from urllib.parse import unquote
 
 import pandas as pd
 import pyarrow as pa
 import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
 
-from llm_i2i.data.columns import as_numbers, as_text, as_timestamps
+from llm_i2i.data.columns import (
+    UNITS,
+    MixedUnitsError,
+    as_numbers,
+    as_text,
+    as_timestamps,
+    brief,
+    without_decimal_point,
+)
 from llm_i2i.errors import DataError
 from llm_i2i.schema import ITEM_ID, POSITION, RATING, TIMESTAMP, USER_ID
 
 logger = logging.getLogger(__name__)
 
-_TEXT_COLUMNS = (USER_ID, ITEM_ID, "title", "category", "brand", "year")
-_SHOWN = 3  # problems of one kind that a message spells out
-_BLOCK_BYTES = 1 << 24
+# What each table is read for; the first two columns of each must be there. All others are left alone.
+_WORDS: Final = ("title", "category", "brand", "year")
+_KNOWN: Final = {
+    "interactions": (USER_ID, ITEM_ID, TIMESTAMP, POSITION, RATING),
+    "items": (ITEM_ID, *_WORDS),
+}
+_ENDINGS: Final = (".csv", ".csv.gz", ".csv.zst", ".parquet")
+_SHOWN: Final = 3  # problems of one kind that a message spells out
+_BLOCK_BYTES: Final = 1 << 24
+_MAX_BLOCK_BYTES: Final = (1 << 31) - 1
+# What files that are damaged or may not be read raise; pyarrow's own classes do not share a base with the others.
+_UNREADABLE: Final = (OSError, EOFError, ValueError, zlib.error, csv.Error, pa.ArrowException)
+_TO_CSV: Final = (
+    'python -c "import pandas as pd; t = pd.read_csv({path!r}, sep={separator!r}, dtype=str, '
+    "keep_default_na=False); t.columns = [c.split(':')[0] for c in t]; t.to_csv({target!r}, index=False)\""
+)
 
 
 @dataclass(frozen=True)
@@ -25,22 +54,26 @@ class RawTables:
     """The two raw tables with checked columns.
 
     Attributes:
-        interactions: user_id, item_id (str; missing stays missing), timestamp (int64, seconds, or the
-            given `position` where there is no time), rating (float64) if given, further columns.
-        items: item_id, title (str; missing stays missing), further columns.
+        interactions: user_id, item_id (str; missing stays missing), timestamp (int64, in `unit`, or the
+            given `position` where there is no time), rating (float64) if given.
+        items: item_id, title and, if given, category, brand, year (str; missing stays missing).
         order: The column of the file that orders a user's interactions: "timestamp" or "position".
+        unit: Of the timestamps, one of columns.UNITS: that of the file's numbers, and for dates the coarsest that
+            keeps fractions of a second.
     """
 
     interactions: pd.DataFrame
     items: pd.DataFrame
     order: str
+    unit: str = UNITS[0]
 
 
 def read_raw(data_dir: Path) -> RawTables:
-    """Read `interactions` and `items`, each from exactly one of NAME.csv and NAME.parquet.
+    """Read `interactions` and `items`, each from exactly one of NAME.csv, NAME.csv.gz, NAME.csv.zst and NAME.parquet.
 
     CSV: UTF-8 (a byte order mark is fine), comma separated, a header line; an empty cell is missing, and
-    no other word ("NA", "null") is. Identifiers stay as written: "007" is not "7".
+    no other word ("NA", "null") is. Identifiers stay as written: "007" is not "7". NAME.parquet may be a folder
+    of parts, as Spark writes it.
 
     Args:
         data_dir: Folder with the raw tables.
@@ -49,104 +82,182 @@ def read_raw(data_dir: Path) -> RawTables:
         The tables, rows in file order.
 
     Raises:
-        DataError: A file is missing, given twice, not UTF-8 or malformed; columns are missing; a time or
-            a rating is no finite number. All problems of both files are listed at once.
+        DataError: A file is missing, given twice, damaged, not UTF-8 or malformed; columns are missing; a time or
+            a rating is no finite number; times are in several units. All problems of both files are listed at once.
     """
     problems: list[str] = []
-    interactions = _read(data_dir, "interactions", (USER_ID, ITEM_ID), problems)
-    items = _read(data_dir, "items", (ITEM_ID, "title"), problems)
-    order = TIMESTAMP
-    if interactions is not None:
-        order = _order_column(interactions, problems)
-        if order == POSITION:
-            interactions = interactions.rename(columns={POSITION: TIMESTAMP})
+    interactions, unit = _read(data_dir, "interactions", problems)
+    items, _ = _read(data_dir, "items", problems)
     if problems or interactions is None or items is None:
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise DataError(str(data_dir), f"{len(problems)} problem(s){lines}", fix="correct the file(s)")
+    order = TIMESTAMP if TIMESTAMP in interactions else POSITION
     logger.info(
         "read %s interactions and %s items from %s", f"{len(interactions):,}", f"{len(items):,}", data_dir
     )
-    return RawTables(interactions, items, order)
+    return RawTables(interactions.rename(columns={order: TIMESTAMP}), items, order, unit)
 
 
-def _order_column(interactions: pd.DataFrame, problems: list[str]) -> str:
-    """The column that orders a user's interactions; a problem if there is none."""
-    if TIMESTAMP in interactions:
-        return TIMESTAMP
-    if POSITION not in interactions:
-        found = list(interactions.columns)
-        problems.append(f"interactions: neither {TIMESTAMP!r} nor {POSITION!r} among the columns {found}")
-        return TIMESTAMP
-    return POSITION
+def _read(data_dir: Path, name: str, problems: list[str]) -> tuple[pd.DataFrame | None, str]:
+    """Read one table and convert its columns; problems are appended, None if it cannot be read."""
+    path = _find(data_dir, name, problems)
+    if path is None:
+        return None, UNITS[0]
+    is_parquet = path.suffix == ".parquet"
+    try:
+        table = (_read_parquet if is_parquet else _read_csv)(path, name, problems)
+    except _UNREADABLE as error:
+        form = "Parquet" if is_parquet else "CSV"
+        problems.append(f"{path.name}: no readable {form} file ({brief(str(error))}); write or copy it again")
+        return None, UNITS[0]
+    return (None, UNITS[0]) if table is None else _convert(table, path.name, problems)
 
 
-def _read(data_dir: Path, name: str, required: tuple[str, ...], problems: list[str]) -> pd.DataFrame | None:
-    """Read one table and convert its known columns; problems are appended, None if it cannot be read."""
-    found = [path for path in (data_dir / f"{name}.csv", data_dir / f"{name}.parquet") if path.is_file()]
-    if len(found) != 1:
-        what = "both files are there" if found else "no such file"
-        problems.append(f"{name}.csv / {name}.parquet: {what}; expected exactly one")
-        return None
-    path = found[0]
-    table = _read_csv(path, problems) if path.suffix == ".csv" else _read_parquet(path, problems)
-    if table is None:
-        return None
-    missing = [column for column in required if column not in table]
+def _find(data_dir: Path, name: str, problems: list[str]) -> Path | None:
+    """The one file of a table."""
+    found = [path for path in (data_dir / f"{name}{ending}" for ending in _ENDINGS) if path.exists()]
+    if len(found) == 1 and (found[0].is_file() or found[0].suffix == ".parquet"):
+        return found[0]
+    others = [path.name for path in sorted(data_dir.glob(f"{name}*")) if path not in found]
+    what = "no such file" + (f", but {', '.join(others[:_SHOWN])}" if others else "")
+    if len(found) > 1:
+        what = "both files are there" if len(found) == 2 else "several files are there"
+    elif found:
+        what = f"{found[0].name} is a folder, and only one of Parquet parts can be read"
+    names = " / ".join(path.name for path in found) if len(found) > 1 else f"{name}.csv / {name}.parquet"
+    problems.append(f"{names}: {what}; expected exactly one (.csv, .csv.gz, .csv.zst or .parquet)")
+    return None
+
+
+def _wanted(path: Path, table: str, names: list[str], problems: list[str]) -> list[str]:
+    """The columns to read; what is missing or there twice is a problem."""
+    known = [name for name in _KNOWN[table] if name in names]
+    if TIMESTAMP in known and POSITION in known:
+        known.remove(POSITION)  # where an item stood in a list shown, for one
+    where = path.name
+    twice = [name for name in known if names.count(name) > 1]
+    if twice:
+        problems.append(f"{where}: columns {twice} occur twice")
+    found = brief(names)
+    missing = [name for name in _KNOWN[table][:2] if name not in names]
     if missing:
-        hint = " (is it comma separated?)" if len(table.columns) == 1 else ""
-        problems.append(f"{path.name}: columns {missing} are missing, found {list(table.columns)}{hint}")
-    return _convert(table, path.name, problems)
+        problems.append(f"{where}: columns {missing} are missing, found {found}{_how(path, names, missing)}")
+    if table == "interactions" and not {TIMESTAMP, POSITION} & set(names):
+        problems.append(f"{where}: neither {TIMESTAMP!r} nor {POSITION!r} among the columns {found}")
+    unused = [name for name in dict.fromkeys(names) if name not in known]
+    if unused:
+        logger.info("%s: %d column(s) are not used: %s", where, len(unused), brief(unused))
+    return [name for name in known if name not in twice]
 
 
-def _convert(table: pd.DataFrame, where: str, problems: list[str]) -> pd.DataFrame:
-    """Cast the columns this project knows; other columns stay as they are."""
-    converted = table.copy(deep=False)
+def _how(path: Path, names: list[str], missing: list[str]) -> str:
+    """What to do about a header that has the columns, but not separated by commas or by these names alone."""
+    header = ",".join(names)
+    separator = max("\t;|,", key=header.count) if len(names) == 1 else ","
+    plain = [cell.strip().strip('"').partition(":")[0] for cell in header.split(separator)]
+    if not set(missing) <= set(plain):
+        return " (is it comma separated?)" if len(names) == 1 else ""
+    target = str(path.with_name(path.name.removesuffix(".gz").removesuffix(".zst")))
+    command = _TO_CSV.format(path=str(path), separator=separator, target=target)
+    return f" (is it comma separated? convert it with plain names: {command})"
+
+
+def _convert(table: pd.DataFrame, where: str, problems: list[str]) -> tuple[pd.DataFrame, str]:
+    """Cast every column; returns the unit of times, too."""
+    converted, unit = table.copy(deep=False), UNITS[0]
     for column in table.columns:
-        if column in _TEXT_COLUMNS:
-            converted[column], wrong = as_text(table[column])
-            rule = "text or an integer"
-        elif column in {TIMESTAMP, POSITION}:
-            converted[column], wrong = as_timestamps(table[column])
+        if column in {TIMESTAMP, POSITION}:
+            try:
+                converted[column], unit, wrong = as_timestamps(table[column])
+            except MixedUnitsError as error:
+                rule = "one unit in all rows (a column may hold seconds or milliseconds, not both)"
+                problems.append(f"{where}: column {column!r}: {error}; expected {rule}")
+                continue
             rule = "a finite integer (seconds since 1970) or an ISO 8601 date"
         elif column == RATING:
             converted[column], wrong = as_numbers(table[column])
             rule = "a finite number (fill the cells or drop the column)"
         else:
-            continue
+            converted[column], wrong = as_text(table[column], joined=column in {"title", "category", "brand"})
+            if column == "year":
+                converted[column] = without_decimal_point(converted[column])
+            rule = "text or an integer"
         if len(wrong):
             # Row 1 is the first one below the header, in CSV and Parquet alike.
             cells = table[column].iloc[wrong[:_SHOWN]].tolist()
-            first = ", ".join(f"row {i + 1}: {cell!r}" for i, cell in zip(wrong[:_SHOWN], cells, strict=True))
+            first = ", ".join(f"row {i + 1}: {brief(cell)}" for i, cell in zip(wrong, cells, strict=False))
             problems.append(
                 f"{where}: column {column!r}: {len(wrong):,} row(s) hold something other than {rule} ({first})"
             )
-    return converted
+    return converted, unit
 
 
-def _read_parquet(path: Path, problems: list[str]) -> pd.DataFrame | None:
-    try:
-        return pd.read_parquet(path).reset_index(drop=True)
-    except Exception as error:  # noqa: BLE001 - pyarrow raises several unrelated classes for a broken file
-        problems.append(f"{path.name}: no readable Parquet file ({error})")
-        return None
+def _parts(path: Path) -> list[Path]:
+    """The files of a Parquet table: itself, or a folder's, without Spark's marks and checksums."""
+    if path.is_file():
+        return [path]
+    files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    parts = [f for f in files if not any(part[0] in "._" for part in f.relative_to(path).parts)]
+    if not parts:
+        raise ValueError("a folder without Parquet files")
+    return parts
 
 
-def _read_csv(path: Path, problems: list[str]) -> pd.DataFrame | None:
-    """Read every column as str; encoding, header and row shape are checked first."""
+def _of_folders(path: Path, part: Path) -> dict[str, str]:
+    """Columns that the names of folders hold, as in `day=1/part-0.parquet`."""
+    pairs = [folder.partition("=") for folder in part.relative_to(path).parts[:-1]]
+    return {key: unquote(value) for key, sign, value in pairs if sign}
+
+
+def _parquet_names(path: Path) -> list[str]:
+    """Columns of the table, in the order of the first part; those that only other parts have come after."""
+    names: list[str] = []
+    for part in _parts(path):
+        own = [*pq.read_schema(part).names, *_of_folders(path, part)]
+        names += own if not names else [name for name in own if name not in names]
+    return names
+
+
+def _read_parquet(path: Path, name: str, problems: list[str]) -> pd.DataFrame:
+    """Read the known columns of all parts, in the order of the parts' names."""
+    columns = _wanted(path, name, _parquet_names(path), problems)
+    tables = []
+    for part in _parts(path):
+        with pq.ParquetFile(part) as file:
+            table = file.read([column for column in columns if column in file.schema_arrow.names])
+            n_rows = file.metadata.num_rows
+        if not table.num_columns:
+            table = pa.table({"": pa.nulls(n_rows)})  # the rows count: their cells are missing
+        for column, value in _of_folders(path, part).items():
+            if column in columns:
+                table = table.append_column(column, pa.array([value] * n_rows, pa.string()))
+        tables.append(table)
+    whole = pa.concat_tables(tables, promote_options="permissive").select(columns)
+    # Integers with missing values would become floats, which are exact up to 2^53 only.
+    frame: pd.DataFrame = whole.to_pandas(
+        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_integer(kind) else None,
+        ignore_metadata=True,
+    )
+    return frame
+
+
+def _read_csv(path: Path, name: str, problems: list[str]) -> pd.DataFrame | None:
+    """Read the known columns as str; encoding, header and row shape are checked first."""
     wrong_byte, has_quotes = _scan_bytes(path)
     if wrong_byte:
         problems.append(f"{path.name}: {wrong_byte}; expected UTF-8: convert it, e.g. with `iconv -t UTF-8`")
         return None
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        header = next(csv.reader(file), [])
-    twice = sorted({name for name in header if header.count(name) > 1})
-    if not header or twice:
-        problems.append(f"{path.name}: {f'columns {twice} occur twice' if twice else 'the file is empty'}")
+    header, begin, has_rows = _header(path)
+    if not header:
+        problems.append(f"{path.name}: the file is empty")
         return None
-    table, failure = _parse_csv(path, header)
+    columns = _wanted(path, name, header, problems)
+    if not has_rows:
+        return pd.DataFrame(columns=columns, dtype="str")
+    table, failure = _parse_csv(path, columns, begin)
     # The fast reader neither numbers lines nor minds open quotes: the exact, slower pass runs where that
     # may matter.
-    malformed = _malformed_rows(path, len(header)) if failure or has_quotes else []
+    malformed = _malformed_rows(path, len(header), begin) if failure or has_quotes else []
     if table is None or malformed:
         shown = "; ".join(malformed[:_SHOWN]) or failure
         problems.append(f"{path.name}: {max(len(malformed), 1):,} malformed row(s) ({shown})")
@@ -155,26 +266,78 @@ def _read_csv(path: Path, problems: list[str]) -> pd.DataFrame | None:
     return frame
 
 
-def _parse_csv(path: Path, header: list[str]) -> tuple[pa.Table | None, str]:
-    """Parse with pyarrow, every cell as a string; None and a reason if any row is malformed."""
+def _parse_csv(path: Path, columns: list[str], begin: int) -> tuple[pa.Table | None, str]:
+    """Parse with pyarrow, every cell as a string; None and a reason if any row is malformed.
+
+    Args:
+        path: The file.
+        columns: Columns to keep.
+        begin: Lines before the header.
+    """
     failures: list[str] = []
 
     def refuse(row: pa_csv.InvalidRow) -> str:
         failures.append(f"{row.actual_columns} cells, expected {row.expected_columns}")
         return "skip"
 
+    block_bytes = _BLOCK_BYTES
+    while True:
+        failures.clear()
+        try:
+            with _opened(path) as file:
+                table = pa_csv.read_csv(
+                    file,
+                    read_options=pa_csv.ReadOptions(block_size=block_bytes, skip_rows=begin),
+                    parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
+                    convert_options=pa_csv.ConvertOptions(
+                        column_types=dict.fromkeys(columns, pa.string()),
+                        include_columns=columns,
+                        strings_can_be_null=True,
+                        null_values=[""],
+                    ),
+                )
+        except pa.ArrowInvalid as error:
+            if "straddling" in str(error) and block_bytes < _MAX_BLOCK_BYTES:  # a row longer than a block
+                block_bytes = min(8 * block_bytes, _MAX_BLOCK_BYTES)
+                continue
+            return None, str(error)
+        return (None, failures[0]) if failures else (table, "")
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[BinaryIO]:
+    """The bytes of a CSV file, decompressed where its name says so."""
+    if path.suffix == ".gz":
+        with gzip.open(path) as file:
+            yield cast("BinaryIO", file)
+    elif path.suffix == ".zst":
+        with pa.input_stream(str(path), compression="zstd") as stream:
+            yield cast("BinaryIO", io.BufferedReader(stream))
+    else:
+        with path.open("rb") as file:
+            yield file
+
+
+@contextmanager
+def _csv_rows(path: Path, *, strict: bool) -> Iterator[Any]:
+    """The rows as Python reads them: slower than pyarrow, but with line numbers."""
+    limit = csv.field_size_limit(_MAX_BLOCK_BYTES)
     try:
-        table = pa_csv.read_csv(
-            path,
-            read_options=pa_csv.ReadOptions(block_size=_BLOCK_BYTES),
-            parse_options=pa_csv.ParseOptions(newlines_in_values=True, invalid_row_handler=refuse),
-            convert_options=pa_csv.ConvertOptions(
-                column_types=dict.fromkeys(header, pa.string()), strings_can_be_null=True, null_values=[""]
-            ),
-        )
-    except pa.ArrowInvalid as error:
-        return None, str(error)
-    return (None, failures[0]) if failures else (table, "")
+        with _opened(path) as file:
+            yield csv.reader(io.TextIOWrapper(file, encoding="utf-8-sig", newline=""), strict=strict)
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _header(path: Path) -> tuple[list[str], int, bool]:
+    """The cells of the first row that is not blank, the lines before it, and whether any row follows."""
+    begin = 0
+    with _csv_rows(path, strict=False) as rows:
+        for row in rows:
+            if any(cell.strip() for cell in row):
+                return row, begin, any(rows)
+            begin = rows.line_num
+    return [], begin, False
 
 
 def _scan_bytes(path: Path) -> tuple[str, bool]:
@@ -184,7 +347,7 @@ def _scan_bytes(path: Path) -> tuple[str, bool]:
         A description with byte offset and line, or "" for a clean file; True if there is a quote.
     """
     offset, has_quotes = 0, False
-    with path.open("rb") as file:
+    with _opened(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 line.decode()
@@ -196,17 +359,16 @@ def _scan_bytes(path: Path) -> tuple[str, bool]:
     return "", has_quotes
 
 
-def _malformed_rows(path: Path, n_columns: int) -> list[str]:
-    """Every row with another number of cells than the header, and the first broken quotation."""
+def _malformed_rows(path: Path, n_columns: int, begin: int) -> list[str]:
+    """Every row after `begin` lines with another number of cells than the header, and the first broken quotation."""
     malformed = []
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.reader(file, strict=True)
-        begin = 1
+    with _csv_rows(path, strict=True) as reader:
+        first = 1
         try:
             for row in reader:
-                if row and len(row) != n_columns:
-                    malformed.append(f"line {begin:,}: {len(row)} cells, expected {n_columns}")
-                begin = reader.line_num + 1
+                if row and len(row) != n_columns and first > begin:
+                    malformed.append(f"line {first:,}: {len(row)} cells, expected {n_columns}")
+                first = reader.line_num + 1
         except csv.Error as error:
-            malformed.append(f"line {begin:,}: broken quotation ({error})")
+            malformed.append(f"line {first:,}: broken quotation ({error})")
     return malformed

@@ -29,7 +29,7 @@ def test_csv(tmp_path: Path) -> None:
     assert raw.interactions["item_id"].tolist() == ["NA", "b"]  # not a missing value
     assert raw.interactions["rating"].tolist() == [3.5, 4.0]
     assert raw.interactions["timestamp"].tolist() == [12, 13]
-    assert raw.interactions["shop"].iloc[0] == "x"
+    assert "shop" not in raw.interactions
     assert raw.items["title"].iloc[0] == 'One, "two"\nthree'
     assert raw.items["title"].isna().tolist() == [False, True]
     dtypes = {name: str(dtype) for name, dtype in raw.interactions.dtypes.items()}
@@ -65,8 +65,9 @@ def test_parquet_with_numbers_and_dates(tmp_path: Path) -> None:
     assert raw.interactions.to_dict("list") == {
         "user_id": ["1", "2"],
         "item_id": ["a", "b"],
-        "timestamp": [86400, 1],
+        "timestamp": [86_400_000, 1_900],
     }
+    assert raw.unit == "milliseconds"
     assert raw.items["title"].iloc[1] == "7"
     assert raw.items["year"].tolist()[0] == "1995"
     assert raw.items[["title", "year"]].isna().to_numpy().tolist() == [[True, False], [False, True]]
