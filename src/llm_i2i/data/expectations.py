@@ -12,6 +12,8 @@ from typing import Any, Final, Literal
 
 import pandas as pd
 
+from llm_i2i.data.columns import UNITS, brief
+from llm_i2i.data.item_text import one_line
 from llm_i2i.data.sources import RawTables
 from llm_i2i.errors import DataError
 from llm_i2i.params import ValidateParams
@@ -20,10 +22,23 @@ from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
 logger = logging.getLogger(__name__)
 
 SAMPLE_ROWS: Final = 5
-# 2100-01-01: a later time is nearly always one in milliseconds.
+# 2100-01-01: a later time is nearly always one in a finer unit.
 _MAX_SECONDS: Final = 4_102_444_800
+_MAX_SHOWN: Final = 100  # characters of a cell in a sample
+_MAX_DROPPED: Final = 0.1  # share of rows that may go without a warning
+_MAX_TIED: Final = 0.5  # share of users whose last item a hash may choose without a warning
+_MIN_HISTORY: Final = 3  # items of a user who can be tested
 
-_COMPUTED: Final = ("item_is_known", "is_repeated", "has_text", "is_tail")
+# What the checks read; a computed column never meets another one of its name.
+_READ: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, "title")
+_COMPUTED: Final = (
+    "item_is_known",
+    "is_repeated",
+    "is_repeated_pair",
+    "last_is_tied",
+    "has_text",
+    "is_tail",
+)
 
 Severity = Literal["error", "warning"]
 
@@ -123,11 +138,16 @@ def interaction_checks(raw: RawTables, params: ValidateParams) -> list[Check]:
               {"column": USER_ID, "min_value": params.min_users}),
         _is("item_is_known", True, "every item_id is in the items table"),
         _is("is_repeated", False, "no interaction occurs twice (the split keeps the first)", "warning"),
+        _is("is_repeated_pair", False, f"at most {100 * _MAX_DROPPED:g} % of rows repeat a user's item at another "
+            "time (the split drops them)", "warning", mostly=1.0 - _MAX_DROPPED),
+        _is("last_is_tied", False, f"at most {100 * _MAX_TIED:g} % of users took their last item at the same "
+            f"{raw.order} as another (a hash chooses the test item)", "warning", mostly=1.0 - _MAX_TIED),
         _between(TIMESTAMP, f"{raw.order} is not negative", min_value=0),
     ]  # fmt: skip
     if raw.order == TIMESTAMP:
-        name = "timestamp is in seconds, before the year 2100"
-        checks.append(_between(TIMESTAMP, name, "warning", max_value=_MAX_SECONDS))
+        name = f"timestamp is in {raw.unit}, before the year 2100"
+        latest = _MAX_SECONDS * 1000 ** UNITS.index(raw.unit)
+        checks.append(_between(TIMESTAMP, name, "warning", max_value=latest))
     if RATING in raw.interactions:
         low, high = params.rating_min, params.rating_max
         checks.append(_between(RATING, f"rating lies in {low:g}..{high:g}", min_value=low, max_value=high))
@@ -177,18 +197,32 @@ def _is(column: str, value: bool, name: str, severity: Severity = "error", **sha
 
 def _with_computed_columns(raw: RawTables, tail_max_count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
     """Rules between rows or tables as boolean columns: one column-wise check each can name its rows."""
-    known = raw.interactions[ITEM_ID].isin(raw.items[ITEM_ID]) | raw.interactions[ITEM_ID].isna()
-    repeated = raw.interactions.duplicated([USER_ID, ITEM_ID, TIMESTAMP])
-    n_interactions = (
-        raw.items[ITEM_ID].map(raw.interactions[ITEM_ID].value_counts()).fillna(0).astype("int64")
+    interactions = raw.interactions[[column for column in raw.interactions if column in _READ]]
+    items = raw.items[[column for column in raw.items if column in _READ]]
+    repeated = interactions.duplicated([USER_ID, ITEM_ID, TIMESTAMP])
+    in_order = interactions.sort_values(TIMESTAMP, kind="stable")
+    again = in_order.duplicated([USER_ID, ITEM_ID]).reindex(interactions.index)
+    interactions = interactions.assign(
+        item_is_known=interactions[ITEM_ID].isin(items[ITEM_ID]) | interactions[ITEM_ID].isna(),
+        is_repeated=repeated,
+        is_repeated_pair=again & ~repeated,
+        last_is_tied=_last_is_tied(in_order).reindex(interactions.index),
     )
-    interactions = raw.interactions.assign(item_is_known=known, is_repeated=repeated)
-    items = raw.items.assign(
-        has_text=raw.items["title"].fillna("").str.strip() != "",
+    n_interactions = items[ITEM_ID].map(interactions[ITEM_ID].value_counts()).fillna(0).astype("int64")
+    items = items.assign(
+        has_text=items["title"].fillna("").map(one_line) != "",
         n_interactions=n_interactions,
         is_tail=n_interactions <= tail_max_count,
     )
     return interactions, items
+
+
+def _last_is_tied(in_order: pd.DataFrame) -> pd.Series:
+    """Whether the last item of each user with a history shares its time with another; missing in all other rows."""
+    first = in_order.drop_duplicates([USER_ID, ITEM_ID])
+    history = first.groupby(USER_ID)[ITEM_ID].transform("size")
+    last = ~first.duplicated(USER_ID, keep="last") & (history >= _MIN_HISTORY)
+    return first.duplicated([USER_ID, TIMESTAMP], keep=False)[last].astype(object)
 
 
 def _run(checks: dict[str, tuple[pd.DataFrame, list[Check]]], docs_dir: Path | None) -> list[dict[str, Any]]:
@@ -247,12 +281,14 @@ def _as_row(table: str, frame: pd.DataFrame, check: Check, result: Any) -> dict[
 
 
 def _plain(value: Any) -> str | int | float | bool | None:
-    """A value that JSON knows; missing is None."""
-    if pd.isna(value):
+    """A value that JSON knows, cut where it is long; missing is None."""
+    if isinstance(value, str):
+        return value if len(value) <= _MAX_SHOWN else f"{value[:_MAX_SHOWN]}... ({len(value):,} characters)"
+    if pd.api.types.is_scalar(value) and pd.isna(value):
         return None
     if hasattr(value, "item"):
         value = value.item()
-    return value if isinstance(value, str | int | float | bool) else str(value)
+    return value if isinstance(value, int | float | bool) else brief(value)
 
 
 def _set_docs_site(context: Any, docs_dir: Path | None) -> None:

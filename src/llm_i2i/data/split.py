@@ -23,6 +23,8 @@ from llm_i2i.schema import HELD_OUT, INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP,
 logger = logging.getLogger(__name__)
 
 ORDER: Final = "timestamp, ties by seeded BLAKE2b of user_id and item_id"
+_MANY: Final = 0.1  # share of rows above which a filter is worth a warning
+_MANY_TIED: Final = 0.5  # share of test items above which a hash's choice is
 Mask = NDArray[np.bool_]
 
 
@@ -86,6 +88,7 @@ def split_interactions(
         rows = rows[rows[USER_ID].isin(_sample_users(rows[USER_ID], params.max_users, seed))]
     counts["sampled_users"] = _counts(rows)
 
+    _log_dropped(counts)
     rows, n_tied = _in_time_order(rows, seed)
     masks, facts = _temporal(rows, params) if by_time else _leave_one_out(rows, params)
     parts = {name: _part(rows, mask) for name, mask in masks.items()}
@@ -94,7 +97,35 @@ def split_interactions(
     limits = {"min_user_items": params.min_user_items, "max_users": params.max_users}
     manifest["protocol"] |= {**limits, "seed": seed}
     logger.info("split: %s", ", ".join(f"{name} {len(part):,} rows" for name, part in parts.items()))
+    _log_shares(rows, masks)
     return Split(parts["train"], parts["valid"], parts["test"], held_out, manifest)
+
+
+def _log_dropped(counts: dict[str, dict[str, int]]) -> None:
+    """What every filter takes away, as a warning where it is more than a tenth."""
+    before = counts["raw"]["rows"]
+    for name, after in counts.items():
+        if dropped := before - after["rows"]:
+            many = dropped > _MANY * before and name != "sampled_users"  # asked for
+            level = logging.WARNING if many else logging.INFO
+            share = 100 * dropped / before
+            logger.log(
+                level, "split: %s drops %s of %s rows (%.1f %%)", name, f"{dropped:,}", f"{before:,}", share
+            )
+        before = after["rows"]
+
+
+def _log_shares(rows: pd.DataFrame, masks: dict[str, Mask]) -> None:
+    """Rows that no part takes, and test items that share their time with another item of the user."""
+    unused = len(rows) - sum(int(mask.sum()) for mask in masks.values())
+    if unused:
+        logger.info("split: %s of %s rows (%.1f %%) are in no part", f"{unused:,}", f"{len(rows):,}",
+                    100 * unused / len(rows))  # fmt: skip
+    tied = rows.duplicated([USER_ID, TIMESTAMP], keep=False).to_numpy()[masks["test"]]
+    level = logging.WARNING if tied.mean() > _MANY_TIED else logging.INFO
+    if tied.any():
+        logger.log(level, "split: a hash chose %s of %s test items (%.1f %%): the user took others at the same time",
+                   f"{int(tied.sum()):,}", f"{len(tied):,}", 100 * tied.mean())  # fmt: skip
 
 
 def _held_out(train: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:

@@ -5,7 +5,7 @@ from typing import Any
 import pandas as pd
 import pytest
 
-from llm_i2i.data.expectations import raise_on_errors, validate_tables
+from llm_i2i.data.expectations import describe, raise_on_errors, validate_tables
 from llm_i2i.data.sources import RawTables
 from llm_i2i.errors import DataError
 from llm_i2i.schema import TIMESTAMP
@@ -85,10 +85,56 @@ def test_exact_duplicates_are_a_warning() -> None:
     raise_on_errors(result)
 
 
-def test_the_same_item_again_later_is_fine() -> None:
+def test_rows_that_the_split_drops_are_told_above_a_tenth() -> None:
+    """The same item again at another time: the split keeps the first."""
+    table = interactions(*[(f"u{n}", "a", 1) for n in range(9)], ("u0", "a", 2), ("u1", "b", 1))
+    raw = RawTables(table, good().items, TIMESTAMP)
+    assert failed(check(raw)) == {}  # 1 of 11
+    raw.interactions.loc[10] = ["u1", "a", 5]
+    result = check(raw)
+    assert only_failure(result)["unexpected_count"] == 2
+    assert only_failure(result)["name"].startswith("at most 10 % of rows repeat a user's item")
+    raise_on_errors(result)  # a warning
+
+
+@pytest.mark.parametrize(
+    ("times", "share"), [([5, 5, 5, 5, 5, 5], 100.0), ([1, 2, 2, 5, 5, 5], 100.0), ([1, 2, 2, 1, 2, 3], 0.0)]
+)
+def test_a_test_item_that_a_hash_chooses_is_told_where_it_is_most(times: list[int], share: float) -> None:
+    pairs = [(user, item) for user in "uv" for item in "abc"]
+    table = interactions(*[(*pair, time) for pair, time in zip(pairs, times, strict=True)], ("w", "a", 1))
+    raw = RawTables(table, raw_items(item_id=list("abc"), title=list("ABC")), TIMESTAMP)
+    found = {name: row["unexpected_percent"] for name, row in failed(check(raw)).items()}
+    name = "at most 50 % of users took their last item at the same timestamp as another (a hash chooses the test item)"
+    assert found == ({name: share} if share else {})
+
+
+@pytest.mark.parametrize("name", ["row", "is_tail", "has_text", "n_interactions", "item_is_known", "found"])
+def test_further_columns_of_any_name_change_nothing(name: str) -> None:
+    plain, more = good(), good()
+    for raw in (plain, more):
+        raw.interactions.loc[1, "item_id"] = "ghost"
+        raw.items.loc[1, "title"] = None
+    for table in (more.interactions, more.items):
+        table[name] = pd.Series([["x"]] * len(table), dtype=object)
+    assert check(more) == check(plain)
+
+
+@pytest.mark.parametrize("title", ["y" * 10_000, "\U0001f43b" * 10_000, "a\nb\t" * 3_000])
+def test_long_titles_do_not_flood_the_message(title: str) -> None:
     raw = good()
-    raw.interactions.loc[1, "item_id"] = "a"
+    raw.items["title"] = title
+    row = only_failure(check(raw))
+    assert len(describe(row)) < 600
+    assert "\n" not in describe(row)
+
+
+def test_times_in_milliseconds_have_a_limit_too() -> None:
+    raw = RawTables(good().interactions, good().items, TIMESTAMP, "milliseconds")
+    raw.interactions["timestamp"] = 1_700_000_000_000
     assert failed(check(raw)) == {}
+    raw.interactions["timestamp"] *= 1000
+    assert "timestamp is in milliseconds, before the year 2100" in failed(check(raw))
 
 
 def test_duplicated_item_is_an_error() -> None:
@@ -107,7 +153,7 @@ def test_missing_identifiers() -> None:
     assert row["sample"][0]["user_id"] is None
 
 
-@pytest.mark.parametrize("title", [None, "", "  \t"])
+@pytest.mark.parametrize("title", [None, "", "  \t", "\u200b\ufeff", "\xad", "\u3164\U000e0041"])
 def test_share_of_items_with_text(title: str | None) -> None:
     raw = good()
     raw.items.loc[0, "title"] = title

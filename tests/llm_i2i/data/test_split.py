@@ -199,3 +199,25 @@ def test_properties(drawn: list[tuple[str, str, int]], random: object, seed: int
     for part in PARTS:
         frame = getattr(parts, part)
         pd.testing.assert_frame_equal(frame, frame.sort_values(["user_id", "position"], ignore_index=True))
+
+
+def test_rows_that_go_are_told(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO")
+    once = [("u", item, time) for time, item in enumerate("abcd")]
+    again = [("u", "a", 9), ("u", "b", 9), ("u", "a", 0)]
+    split_interactions(interactions(*once, *again), params=split_params(), seed=0)
+    told = {record.getMessage(): record.levelname for record in caplog.records}
+    assert told["split: without_exact_duplicates drops 1 of 7 rows (14.3 %)"] == "WARNING"
+    assert told["split: without_repeated_items drops 2 of 6 rows (33.3 %)"] == "WARNING"
+
+
+@pytest.mark.parametrize(
+    ("times", "level"), [((1, 1, 1), "WARNING"), ((1, 2, 2), "WARNING"), ((1, 1, 2), "")]
+)
+def test_test_items_that_a_hash_chose_are_told(
+    caplog: pytest.LogCaptureFixture, times: tuple[int, ...], level: str
+) -> None:
+    table = interactions(*[("u", item, time) for item, time in zip("abc", times, strict=True)])
+    split_interactions(table, params=split_params(), seed=0)
+    told = [record.levelname for record in caplog.records if "a hash chose 1 of 1" in record.getMessage()]
+    assert told == ([level] if level else [])
