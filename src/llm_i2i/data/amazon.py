@@ -14,10 +14,13 @@ import gzip
 import html
 import json
 import logging
+import math
 import re
 import sys
+import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +37,25 @@ logger = logging.getLogger(__name__)
 _COLUMNS: Final = [USER_ID, ITEM_ID, RATING, TIMESTAMP]
 _MAX_TITLE: Final = 300  # characters; some "titles" are whole pages
 _SHOWN: Final = 3
+_MANY: Final = 0.1  # share of rows above which a filter is worth a warning
+_MAX_FIELD: Final = (1 << 31) - 1  # characters of a CSV cell
+_BLOCKS: Final = re.compile(
+    r"br|p|div|li|[uo]l|t[dhr]|table|hr|h[1-6]", re.IGNORECASE
+)  # elements that part words
+_ELEMENTS: Final = (
+    "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|input|ins|li|"
+    "link|meta|noscript|ol|p|pre|q|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul"
+)
+# A known element with nothing but attributes: "x < 5 and y > 3" and "<Untitled>" hold none. Group 1: its name.
+_TAG: Final = re.compile(
+    rf"</?({_ELEMENTS})(?:\s+[\w:-]+(?:\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'<>]+)))*\s*/?>|<!--.*?-->",
+    re.IGNORECASE | re.DOTALL,
+)
+_PAGE_CODE: Final = re.compile(r"<(script|style)\b[^>]*>.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
+_SCRIPT: Final = re.compile(
+    r"getTime\b|\bvar\s+\w+\s*=|\bfunction\s*\w*\s*\([\w\s,]*\)\s*\{|\b(?:window|document)\.\w+\s*[=(.]|"
+    r"[.#@][\w-]+[^{}]*\{\s*[\w-]+\s*:[^{}]*[;}]"
+)
 Json = dict[str, Any]
 
 
@@ -45,8 +67,7 @@ class Edition:
         user: Key of the user.
         item: Key of the item, in reviews and metadata; 2023: the product that variants belong to.
         rating: Key of the rating.
-        time: Key of the time.
-        units: Time units per second.
+        time: Key of the time, in seconds; 2023: in milliseconds, which stay.
         brand: Key of the brand.
         category: Key of the categories.
         csv_columns: Columns of the ratings-only CSV; empty = its own header names them.
@@ -56,18 +77,17 @@ class Edition:
     item: str
     rating: str
     time: str
-    units: int
     brand: str
     category: str
     csv_columns: tuple[str, ...]
 
 
 EDITIONS: Final = {
-    "2014": Edition("reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "categories",
+    "2014": Edition("reviewerID", "asin", "overall", "unixReviewTime", "brand", "categories",
                     ("reviewerID", "asin", "overall", "unixReviewTime")),
-    "2018": Edition("reviewerID", "asin", "overall", "unixReviewTime", 1, "brand", "category",
+    "2018": Edition("reviewerID", "asin", "overall", "unixReviewTime", "brand", "category",
                     ("asin", "reviewerID", "overall", "unixReviewTime")),
-    "2023": Edition("user_id", "parent_asin", "rating", "timestamp", 1000, "store", "categories", ()),
+    "2023": Edition("user_id", "parent_asin", "rating", "timestamp", "store", "categories", ()),
 }  # fmt: skip
 
 
@@ -79,7 +99,7 @@ def read_reviews(path: Path, edition: Edition) -> pd.DataFrame:
         edition: One of `EDITIONS`.
 
     Returns:
-        user_id, item_id (str), rating (float64), timestamp (int64, seconds), in the order of the file.
+        user_id, item_id (str), rating (float64), timestamp (int64, in the edition's unit), in the order of the file.
 
     Raises:
         DataError: The file cannot be read, or a line lacks a field or holds something else.
@@ -92,25 +112,20 @@ def read_reviews(path: Path, edition: Edition) -> pd.DataFrame:
     for line, record in records:
         try:
             user, item, rating, when = (record[key] for key in wanted)
-            row = (str(user or ""), str(item or ""), float(rating), int(float(when)) // edition.units)
-        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            rows.append((_id(user), _id(item), _number(rating), _whole(when)))
+        except (KeyError, ValueError, TypeError, ArithmeticError) as error:
             broken.add(line, f"{type(error).__name__} {error}")
-            continue
-        if row[0] and row[1]:
-            rows.append(row)
-        else:
-            broken.add(line, "user or item is empty")
     broken.raise_if_any(f"fields {list(wanted)}")
     table = pd.DataFrame(rows, columns=_COLUMNS).astype({USER_ID: "str", ITEM_ID: "str"})
     order = table[TIMESTAMP].to_numpy().argsort(kind="stable")
     repeated = table.iloc[order].duplicated([USER_ID, ITEM_ID])
     kept = table[~repeated.reindex(table.index)].reset_index(drop=True)
-    logger.info("%s: %s ratings, %s of them repeated", path, f"{len(table):,}", f"{len(table) - len(kept):,}")
+    _log_dropped(f"{path}: repeated ratings of an item by a user", len(table), len(kept))
     return kept
 
 
 def read_items(path: Path, edition: Edition, wanted: set[str]) -> pd.DataFrame:
-    """Read title, category and brand of the wanted items; the first entry of an item counts.
+    """Read title, category and brand of the wanted items; of several entries the first that has it counts, for each.
 
     Args:
         path: Metadata.
@@ -125,13 +140,16 @@ def read_items(path: Path, edition: Edition, wanted: set[str]) -> pd.DataFrame:
     """
     found: dict[str, tuple[str, str, str]] = {}
     for _, record in _objects(path):
-        item = str(record.get(edition.item) or "")
-        if item in wanted and item not in found:
-            found[item] = (
-                _text(record.get("title"))[:_MAX_TITLE],
+        item = record.get(edition.item)
+        item = str(item) if isinstance(item, str | int) else ""
+        if item in wanted:
+            own = (
+                _title(record.get("title")),
                 _category(record.get(edition.category)),
                 _text(record.get(edition.brand)),
             )
+            before = found.get(item, own)
+            found[item] = (before[0] or own[0], before[1] or own[1], before[2] or own[2])
     missing = len(wanted - found.keys())
     logger.info("%s: %s of %s items described", path, f"{len(found):,}", f"{len(wanted):,}")
     if missing:
@@ -164,8 +182,17 @@ def k_core(table: pd.DataFrame, k: int) -> pd.DataFrame:
         kept = kept[enough]
     if kept.empty:
         raise DataError(f"{k}-core", f"nothing is left of {len(table):,} rows", "a smaller k")
-    logger.info("%d-core: %s of %s rows stay", k, f"{len(kept):,}", f"{len(table):,}")
+    _log_dropped(f"{k}-core", len(table), len(kept))
     return kept.reset_index(drop=True)
+
+
+def _log_dropped(what: str, before: int, after: int) -> None:
+    """Say how many rows went, as a warning where it is more than a tenth."""
+    level = logging.WARNING if before - after > _MANY * before else logging.INFO
+    share = 100 * (before - after) / max(before, 1)
+    logger.log(
+        level, "%s: %s of %s rows dropped (%.1f %%)", what, f"{before - after:,}", f"{before:,}", share
+    )
 
 
 class _Broken:
@@ -189,9 +216,9 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
     """Lines with their numbers, decompressed where the name ends in .gz."""
     opened: Callable[..., Any] = gzip.open if path.suffix == ".gz" else open
     try:
-        with opened(path, "rt", encoding="utf-8", newline="\n") as file:
+        with opened(path, "rt", encoding="utf-8-sig", newline="\n") as file:
             yield from enumerate(file, start=1)
-    except (OSError, EOFError, UnicodeDecodeError) as error:
+    except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
         raise DataError(
             str(path), f"cannot be read ({error})", "a whole file in UTF-8", "obtain it again"
         ) from error
@@ -221,23 +248,77 @@ def _objects(path: Path) -> Iterator[tuple[int, Json]]:
 def _csv_records(path: Path, columns: tuple[str, ...]) -> Iterator[tuple[int, Json]]:
     """Rows of a ratings-only CSV; `columns` empty = the first row is a header."""
     numbered = _lines(path)
-    reader = csv.reader(line for _, line in numbered)
-    names = list(columns) or next(reader, [])
-    for row in reader:
-        yield reader.line_num, dict(zip(names, row, strict=False))
+    limit = csv.field_size_limit(_MAX_FIELD)
+    try:
+        reader = csv.reader(line for _, line in numbered)
+        names = list(columns)
+        for row in reader:
+            if not any(cell.strip() for cell in row):
+                continue
+            if not names:
+                names = row
+                continue
+            yield reader.line_num, dict(zip(names, row, strict=False))
+    except csv.Error as error:
+        found = f"line {reader.line_num:,} is no CSV ({error})"
+        raise DataError(str(path), found, "comma separated ratings", "obtain it again") from error
+    finally:
+        csv.field_size_limit(limit)
+
+
+def _id(value: object) -> str:
+    """An identifier as text."""
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if not text:
+        raise ValueError("user or item is empty or no text")
+    text.encode()  # half a surrogate pair could not be written
+    return text
+
+
+def _number(value: Any) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise ValueError(f"{value!r} is not finite")
+    return number
+
+
+def _whole(value: Any) -> int:
+    """A time without a fraction, exactly."""
+    number = Decimal(str(value).strip())
+    if abs(number) >= 2**63 or number != number.to_integral_value():
+        raise ValueError(f"{value!r} is no whole number")
+    return int(number)
 
 
 def _text(value: object) -> str:
-    """One line of plain text: tags gone, entities resolved."""
-    text = re.sub(r"<[^>]*>", " ", str(value)) if isinstance(value, str | int | float) else ""
-    return " ".join(html.unescape(text).split())
+    """One line of plain text: tags gone, entities resolved, halves of surrogate pairs dropped."""
+    if isinstance(value, bool) or not isinstance(value, str | int | float):
+        return ""
+    if isinstance(value, float) and not math.isfinite(value):
+        return ""
+    text = _PAGE_CODE.sub(" ", str(value))
+    text = _TAG.sub(lambda tag: " " if tag[1] is None or _BLOCKS.fullmatch(tag[1]) else "", text)
+    # Only whole entities: "&copy=2" in an address and "&shy" in "&shyness" are none.
+    text = re.sub(
+        r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);", lambda m: html.unescape(m[0]), text
+    )
+    # Python literals spell an emoji as two halves, which belong together.
+    text = text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
+    return " ".join(text.split())
+
+
+def _title(value: object) -> str:
+    """The title; empty where it is the script or the style sheet of a page, as in the edition of 2018."""
+    text = _text(value)
+    return "" if _SCRIPT.search(text) else text[:_MAX_TITLE].rstrip()
 
 
 def _category(value: object) -> str:
-    """The categories from wide to narrow, joined by " > "; of several paths (2014) the first."""
+    """The categories from wide to narrow, joined by " > ", without empty ones; of several paths (2014) the first."""
     if isinstance(value, list) and value and isinstance(value[0], list):
-        value = value[0]
-    return " > ".join(_text(part) for part in value) if isinstance(value, list) else _text(value)
+        value = next((path for path in value if path), [])
+    parts = value if isinstance(value, list) else [value]
+    return " > ".join(text for text in map(_text, parts) if text)
 
 
 def convert(*, reviews: Path, meta: Path, year: str, out: Path, core: int) -> None:
@@ -288,7 +369,7 @@ def main(arguments: list[str] | None = None) -> int:
         reviews = obtain_file(options.reviews, downloads=options.downloads, sha256=options.reviews_sha256)
         meta = obtain_file(options.meta, downloads=options.downloads, sha256=options.meta_sha256)
         convert(reviews=reviews, meta=meta, year=options.year, out=options.out, core=options.core)
-    except LlmI2iError as error:
+    except (LlmI2iError, OSError) as error:
         logger.error("%s", error)  # noqa: TRY400 - the message says it all, a traceback would bury it
         return 1
     return 0
