@@ -1,13 +1,19 @@
 """`llm-i2i`: recommend from an index, and export it to those who serve it."""
 
 import argparse
+import csv
+import io
 import logging
+import os
+import re
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
+from llm_i2i.data.item_text import one_line
 from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.files import read_json
 from llm_i2i.git import git_revision
@@ -29,11 +35,20 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         (_recommend if options.command == "recommend" else _export)(options)
+        sys.stdout.flush()
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except BrokenPipeError:  # the reader has enough, as `head` does
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the flush at the exit
+        return 0
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     return 0
 
 
@@ -43,7 +58,10 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("recommend", help="print the best items for a user or for some items")
     whom = command.add_mutually_exclusive_group(required=True)
     whom.add_argument("--user", help="a user of the split tables")
-    whom.add_argument("--items", help="item ids separated by commas, oldest first")
+    whom.add_argument(
+        "--items",
+        help="item ids separated by commas, oldest first; --items=-1 for one that begins with a dash",
+    )
     command.add_argument("--top-k", type=int, default=10)
     command.add_argument(
         "--last-m", type=int, help="query: the last M items, 0 = all (default: the index's own)"
@@ -71,13 +89,16 @@ def _recommend(options: argparse.Namespace) -> None:
     if options.user is not None:
         history = _history(options.user, options.split)
     else:
-        history = [item.strip() for item in options.items.split(",") if item.strip()]
+        history = _parsed(options.items, titles)
         unknown = [item for item in history if item not in titles]
         if unknown or not history:
             raise DataError(
                 "--items",
                 f"not in the catalogue: {', '.join(unknown) or 'nothing given'}",
                 f"ids of {options.catalogue}",
+                """put an id that holds a comma into double quotes, as in --items '"a,b",c'"""
+                if unknown
+                else "",
             )
     index, manifest = _index(options)
     own = manifest.get("params", {}).get(manifest.get("model"), {})
@@ -90,7 +111,29 @@ def _recommend(options: argparse.Namespace) -> None:
     if not found:
         sys.stderr.write("no item of the query has a neighbour outside the history\n")
     for rank, (item, score) in enumerate(found, start=1):
-        sys.stdout.write(f"{rank}\t{score:.6g}\t{item}\t{titles.get(item, '')}\n")
+        sys.stdout.write(f"{rank}\t{score:.6g}\t{_one_column(item)}\t{one_line(titles.get(item, ''))}\n")
+
+
+def _parsed(text: str, known: Mapping[str, Any]) -> list[str]:
+    """Ids separated by commas. Blanks around one, commas in one and quotes belong to it where the catalogue says so.
+
+    The first reading of which the catalogue knows every id counts: cells by commas alone, one id, a row of CSV.
+    """
+    readings = [
+        [cell if cell in known else cell.strip() for cell in cells if cell in known or cell.strip()]
+        for cells in (
+            text.split(","),
+            [text],
+            next(csv.reader([text]), []),
+            next(csv.reader([text], skipinitialspace=True), []),
+        )
+    ]
+    return next((ids for ids in readings if ids and all(item in known for item in ids)), readings[0])
+
+
+def _one_column(text: str) -> str:
+    """An id with tabs, line feeds and the like spelled out, so that it stays in its column."""
+    return re.sub(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", lambda found: repr(found[0])[1:-1], text)
 
 
 def _history(user: str, split: Path) -> list[str]:
@@ -122,7 +165,11 @@ def _export(options: argparse.Namespace) -> None:
     index = read_table(options.index / "index.parquet", INDEX)
     manifest = {**_manifest(options.index), "git_revision": git_revision()}
     if options.to.endswith(".jsonl"):
-        export_jsonl(index, manifest, Path(options.to))
+        try:
+            export_jsonl(index, manifest, Path(options.to))
+        except OSError as error:
+            found = f"cannot write {options.to} ({error.strerror or error})"
+            raise DataError("--to", found, "a folder that can be written to", "name another file") from error
     elif "://" in options.to:
         export_redis(index, manifest, options.to, prefix=options.prefix)
     else:

@@ -1,4 +1,6 @@
+import io
 import json
+import sys
 
 import pandas as pd
 import pytest
@@ -88,3 +90,75 @@ def test_redis_to_redis(project, capsys, redis_url):
     pd.testing.assert_frame_equal(load_redis(redis_url, prefix="llm-i2i")[0], index)
     assert cli.main(["recommend", "--user", "u", "--index", redis_url]) == 0
     assert capsys.readouterr().out == "1\t0.5\tc\tCube\n"
+
+
+@pytest.fixture
+def odd(project):
+    """The same index over ids with commas, blanks, quotes and tabs, and a title of several lines."""
+    ids = {"a": "p,q", "b": " lead", "c": 'say "x"\t1'}
+    for path, columns in (
+        ("artifacts/items/items.parquet", ITEMS),
+        ("artifacts/i2i/swing-real/index.parquet", INDEX),
+    ):
+        table = read_table(project / path, columns).replace(ids)
+        if "title" in table:
+            table.loc[2, "title"] = "Cube\n\t\u2028\u200b2 \U0001f43b"
+        write_table(table, project / path, columns)
+    return project
+
+
+@pytest.mark.parametrize("items", ["p,q", '"p,q"', '"p,q", lead', "p,q, lead"])
+def test_ids_with_commas_and_blanks(odd, capsys, items):
+    status = cli.main(["recommend", "--items", items, "--last-m", "1", *INDEX_OPTION])
+    if items == "p,q, lead":  # two readings fail: the message says how to quote
+        assert status == 2
+        assert "into double quotes" in capsys.readouterr().err
+    else:
+        assert status == 0
+        assert capsys.readouterr().out
+
+
+def test_a_blank_in_front_belongs_to_the_id_that_has_one(odd, capsys):
+    for items in (" lead", '" lead"'):
+        assert cli.main(["recommend", "--items", items, *INDEX_OPTION]) == 0
+        assert capsys.readouterr().out.startswith('1\t0.5\tsay "x"\\t1\t')
+
+
+def test_each_item_is_one_line_of_four_columns(odd, capsys):
+    assert cli.main(["recommend", "--items", "p,q", *INDEX_OPTION]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split("\t")[2:] for line in lines] == [
+        [" lead", "Brazil"],
+        ['say "x"\\t1', "Cube 2 \U0001f43b"],
+    ]
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])
+def test_a_terminal_that_cannot_show_a_title_gets_its_code_points(odd, monkeypatch, encoding):
+    out = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    monkeypatch.setattr(sys, "stdout", out)
+    assert cli.main(["recommend", "--items", "p,q", *INDEX_OPTION]) == 0
+    assert "Cube 2 \\U0001f43b\n" in out.buffer.getvalue().decode(encoding)
+
+
+@pytest.mark.parametrize(
+    "to", ["/proc/x/out.jsonl", "/dev/null/out.jsonl", "artifacts/i2i/swing-real/manifest.json/o.jsonl"]
+)
+def test_an_output_that_cannot_be_written_is_one_line(project, capsys, to):
+    assert cli.main(["export", *INDEX_OPTION, "--to", to]) == 2
+    err = capsys.readouterr().err
+    assert f"--to: cannot write {to}" in err
+    assert err.count("\n") == 1
+
+
+def test_a_closed_pipe_and_an_interrupt_end_in_no_traceback(project, capsys, monkeypatch):
+    for error, status in ((BrokenPipeError, 0), (KeyboardInterrupt, 130)):
+        with monkeypatch.context() as patch:
+            patch.setattr(sys, "stdout", sys.stdout)
+
+            def refuse(_: object, error: type[BaseException] = error) -> None:
+                raise error
+
+            patch.setattr(cli, "_recommend", refuse)
+            assert cli.main(["recommend", "--items", "a", *INDEX_OPTION]) == status
+        assert "Traceback" not in capsys.readouterr().err
