@@ -1,8 +1,19 @@
+import csv
+import datetime as dt
+import re
+import subprocess
+import sys
+from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from llm_i2i.data.sources import read_raw
 from llm_i2i.errors import DataError
@@ -179,3 +190,439 @@ def test_identifiers_that_are_no_identifiers(tmp_path: Path) -> None:
     message = problems(folder)
     assert "column 'item_id': 2 row(s)" in message
     assert "row 2: 1.5" in message
+
+
+def write_parquet(folder: Path, name: str, **columns: pa.Array | list[object]) -> None:
+    (folder / f"{name}.csv").unlink(missing_ok=True)
+    pq.write_table(pa.table(columns), folder / f"{name}.parquet")
+
+
+def times_of(folder: Path, cells: pa.Array | list[object]) -> tuple[list[int], str]:
+    """Timestamps and unit of a Parquet table with these times."""
+    n = len(cells)
+    write_parquet(folder, "interactions", user_id=["u"] * n, item_id=["a"] * n, timestamp=cells)
+    raw = read_raw(folder)
+    return raw.interactions["timestamp"].tolist(), raw.unit
+
+
+# Columns nobody asked for.
+
+
+@pytest.mark.parametrize(
+    "further",
+    ["position", "title", "row", "is_repeated", "index", "", "n_interactions", "__index_level_0__", "unit"],
+)
+@pytest.mark.parametrize("cells", [("", "x"), ("1.5", "nan"), ('"a\nb"', "[1]")])
+def test_further_columns_of_csv_change_nothing(tmp_path: Path, further: str, cells: tuple[str, str]) -> None:
+    plain = read_raw(write_raw(tmp_path, interactions=HEAD + "u,a,1\nu,b,2\n"))
+    both = f"{further},{further}"  # twice
+    rows = f"u,a,1,{cells[0]},\nu,b,2,{cells[1]},\n"
+    more = read_raw(write_raw(tmp_path, interactions=f"user_id,item_id,timestamp,{both}\n{rows}"))
+    pd.testing.assert_frame_equal(more.interactions, plain.interactions)
+    assert more.order == "timestamp"
+
+
+@pytest.mark.parametrize(
+    "column",
+    [
+        pa.array([["x"], None]),
+        pa.array([{"a": 1}, None]),
+        pa.array([Decimal("1.5"), None]),
+        pa.array([b"\xff", b""]),
+        pa.nulls(2),
+        pa.array([dt.timedelta(1), None]),
+        pa.array([[("k", 1)], None], pa.map_(pa.string(), pa.int64())),
+        pa.array([2**64 - 1, 0], pa.uint64()),
+    ],
+)
+@pytest.mark.parametrize("table", ["interactions", "items"])
+def test_further_columns_of_parquet_change_nothing(tmp_path: Path, table: str, column: pa.Array) -> None:
+    folder = write_raw(tmp_path)
+    plain = {
+        "interactions": {"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": [1, 2]},
+        "items": {"item_id": ["a", "b"], "title": ["A", "B"]},
+    }
+    foreign = {
+        "interactions": ["category", "title", "year", "row"],
+        "items": ["user_id", "timestamp", "rating"],
+    }
+    for name, columns in plain.items():
+        further = dict.fromkeys([*foreign[name], "x"], column) if name == table else {}
+        write_parquet(folder, name, **further, **columns)
+    raw = read_raw(folder)
+    assert raw.interactions.to_dict("list") == plain["interactions"]
+    assert raw.items.to_dict("list") == plain["items"]
+
+
+def test_a_known_column_may_be_the_index_of_pandas(tmp_path: Path) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "items.csv").unlink()
+    pd.DataFrame({"item_id": ["b", "a"], "title": ["B", "A"]}).set_index("item_id").to_parquet(
+        folder / "items.parquet"
+    )
+    assert read_raw(folder).items.set_index("item_id")["title"].to_dict() == {"a": "A", "b": "B"}
+
+
+# Times.
+
+
+@pytest.mark.parametrize(
+    ("cells", "times", "unit"),
+    [
+        (["2017-07-14T02:40:00.050Z", "2017-07-14"], [1500000000050, 1499990400000], "milliseconds"),
+        (["1970-01-01T00:00:00.000001", "1"], [1, 1_000_000], "microseconds"),
+        (["1970-01-01T00:00:00.000000001Z"], [1], "nanoseconds"),
+        (["1500000000000", "1500000000050"], [1500000000000, 1500000000050], "milliseconds"),
+        (["1500000000000001"], [1500000000000001], "microseconds"),
+        (["1500000000000000001"], [1500000000000000001], "nanoseconds"),
+        (["1500000000000000001.0", "1.5e18"], [1500000000000000001, 1500000000000000000], "nanoseconds"),
+        (["2017-07-14T02:40:00+02:00", " 7 "], [1499992800, 7], "seconds"),
+        (["0", "1500000000000"], [0, 1500000000000], "milliseconds"),  # 0 fits every unit
+    ],
+)
+def test_times_of_csv_keep_their_fractions(
+    tmp_path: Path, cells: list[str], times: list[int], unit: str
+) -> None:
+    rows = "".join(f"u,a,{cell}\n" for cell in cells)
+    raw = read_raw(write_raw(tmp_path, interactions=HEAD + rows))
+    assert (raw.interactions["timestamp"].tolist(), raw.unit) == (times, unit)
+
+
+@pytest.mark.parametrize(
+    ("cells", "times", "unit"),
+    [
+        (pa.array([1500000000050], pa.timestamp("ms")), [1500000000050], "milliseconds"),
+        (
+            pa.array([1500000000050001], pa.timestamp("us", "Europe/Berlin")),
+            [1500000000050001],
+            "microseconds",
+        ),
+        (pa.array([1500000000050000001], pa.timestamp("ns")), [1500000000050000001], "nanoseconds"),
+        (pa.array([1500000000000000000], pa.timestamp("ns")), [1500000000], "seconds"),
+        (pa.array([dt.date(1970, 1, 2)]), [86400], "seconds"),
+        (pa.array([Decimal("1500000000.00")]), [1500000000], "seconds"),
+        (pa.array([1500000000.0, 3.0]), [1500000000, 3], "seconds"),
+        (pa.array(["2017-07-14T02:40:00.5Z"]).dictionary_encode(), [1500000000500], "milliseconds"),
+    ],
+)
+def test_times_of_parquet_keep_their_fractions(
+    tmp_path: Path, cells: pa.Array, times: list[int], unit: str
+) -> None:
+    assert times_of(write_raw(tmp_path), cells) == (times, unit)
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array([Decimal("1.75")]),
+        pa.array([1.75]),
+        pa.array([True]),
+        pa.array([2**63], pa.uint64()),
+        pa.array([None], pa.timestamp("ms")),
+        pa.array([None], pa.int64()),
+        pa.array([[1]]),
+        pa.array([b"1"]),
+        pa.array([dt.time(1)]),
+        pa.nulls(1),
+    ],
+)
+def test_what_is_no_whole_time_is_refused(tmp_path: Path, cells: pa.Array) -> None:
+    with pytest.raises(DataError, match=r"column 'timestamp': 1 row\(s\) hold something other than"):
+        times_of(write_raw(tmp_path), cells)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "now",
+        "today",
+        "NaT",
+        "1.75",
+        "2017-07-14T02:40:00.1234567891",
+        "1e999999999",
+        "9" * 20,
+        "1_000",
+        "٣",
+        "0x10",
+    ],
+)
+def test_words_and_decimals_are_no_times(tmp_path: Path, value: str) -> None:
+    assert "column 'timestamp': 1 row(s)" in problems(
+        write_raw(tmp_path, interactions=f"{HEAD}u,a,{value}\n")
+    )
+
+
+@pytest.mark.parametrize(
+    ("cells", "told"),
+    [
+        (["1500000000", "1500000000000", "1500000001"], "2 row(s) in seconds and 1 row(s) in milliseconds"),
+        (["1500000000000", "1500000000000000"], "1 row(s) in milliseconds and 1 row(s) in microseconds"),
+        (["1500000000", "1500000000000000000"], "1 row(s) in seconds and 1 row(s) in nanoseconds"),
+        (["2017-07-14", "1500000000", "1500000000000"], "1 row(s) in seconds and 1 row(s) in milliseconds"),
+    ],
+)
+def test_times_in_several_units_are_refused_with_counts(tmp_path: Path, cells: list[str], told: str) -> None:
+    rows = "".join(f"u,a,{cell}\n" for cell in cells)
+    assert f"column 'timestamp': {told}" in problems(write_raw(tmp_path, interactions=HEAD + rows))
+    if not any("-" in cell for cell in cells):
+        with pytest.raises(DataError, match=re.escape(told)):
+            times_of(tmp_path, pa.array([int(cell) for cell in cells]))
+
+
+# Text.
+
+
+@pytest.mark.parametrize(
+    ("cells", "texts"),
+    [
+        (pa.array([["Toys", "Dolls"], ["A"]]), ["Toys, Dolls", "A"]),
+        (pa.array([["Toys", None, "", "x"], []]), ["Toys, x", None]),
+        (pa.array([[1, 2], None]), ["1, 2", None]),
+        (pa.array([Decimal("7.0000"), None]), ["7", None]),
+        (pa.array([7.0, None]), ["7", None]),
+        (pa.array([2**60 + 1, None]), ["1152921504606846977", None]),
+        (pa.array(["x", None]).dictionary_encode(), ["x", None]),
+        (pa.array(["x", ""], pa.large_string()), ["x", ""]),
+        (pa.nulls(2), [None, None]),
+    ],
+)
+@pytest.mark.parametrize("column", ["title", "category", "brand"])
+def test_texts_of_parquet(tmp_path: Path, column: str, cells: pa.Array, texts: list[object]) -> None:
+    folder = write_raw(tmp_path)
+    write_parquet(folder, "items", **{"item_id": ["a", "b"], "title": ["A", "B"]} | {column: cells})
+    found = read_raw(folder).items[column]
+    assert found.astype(object).where(found.notna(), None).tolist() == texts
+    assert str(found.dtype) == "str"
+
+
+@pytest.mark.parametrize(
+    "cell",
+    [
+        {"a": 1},
+        [["x"]],
+        [{"a": 1}],
+        Decimal("1.5"),
+        1.5,
+        1e300,
+        True,
+        b"x",
+        dt.date(1995, 1, 1),
+        dt.timedelta(1),
+    ],
+)
+@pytest.mark.parametrize("column", ["item_id", "title", "category", "year"])
+def test_what_is_no_text_is_refused(tmp_path: Path, column: str, cell: object) -> None:
+    folder = write_raw(tmp_path)
+    write_parquet(folder, "items", **{"item_id": ["a"], "title": ["A"]} | {column: pa.array([cell])})
+    assert f"column '{column}': 1 row(s) hold something other than text or an integer" in problems(folder)
+
+
+def test_lists_are_no_identifiers(tmp_path: Path) -> None:
+    write_parquet(write_raw(tmp_path), "items", item_id=[["a"]], title=["A"])
+    assert "column 'item_id': 1 row(s)" in problems(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("years", "right"),
+    [
+        ("1995.0,", ["1995", None]),
+        ("1995.00,-5.0", ["1995", "-5"]),
+        ("unknown,1995.5", ["unknown", "1995.5"]),
+    ],
+)
+def test_a_year_that_pandas_wrote_as_a_float(tmp_path: Path, years: str, right: list[object]) -> None:
+    first, second = years.split(",")
+    items = f"item_id,title,year\na,A 1.0,{first}\nb,B,{second}\n"
+    found = read_raw(write_raw(tmp_path, items=items)).items
+    assert found["year"].astype(object).where(found["year"].notna(), None).tolist() == right
+    assert found["title"].iloc[0] == "A 1.0"
+
+
+def test_long_cells_are_cut_in_messages(tmp_path: Path) -> None:
+    wide = ",".join(f"column{n}" for n in range(5_000))
+    folder = write_raw(tmp_path, interactions=f"{HEAD}u,a,{'y' * 10_000}\n", items=f"{wide}\n")
+    assert len(problems(folder)) < 1_500
+
+
+# Files.
+
+
+@pytest.mark.parametrize("ending", [".gz", ".zst"])
+@pytest.mark.parametrize("name", ["interactions", "items"])
+def test_compressed_csv(tmp_path: Path, name: str, ending: str) -> None:
+    right = read_raw(write_raw(tmp_path, items='item_id,title\na,"Ä\n1"\nb,B\n'))
+    path = tmp_path / f"{name}.csv"
+    with pa.output_stream(str(path) + ending) as file:  # compressed by the name
+        file.write(path.read_bytes())
+    assert "both files are there" in problems(tmp_path)
+    path.unlink()
+    raw = read_raw(tmp_path)
+    pd.testing.assert_frame_equal(raw.interactions, right.interactions)
+    pd.testing.assert_frame_equal(raw.items, right.items)
+
+
+@pytest.mark.parametrize("ending", [".csv.gz", ".csv.zst", ".parquet"])
+def test_a_file_damaged_at_any_byte_is_read_or_refused(tmp_path: Path, ending: str) -> None:
+    folder = write_raw(tmp_path)
+    path = folder / f"items{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["A", "B"]}), path)
+    else:
+        with pa.output_stream(str(path)) as file:
+            file.write((folder / "items.csv").read_bytes())
+    (folder / "items.csv").unlink()
+    whole = path.read_bytes()
+    for place in range(len(whole)):
+        damaged = bytearray(whole)
+        damaged[place] ^= 0xFF
+        for content in (damaged, whole[:place]):
+            path.write_bytes(content)
+            with suppress(DataError):
+                read_raw(folder)
+
+
+def test_a_folder_of_parquet_parts(tmp_path: Path) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "interactions.csv").unlink()
+    parts = folder / "interactions.parquet"
+    for day, users in (("item_id=007", ["u", "v"]), ("item_id=b%2Fc", ["u"])):
+        (parts / day).mkdir(parents=True)
+        table = pa.table({"timestamp": pa.array(range(len(users)), pa.int32()), "user_id": users})
+        pq.write_table(table, parts / day / "part-0.snappy.parquet")
+    pq.write_table(pa.table({"user_id": ["w"], "timestamp": [5], "item_id": ["d"]}), parts / "part-1.parquet")
+    (parts / "_SUCCESS").touch()
+    (parts / ".part-1.parquet.crc").write_bytes(b"crc")
+    assert read_raw(folder).interactions[["user_id", "item_id", "timestamp"]].to_numpy().tolist() == [
+        ["u", "007", 0],
+        ["v", "007", 1],
+        ["u", "b/c", 0],
+        ["w", "d", 5],
+    ]
+
+
+def test_other_folders_are_told(tmp_path: Path) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "items.csv").unlink()
+    (folder / "items.csv").mkdir()
+    assert "items.csv is a folder" in problems(folder)
+    (folder / "items.csv").rmdir()
+    (folder / "items.parquet").mkdir()
+    assert "a folder without Parquet files" in problems(folder)
+    (folder / "items.parquet").rmdir()
+    (folder / "items.tsv").touch()
+    assert "no such file, but items.tsv" in problems(folder)
+
+
+@pytest.mark.parametrize("blank", ["\n", "\r\n\r\n", "  \n\n", ",,\n", "\ufeff\n"])
+@pytest.mark.parametrize("quoted", ["", '"'])
+def test_blank_lines_before_the_header(tmp_path: Path, blank: str, quoted: str) -> None:
+    folder = write_raw(tmp_path)
+    text = f"{blank}user_id,{quoted}item_id{quoted},timestamp\nu,a,1\n\nu,b,2\n"
+    (folder / "interactions.csv").write_bytes(text.encode())
+    assert read_raw(folder).interactions.to_numpy().tolist() == [["u", "a", 1], ["u", "b", 2]]
+
+
+@pytest.mark.parametrize("end", ["", "\n", "\r\n", "\n\n\n"])
+@pytest.mark.parametrize(
+    "head", ["user_id,item_id,timestamp", "\ufeffuser_id,item_id,timestamp,x\ny".replace("\n", "")]
+)
+def test_a_header_alone_is_an_empty_table(tmp_path: Path, head: str, end: str) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "interactions.csv").write_bytes((head + end).encode())
+    assert len(read_raw(folder).interactions) == 0
+
+
+@pytest.mark.parametrize("size", [140_000, 1 << 20, (1 << 24) + 5])
+def test_wide_cells(tmp_path: Path, size: int) -> None:
+    items = f'item_id,title,description\na,"A ""1""",{"x" * size}\nb,B,\n'
+    assert read_raw(write_raw(tmp_path, items=items)).items["title"].tolist() == ['A "1"', "B"]
+    assert csv.field_size_limit() == 131_072  # as it was
+
+
+@pytest.mark.parametrize(
+    ("separator", "names"),
+    [
+        ("\t", HEAD),
+        (";", HEAD),
+        ("|", HEAD),
+        ("\t", "user_id:token,item_id:token,timestamp:float\n"),
+        (",", "user_id:token,item_id:token,timestamp:float\n"),
+    ],
+)
+def test_another_separator_comes_with_the_command_that_helps(
+    tmp_path: Path, separator: str, names: str
+) -> None:
+    folder = write_raw(tmp_path, interactions=f"{names}u,007,1\n".replace(",", separator))
+    command = problems(folder).partition("plain names: ")[2].partition('")')[0] + '"'
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    assert read_raw(folder).interactions.to_numpy().tolist() == [["u", "007", 1]]
+
+
+CELLS = st.one_of(
+    st.none(),
+    st.booleans(),
+    st.integers(-(2**63), 2**63 - 1),
+    st.floats(),
+    st.decimals(-1000, 1000, places=2),
+    st.text(st.characters(codec="utf-8"), max_size=4),
+    st.binary(max_size=3),
+    st.dates(),
+    st.datetimes(),
+    st.lists(st.text(st.characters(codec="utf-8"), max_size=2), max_size=2),
+    st.dictionaries(st.sampled_from("ab"), st.integers(0, 9), min_size=1, max_size=2),
+)
+NAMES = st.sampled_from(
+    ["position", "rating_", "title", "row", "index", "is_tail", "", "x", "user_id ", "__index_level_0__"]
+)
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_further_column_in_any_order_changes_nothing(tmp_path: Path, data: st.DataObject) -> None:
+    right = {"user_id": ["u", "v"], "item_id": ["007", "b"], "timestamp": [1500000000, 1500000001]}
+    further = {}
+    for name in data.draw(st.lists(NAMES, unique=True, max_size=4)):
+        cells = [data.draw(CELLS), data.draw(CELLS)]
+        try:
+            further[name] = pa.array(cells)
+        except (pa.ArrowException, OverflowError):
+            further[name] = pa.array([str(cell) for cell in cells])
+    columns = right | further
+    order = data.draw(st.permutations(list(columns)))
+    folder = write_raw(tmp_path)
+    write_parquet(folder, "interactions", **{name: columns[name] for name in order})
+    assert read_raw(folder).interactions[list(right)].to_dict("list") == right
+    (folder / "interactions.parquet").unlink()
+    with (folder / "interactions.csv").open("w", encoding="utf-8", newline="") as file:
+        writer = csv.writer(file, lineterminator=data.draw(st.sampled_from(["\n", "\r\n"])))
+        cells = {name: values if name in right else values.to_pylist() for name, values in columns.items()}
+        writer.writerows([order, *([str(cells[name][row]) for name in order] for row in (0, 1))])
+    assert read_raw(folder).interactions[list(right)].to_dict("list") == right
+
+
+@settings(deadline=None, max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_any_value_of_a_known_column_is_read_or_refused(tmp_path: Path, data: st.DataObject) -> None:
+    table, name = data.draw(st.sampled_from([
+        *[("interactions", column) for column in ("user_id", "item_id", "timestamp", "rating", "position")],
+        *[("items", column) for column in ("item_id", "title", "category", "year")],
+    ]))  # fmt: skip
+    try:
+        cells = pa.array(data.draw(st.lists(CELLS, min_size=2, max_size=2)))
+    except (pa.ArrowException, OverflowError):
+        return
+    plain = {
+        "interactions": {"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": [1, 2]},
+        "items": {"item_id": ["a", "b"], "title": ["A", "B"]},
+    }
+    folder = write_raw(tmp_path)
+    write_parquet(folder, table, **plain[table] | {name: cells})
+    try:
+        raw = read_raw(folder)
+    except DataError:
+        return
+    finally:
+        (folder / f"{table}.parquet").unlink()
+    texts = raw.items.drop(columns="item_id").to_numpy().ravel().tolist()
+    given_texts = cells.to_pylist()
+    assert not [t for t in texts if t not in given_texts and str(t).startswith(("['", "{'", "b'"))]
