@@ -42,7 +42,7 @@ _SHOWN: Final = 3  # problems of one kind that a message spells out
 _BLOCK_BYTES: Final = 1 << 24
 _MAX_BLOCK_BYTES: Final = (1 << 31) - 1
 # What files that are damaged or may not be read raise; pyarrow's own classes do not share a base with the others.
-_UNREADABLE: Final = (OSError, EOFError, ValueError, zlib.error, csv.Error, pa.ArrowException)
+_UNREADABLE: Final = (OSError, EOFError, ValueError, OverflowError, zlib.error, csv.Error, pa.ArrowException)
 _TO_CSV: Final = (
     'python -c "import pandas as pd; t = pd.read_csv({path!r}, sep={separator!r}, dtype=str, '
     "keep_default_na=False); t.columns = [c.split(':')[0] for c in t]; t.to_csv({target!r}, index=False)\""
