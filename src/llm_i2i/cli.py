@@ -18,7 +18,7 @@ from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.files import read_json
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
-from llm_i2i.i2i.lookup import Lookup
+from llm_i2i.i2i.lookup import Lookup, own_query
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEM_ID, ITEMS, POSITION, USER_ID, read_table
 
 PREFIX = "llm-i2i"
@@ -101,12 +101,12 @@ def _recommend(options: argparse.Namespace) -> None:
                 else "",
             )
     index, manifest = _index(options)
-    own = manifest.get("params", {}).get(manifest.get("model"), {})
+    last_m, decay = own_query(manifest)
     found = Lookup(index).recommend(
         history,
         top_k=options.top_k,
-        last_m=int(own.get("last_m", 0)) if options.last_m is None else options.last_m,
-        decay=float(own.get("decay", 1.0)) if options.decay is None else options.decay,
+        last_m=last_m if options.last_m is None else options.last_m,
+        decay=decay if options.decay is None else options.decay,
     )
     if not found:
         sys.stderr.write("no item of the query has a neighbour outside the history\n")

@@ -5,7 +5,7 @@ score(candidate) = sum over the last M history items of decay^age x similarity, 
 recent item on, compared as float32, ties by item id.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +24,20 @@ class Scored(NamedTuple):
     score: float
 
 
+class Neighbours(NamedTuple):
+    """Every item's neighbours: item n has `items[bounds[n]:bounds[n + 1]]`, best first.
+
+    Attributes:
+        bounds: n_items + 1 whole numbers.
+        items: int32 (n,), places of the neighbours.
+        scores: float32 (n,).
+    """
+
+    bounds: Sequence[int]
+    items: Array
+    scores: Array
+
+
 class Lookup:
     """An index ready to serve; safe to share between threads, since nothing changes after construction.
 
@@ -38,10 +52,10 @@ class Lookup:
         self._position = {item: place for place, item in enumerate(self._ids)}
         ordered = index.sort_values([ITEM_ID, "rank"], kind="stable", ignore_index=True)
         rows = pd.Index(ids).get_indexer(pd.Index(ordered[ITEM_ID].astype(object)))
-        neighbours = pd.Index(ids).get_indexer(pd.Index(ordered["neighbour_id"].astype(object)))
-        self._bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(ids)))]).tolist()
-        self._neighbours = neighbours.astype(np.int64)
-        self._scores = ordered["score"].to_numpy(dtype=np.float32).astype(np.float64)
+        places = pd.Index(ids).get_indexer(pd.Index(ordered["neighbour_id"].astype(object)))
+        bounds = np.concatenate([[0], np.cumsum(np.bincount(rows, minlength=len(ids)))]).tolist()
+        scores = ordered["score"].to_numpy(dtype=np.float32)
+        self._neighbours = Neighbours(bounds, places.astype(np.int32), scores)
 
     def recommend(
         self, history: Sequence[str], *, top_k: int, last_m: int = 0, decay: float = 1.0
@@ -65,39 +79,72 @@ class Lookup:
         check_number("lookup last_m", last_m, minimum=0, whole=True)
         if not 0.0 < decay <= 1.0:
             raise ParamsError("lookup decay", f"is {decay!r}", "a number in (0, 1]")
-        found, gains = self._gains(history[-last_m:] if last_m else history, decay)
-        if not found.size:
-            return []
-        candidates, scores = _sums(found, gains, len(self._ids))
-        known = (self._position.get(item) for item in history)
-        unwanted = np.fromiter((place for place in known if place is not None), np.int64)
-        kept = (scores > 0) & ~np.isin(candidates, unwanted)
-        candidates, scores = candidates[kept], scores[kept]
-        if scores.size > top_k:
-            least = np.partition(scores, -top_k)[-top_k]
-            candidates, scores = candidates[scores >= least], scores[scores >= least]  # all that tie stay
-        order = np.lexsort((candidates, -scores))[:top_k]
-        return [Scored(self._ids[candidates[n]], float(scores[n])) for n in order]
+        places = [self._position.get(item) for item in history]
+        unwanted = np.array([place for place in places if place is not None], np.int64)
+        query = places[-last_m:] if last_m else places
+        items, scores = best(
+            self._neighbours, query, decay=decay, top_k=top_k, keep=lambda found: ~np.isin(found, unwanted)
+        )
+        return [Scored(self._ids[item], score) for item, score in zip(items, scores, strict=True)]
 
-    def _gains(self, query: Sequence[str], decay: float) -> tuple[Array, Array]:
-        """Return the neighbours of all query items, int64, and what each adds, the most recent item first."""
-        neighbours: list[Any] = []
-        gains: list[Any] = []
-        weight = 1.0
-        for item in reversed(query):
-            place = self._position.get(item)
-            if place is not None:
-                rows = slice(self._bounds[place], self._bounds[place + 1])
-                neighbours.append(self._neighbours[rows])
-                gains.append(weight * self._scores[rows])
-            weight *= decay
-        if not neighbours:
-            return np.empty(0, np.int64), np.empty(0)
-        return np.concatenate(neighbours), np.concatenate(gains)
+
+def own_query(manifest: Mapping[str, Any]) -> tuple[int, float]:
+    """The query that an index was tuned for: (last_m, decay)."""
+    own = manifest.get("params", {}).get(manifest.get("model"), {})
+    return int(own.get("last_m", 0)), float(own.get("decay", 1.0))
+
+
+def best(
+    neighbours: Neighbours,
+    query: Sequence[int | None],
+    *,
+    decay: float,
+    top_k: int,
+    keep: Callable[[Array], Array],
+) -> tuple[list[int], list[float]]:
+    """Rank the neighbours of some items.
+
+    Args:
+        neighbours: The index.
+        query: Places of the items, oldest first; None = unknown, takes a place in the query and adds nothing.
+        decay: In (0, 1].
+        top_k: Longest list, >= 1.
+        keep: Which of some places, ascending, may be recommended: bool, same shape.
+
+    Returns:
+        Places and float32 scores of at most `top_k` items, best first.
+    """
+    found, gains = _gains(neighbours, query, decay)
+    if not found.size:
+        return [], []
+    candidates, scores = _sums(found, gains, len(neighbours.bounds) - 1)
+    kept = (scores > 0) & keep(candidates)
+    candidates, scores = candidates[kept], scores[kept]
+    if scores.size > top_k:
+        least = np.partition(scores, -top_k)[-top_k]
+        candidates, scores = candidates[scores >= least], scores[scores >= least]  # all that tie stay
+    order = np.lexsort((candidates, -scores))[:top_k]
+    return candidates[order].tolist(), scores[order].tolist()
+
+
+def _gains(neighbours: Neighbours, query: Sequence[int | None], decay: float) -> tuple[Array, Array]:
+    """Return the neighbours of all query items and what each adds, float64, the most recent item first."""
+    items: list[Array] = []
+    gains: list[Array] = []
+    weight = 1.0
+    for place in reversed(query):
+        if place is not None:
+            rows = slice(neighbours.bounds[place], neighbours.bounds[place + 1])
+            items.append(neighbours.items[rows])
+            gains.append(np.multiply(neighbours.scores[rows], weight, dtype=np.float64))
+        weight *= decay
+    if not items:
+        return np.empty(0, np.int32), np.empty(0)
+    return np.concatenate(items), np.concatenate(gains)
 
 
 def _sums(found: Array, gains: Array, n_items: int) -> tuple[Array, Array]:
-    """Sum gains by item in the order given; return items ascending, int64, and float32 sums.
+    """Sum gains by item in the order given; return items ascending and float32 sums.
 
     `bincount` adds one after the other, which a pairwise sum would not. A table of all items is the fastest
     unless the catalogue is far larger than what was found.
