@@ -1,4 +1,4 @@
-"""`llm-i2i`: recommend from an index, and export it to those who serve it."""
+"""`llm-i2i`: recommend from an index, serve it, and export it to those who serve it themselves."""
 
 import argparse
 import csv
@@ -38,7 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        (_recommend if options.command == "recommend" else _export)(options)
+        {"recommend": _recommend, "export": _export, "serve": _serve}[options.command](options)
         sys.stdout.flush()
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -79,7 +79,38 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--index", required=True, type=Path, help="folder artifacts/i2i/MODEL-ARM")
     command.add_argument("--to", required=True, help="redis://HOST:PORT/DB or FILE.jsonl")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    command = commands.add_parser("serve", help="answer over HTTP, and follow the index when it changes")
+    command.add_argument(
+        "--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
+    )
+    command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
+    command.add_argument(
+        "--vectors", type=Path, default=Path("artifacts/text/vectors.npy"), help="what the items' words mean"
+    )
+    command.add_argument(
+        "--store", type=Path, default=Path(".serving"), help="folder for what is served (default .serving)"
+    )
+    command.add_argument("--host", default="127.0.0.1", help="address to listen at (default 127.0.0.1)")
+    command.add_argument("--port", type=int, default=8080, help="port to listen at (default 8080)")
+    command.add_argument("--workers", type=int, default=1, help="processes that answer (default 1)")
+    command.add_argument(
+        "--api-key-file", type=Path, help="file with the key that clients send as X-API-Key (default: none)"
+    )
+    command.add_argument(
+        "--poll", type=float, default=5.0, help="seconds between two looks at the index (default 5)"
+    )
     return parser
+
+
+def _serve(options: argparse.Namespace) -> None:
+    try:
+        from llm_i2i.serving.server import serve  # noqa: PLC0415 - an extra
+    except ImportError as error:
+        raise LlmI2iError(
+            "serve", f"{error.name} is not installed", fix="pip install 'llm-i2i[serve]'"
+        ) from error
+    serve(options)
 
 
 def _recommend(options: argparse.Namespace) -> None:

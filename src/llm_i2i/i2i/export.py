@@ -137,6 +137,19 @@ def load_redis(url: str, *, prefix: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     return index, manifest
 
 
+def current_version(url: str, *, prefix: str) -> str | None:
+    """Name of the version that counts; None if there is none.
+
+    Raises:
+        ArtifactError: Redis cannot be reached.
+    """
+    with _client(url) as client:
+        try:
+            return cast("str | None", client.get(f"{prefix}:current"))
+        except RedisError as error:
+            raise _refused(url, error) from error
+
+
 def _write(client: Redis, base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
     """Write all keys of one version."""
     client.delete(f"{base}:items")

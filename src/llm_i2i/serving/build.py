@@ -1,0 +1,215 @@
+"""From a source to the version that is served, and again whenever the source changes.
+
+STORE/state.json tells the workers which version counts and why a newer one was refused; it is replaced whole. A version
+is made in a process of its own, so that neither its work nor its memory is felt where requests are answered.
+"""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import astuple, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from llm_i2i.arrays import Array
+from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.files import read_json, remove, write_json
+from llm_i2i.git import git_revision
+from llm_i2i.i2i.export import current_version, load_redis
+from llm_i2i.i2i.index import index_sha256
+from llm_i2i.schema import INDEX, ITEMS, read_table
+from llm_i2i.serving.flat import write_version
+
+log = logging.getLogger(__name__)
+
+RETRY_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an index comes from.
+
+    Attributes:
+        index: Folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB.
+        prefix: First part of the Redis keys.
+        catalogue: items.parquet.
+        vectors: vectors.npy of stage encode_text; without the file there are no recommendations by text.
+    """
+
+    index: str
+    prefix: str
+    catalogue: str
+    vectors: str
+
+    def stamp(self) -> str:
+        """What changes whenever the source does.
+
+        Raises:
+            ArtifactError: Redis cannot be reached.
+        """
+        files = [self.catalogue, self.vectors]
+        if "://" in self.index:
+            version = current_version(self.index, prefix=self.prefix)
+        else:
+            version = ""
+            files += [f"{self.index}/{name}" for name in ("index.parquet", "manifest.json")]
+        return json.dumps([*astuple(self), version, *map(_file_stamp, files)])
+
+    def read(self) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Array | None]:
+        """Index, its manifest, catalogue and text vectors.
+
+        Raises:
+            ArtifactError: A part is missing or damaged.
+        """
+        if "://" in self.index:
+            index, manifest = load_redis(self.index, prefix=self.prefix)
+        else:
+            folder = Path(self.index)
+            manifest = read_json(folder / "manifest.json", fix="run `dvc repro train_i2i`")
+            index = read_table(folder / "index.parquet", INDEX)
+            if index_sha256(index) != manifest.get("content_sha256"):
+                raise ArtifactError(
+                    str(folder),
+                    "index.parquet is not what manifest.json says",
+                    fix="run `dvc repro train_i2i`",
+                )
+            manifest["git_revision"] = git_revision()
+        items = read_table(Path(self.catalogue), ITEMS)
+        return index, manifest, items, _vectors(Path(self.vectors), len(items))
+
+
+def build(source: Source, store: Path) -> None:
+    """Make the source's version the one that counts; the one before stays for requests that still use it.
+
+    Raises:
+        LlmI2iError: The source is missing or damaged; what counted before still does.
+    """
+    stamp = source.stamp()
+    before = read_state(store).get("version")
+    version = write_version(*source.read(), store / "versions")
+    write_state(store, version=version, stamp=stamp, index=source.index, refused="")
+    for folder in (store / "versions").iterdir():
+        if folder.name not in (version, before):
+            remove(folder)
+
+
+class Follower:
+    """Makes a version whenever the source has changed.
+
+    Args:
+        source: Where the index comes from.
+        store: Folder of the versions.
+        build: Makes the version; by default in another process.
+    """
+
+    def __init__(
+        self, source: Source, store: Path, build: Callable[[Source, Path], None] | None = None
+    ) -> None:
+        self._source, self._store, self._build = source, store, build or build_apart
+        self._refused, self._refused_at = "", 0.0
+
+    def update(self) -> None:
+        """Look once. A source that was refused is tried again when it has changed, or after a while."""
+        state = read_state(self._store)
+        stamp = ""
+        try:
+            stamp = self._source.stamp()
+            if stamp == state.get("stamp"):
+                if state["refused"]:
+                    write_state(self._store, refused="")
+            elif stamp != self._refused or time.monotonic() > self._refused_at + RETRY_SECONDS:
+                self._build(self._source, self._store)
+        except LlmI2iError as error:
+            self._refused, self._refused_at = stamp, time.monotonic()
+            if str(error) != state.get("refused"):
+                log.error("serve: the index is refused, the one before goes on: %s", error)  # noqa: TRY400
+                write_state(self._store, refused=str(error))
+
+    def start(self) -> None:
+        """Look for the first time.
+
+        Raises:
+            LlmI2iError: The source cannot be used, and there is no earlier version of it.
+        """
+        self.update()
+        state = read_state(self._store)
+        if state.get("version") is None or state["index"] != self._source.index:
+            raise LlmI2iError("serve", state["refused"])
+
+    def run(self, seconds: float) -> None:
+        """Look every so many seconds, for ever."""
+        while True:
+            time.sleep(seconds)
+            self.update()
+
+
+def read_state(store: Path) -> dict[str, Any]:
+    """What counts: version, stamp and index of the source, refused; empty before the first version."""
+    path = store / "state.json"
+    state: dict[str, Any] = read_json(path) if path.exists() else {}
+    return state
+
+
+def write_state(store: Path, **changes: str) -> None:
+    """Change what counts, at once for every reader."""
+    state = read_state(store) | changes
+    partial = store / "state.json.partial"
+    write_json(state, partial)
+    partial.replace(store / "state.json")
+
+
+def build_apart(source: Source, store: Path) -> None:
+    """`build` in a process of its own.
+
+    Raises:
+        LlmI2iError: As `build`, or the process died.
+    """
+    command = [sys.executable, "-m", "llm_i2i.serving.build", json.dumps(astuple(source)), str(store)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    if done.returncode:
+        lines = done.stderr.strip().splitlines() or ["no message"]
+        raise LlmI2iError("build", f"{lines[-1].removeprefix('error: ')} (exit status {done.returncode})")
+    sys.stderr.write(done.stderr)
+
+
+def _file_stamp(path: str) -> list[int] | None:
+    """A file's size and time; None if there is none."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return None
+    return [found.st_size, found.st_mtime_ns]
+
+
+def _vectors(path: Path, n_items: int) -> Array | None:
+    if not path.exists():
+        log.warning("serve: %s does not exist, so new items have no neighbours by text", path)
+        return None
+    try:
+        vectors: Array = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(str(path), f"unreadable ({error})", "an array", "run `dvc repro`") from error
+    if vectors.ndim != 2 or len(vectors) != n_items:
+        raise ArtifactError(str(path), f"shape {vectors.shape}", f"{n_items:,} rows", "run `dvc repro`")
+    return vectors
+
+
+def main() -> int:
+    """Build as told by two arguments: the source as JSON, and the store."""
+    logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
+    try:
+        build(Source(*json.loads(sys.argv[1])), Path(sys.argv[2]))
+    except LlmI2iError as error:
+        sys.stderr.write(f"error: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,150 @@
+import json
+
+import pytest
+from fastapi.testclient import TestClient
+
+from llm_i2i.serving import app as application
+from llm_i2i.serving.chain import answer
+from llm_i2i.serving.messages import MAX_BODY_BYTES, MAX_K, Query
+from tests.llm_i2i.serving.conftest import N_ITEMS, NAMES
+
+
+@pytest.fixture
+def client(shop):
+    shop.build()
+    with shop.client() as client:
+        yield client
+
+
+def test_recommend_is_the_chains_answer(shop, client):
+    query = {"history": NAMES[:3], "k": 7, "user_id": "u", "filters": {"category": ["dolls"]}}
+    told = client.post("/v1/recommend", json=query)
+    assert told.status_code == 200
+    assert told.json() == answer(shop.opened(), Query(**query)).model_dump()
+
+
+def test_a_batch_is_answered_in_order(client):
+    queries = [{"history": [name], "k": k} for k, name in enumerate(NAMES[:5], start=1)]
+    told = client.post("/v1/recommend:batch", json={"queries": queries}).json()["answers"]
+    assert told == [client.post("/v1/recommend", json=query).json() for query in queries]
+
+
+def test_similar_items(client):
+    told = client.get(f"/v1/items/{NAMES[3]}/similar", params={"k": 4}).json()
+    assert told == client.post("/v1/recommend", json={"history": [NAMES[3]], "k": 4}).json()
+    assert client.get("/v1/items/nothing/similar").status_code == 404
+    assert client.get(f"/v1/items/{NAMES[3]}/similar", params={"l": 4}).status_code == 422
+
+
+def test_facts_of_the_index(client):
+    told = client.get("/v1/index").json()
+    assert told["manifest"]["model"] == "swing"
+    assert len(told["manifest"]["content_sha256"]) == 64
+    assert "git_revision" in told["manifest"]
+    assert told["columns"] == ["bucket", "is_long_tail", "category"]
+    assert told["n_items"] == N_ITEMS
+
+
+@pytest.mark.parametrize(
+    ("body", "told"),
+    [
+        ({"histroy": []}, "body.histroy: Extra inputs are not permitted"),
+        ({"k": 0}, "body.k"),
+        ({"k": MAX_K + 1}, "body.k"),
+        ({"k": None}, "body.k"),
+        ({"history": ["a"] * 1_001}, "body.history"),
+        ({"history": ["a" * 513]}, "body.history.0"),
+        ({"history": "abc"}, "body.history"),
+        ({"exclude": [1]}, "body.exclude.0"),
+        ({"filters": {f"c{n}": [] for n in range(17)}}, "body.filters"),
+        ({"filters": {"category": "dolls"}}, "body.filters.category"),
+        ({"filters": {"colour": ["red"]}}, "filters: no column 'colour'"),
+        ([], "body"),
+    ],
+)
+def test_a_wrong_query_is_refused_with_its_place(client, body, told):
+    found = client.post("/v1/recommend", json=body)
+    assert found.status_code == 422
+    assert found.json()["detail"].startswith(told)
+    batch = client.post("/v1/recommend:batch", json={"queries": [{}, body]})
+    assert batch.status_code == 422
+    assert set(batch.json()) == {"detail"}
+
+
+@pytest.mark.parametrize("n", [0, 101])
+def test_a_batch_has_a_size(client, n):
+    assert client.post("/v1/recommend:batch", json={"queries": [{}] * n}).status_code == 422
+
+
+@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"user_id": "\\ud800"}', b'{"k": NaN}', b"[" * 2_000])
+def test_what_is_no_query_at_all_is_refused(client, body):
+    found = client.post("/v1/recommend", content=body, headers={"Content-Type": "application/json"})
+    assert found.status_code in (400, 422)
+    assert set(found.json()) == {"detail"}
+
+
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_body_too_large_is_refused(client, chunked):
+    content = b" " * (MAX_BODY_BYTES + 1)
+    found = client.post("/v1/recommend", content=iter([content]) if chunked else content)
+    assert found.status_code == 413
+    fits = json.dumps({"k": 1}).encode().ljust(MAX_BODY_BYTES)
+    headers = {"Content-Type": "application/json"}
+    assert client.post("/v1/recommend", content=fits, headers=headers).status_code == 200
+
+
+def test_an_error_of_ours_is_no_traceback_for_the_client(client, monkeypatch, caplog):
+    def fail(*_):
+        raise RuntimeError("secret")
+
+    monkeypatch.setattr(application, "answer", fail)
+    found = client.post("/v1/recommend", json={})
+    assert (found.status_code, found.json()) == (500, {"detail": "internal error"})
+
+
+def test_the_key_is_asked_for_under_v1_alone(shop):
+    shop.build()
+    with shop.client(api_key="sésame") as client:
+        for given in ({}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"X-API-Key": b"s\xff"}):
+            for path in ("recommend", "recommend:batch"):
+                assert client.post(f"/v1/{path}", json={"no": 1}, headers=given).status_code == 401
+            assert client.get("/v1/index", headers=given).status_code == 401
+        right = {"X-API-Key": "sésame".encode()}
+        assert client.post("/v1/recommend", json={}, headers=right).status_code == 200
+        for path in ("healthz", "readyz", "metrics", "openapi.json"):
+            assert client.get(f"/{path}").status_code == 200
+
+
+def test_metrics_tell_routes_statuses_and_sources(client):
+    client.post("/v1/recommend", json={"k": 7})
+    client.post("/v1/recommend", json={"k": 0})
+    client.get("/no/such/page")
+    text = client.get("/metrics").text
+    assert 'llm_i2i_request_seconds_count{route="/v1/recommend",status="200"} 1.0' in text
+    assert 'llm_i2i_request_seconds_count{route="/v1/recommend",status="422"} 1.0' in text
+    assert 'llm_i2i_request_seconds_count{route="other",status="404"} 1.0' in text
+    assert 'llm_i2i_items_total{source="popularity"} 7.0' in text
+    assert 'llm_i2i_swaps_total{outcome="loaded"} 1.0' in text
+
+
+def test_openapi_says_what_is_served(client):
+    document = client.get("/openapi.json").json()
+    v1 = {path for path in document["paths"] if path.startswith("/v1/")}
+    assert v1 == {"/v1/recommend", "/v1/recommend:batch", "/v1/items/{item_id}/similar", "/v1/index"}
+    query = document["components"]["schemas"]["Query"]
+    assert query["additionalProperties"] is False
+    assert query["properties"]["k"]["maximum"] == MAX_K
+    refused = document["paths"]["/v1/recommend"]["post"]["responses"]["422"]
+    assert refused["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
+    assert client.get("/docs").status_code == 404
+
+
+def test_from_environment_reads_the_key_file(shop, monkeypatch):
+    shop.build()
+    key = shop.root / "key"
+    key.write_text("sesame\n", encoding="utf-8")
+    settings = {"store": str(shop.store), "api_key_file": str(key), "seconds": 1}
+    monkeypatch.setenv(application.SETTINGS, json.dumps(settings))
+    with TestClient(application.from_environment()) as client:
+        assert client.get("/v1/index").status_code == 401
+        assert client.get("/v1/index", headers={"X-API-Key": "sesame"}).status_code == 200

@@ -1,0 +1,121 @@
+import json
+
+import numpy as np
+import pytest
+
+from llm_i2i.errors import ArtifactError
+from llm_i2i.i2i.export import current_version, export_redis
+from llm_i2i.schema import ITEMS, read_table, write_table
+from llm_i2i.serving import flat
+from llm_i2i.serving.build import build
+from tests.llm_i2i.serving.conftest import NAMES, an_index
+
+
+def test_items_are_found_by_id_and_back(shop):
+    served = shop.build()
+    assert [served.item_id(n) for n in range(served.n_items)] == NAMES
+    assert [served.place(name) for name in NAMES] == list(range(len(NAMES)))
+    assert [served.place(name) for name in ("", "i/", "j", NAMES[0] + "a", NAMES[0][:-1])] == [None] * 5
+
+
+def test_arrays_are_mapped_from_the_files(shop):
+    served = shop.build()
+    for array in (served.index.items, served.index.scores, served.text.items, served.popular_items):
+        assert isinstance(array.base, np.memmap)
+    assert served.index.items.dtype == np.int32
+    assert served.index.scores.dtype == np.float32
+    with pytest.raises(ValueError, match="read-only"):
+        served.index.scores[0] = 1
+
+
+def test_equal_content_has_an_equal_name(shop):
+    first = shop.build().version
+    shop.write_index(an_index(1))
+    second = shop.build().version
+    shop.write_index(an_index())
+    assert shop.build().version == first != second
+    assert {path.name for path in (shop.store / "versions").iterdir()} == {first, second}
+
+
+def test_an_index_without_neighbours_and_a_shop_without_vectors(shop):
+    (shop.root / "vectors.npy").unlink()
+    shop.write_index(an_index().iloc[:0])
+    served = shop.build()
+    assert served.index.items.size == served.text.items.size == 0
+    assert served.n_items == len(NAMES)
+
+
+def test_text_neighbours_in_parts_are_the_same(shop, monkeypatch):
+    whole = shop.build()
+    monkeypatch.setattr(flat, "CELLS", 1_000)  # two items at a time
+    parts = shop.build()
+    assert list(parts.text.bounds) == list(whole.text.bounds)
+    assert np.allclose(parts.text.scores, whole.text.scores)
+
+
+@pytest.mark.parametrize("name", ["index_scores.npy", "id_bytes.npy", "manifest.json"])
+@pytest.mark.parametrize("damage", ["byte", "cut", "gone"])
+def test_any_damage_is_refused(shop, name, damage):
+    version = shop.build().version
+    path = shop.store / "versions" / version / name
+    content = bytearray(path.read_bytes())
+    if damage == "byte":
+        content[-10] ^= 1
+        path.write_bytes(content)
+    elif damage == "cut":
+        path.write_bytes(content[:-10])
+    else:
+        path.unlink()
+    with pytest.raises(ArtifactError, match=name):
+        shop.opened()
+    assert shop.build().version == version  # building again repairs it
+
+
+def test_a_pickle_is_never_read(shop):
+    shop.build()
+    np.save(shop.root / "vectors.npy", np.array([{}] * len(NAMES)), allow_pickle=True)
+    with pytest.raises(ArtifactError, match=r"vectors\.npy: unreadable"):
+        shop.build()
+
+
+def change_manifest(shop):
+    path = shop.folder / "manifest.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | {"content_sha256": "0"}), encoding="utf-8")
+
+
+def other_catalogue(shop, change):
+    path = shop.root / "items.parquet"
+    write_table(change(read_table(path, ITEMS)), path, ITEMS)
+
+
+@pytest.mark.parametrize(
+    ("damage", "told"),
+    [
+        (change_manifest, "index.parquet is not what manifest.json says"),
+        (lambda shop: (shop.folder / "manifest.json").unlink(), "manifest.json: no such file"),
+        (lambda shop: (shop.folder / "index.parquet").write_bytes(b"PAR1"), "index.parquet: unreadable"),
+        (
+            lambda shop: other_catalogue(shop, lambda t: t.assign(item_id="a" + t["item_id"])),
+            "not in the cat",
+        ),
+        (lambda shop: other_catalogue(shop, lambda t: t.iloc[::-1]), "items: are not sorted by item_id"),
+        (lambda shop: np.save(shop.root / "vectors.npy", np.zeros((3, 2))), r"shape \(3, 2\)"),
+        (lambda shop: setattr(shop, "redis", "redis://127.0.0.1:1/0"), "Redis failed"),
+    ],
+)
+def test_a_source_that_does_not_fit_is_refused(shop, damage, told):
+    before = shop.build().version
+    damage(shop)
+    with pytest.raises(ArtifactError, match=told):
+        build(shop.source, shop.store)
+    assert shop.opened().version == before
+
+
+def test_the_stamp_follows_what_counts_in_redis(shop, redis_url):
+    shop.redis = redis_url
+    assert current_version(redis_url, prefix="p") is None
+    empty = shop.source.stamp()
+    version = export_redis(an_index(), {}, redis_url, prefix="p")
+    assert current_version(redis_url, prefix="p") == version
+    assert shop.source.stamp() != empty
+    assert shop.source.stamp() == shop.source.stamp()

@@ -1,0 +1,169 @@
+import asyncio
+import logging
+import threading
+
+import pytest
+
+from llm_i2i.errors import LlmI2iError
+from llm_i2i.serving import build as building
+from llm_i2i.serving.build import Follower, build, read_state
+from tests.llm_i2i.serving.conftest import NAMES, an_index
+
+
+def damage(shop) -> None:
+    (shop.folder / "index.parquet").write_bytes(b"no table")
+
+
+def ready(client) -> dict:
+    client.app.state.current.refresh()
+    return client.get("/readyz").json()
+
+
+def test_a_changed_index_takes_over(shop):
+    follower = Follower(shop.source, shop.store, build)
+    follower.start()
+    with shop.client() as client:
+        first = ready(client)
+        shop.write_index(an_index(1))
+        follower.update()
+        second = ready(client)
+        assert first["version"] != second["version"]
+        assert client.post("/v1/recommend", json={}).json()["version"] == second["version"]
+
+
+def test_a_damaged_source_is_refused_and_the_old_version_goes_on(shop, caplog):
+    follower = Follower(shop.source, shop.store, build)
+    follower.start()
+    with shop.client() as client:
+        first = ready(client)
+        damage(shop)
+        follower.update()
+        told = ready(client)
+        assert told["ready"]
+        assert told["version"] == first["version"]
+        assert "index.parquet: unreadable" in told["refused"]
+        assert "refused" in caplog.text
+        assert client.post("/v1/recommend", json={}).status_code == 200
+        shop.write_index(an_index())  # as before, and the reason goes
+        follower.update()
+        assert ready(client) == first
+
+
+def test_a_damaged_version_is_refused_and_the_old_version_goes_on(shop, caplog):
+    first = shop.build().version
+    with shop.client() as client:
+        shop.write_index(an_index(1))
+        second = shop.build().version
+        scores = shop.store / "versions" / second / "index_scores.npy"
+        scores.write_bytes(scores.read_bytes()[:-1] + b"x")
+        told = ready(client)
+        assert (told["ready"], told["version"]) == (True, first)
+        assert "index_scores.npy: is damaged" in told["refused"]
+        assert "index_scores.npy: is damaged" in caplog.text
+        assert client.get("/v1/index").json()["version"] == first
+        shop.build()  # again, and whole
+        (shop.root / "vectors.npy").touch()
+        shop.build()
+        assert ready(client) == {"ready": True, "version": second, "refused": ""}
+
+
+def test_the_source_is_looked_at_only_when_it_changes(shop, monkeypatch):
+    builds = []
+
+    def counted(source, store):
+        builds.append(source)
+        build(source, store)
+
+    follower = Follower(shop.source, shop.store, counted)
+    follower.start()
+    follower.update()
+    assert len(builds) == 1
+    Follower(shop.source, shop.store, counted).start()  # a restart finds the version ready
+    assert len(builds) == 1
+    damage(shop)
+    follower.update()
+    follower.update()
+    assert len(builds) == 2
+    monkeypatch.setattr(building, "RETRY_SECONDS", -1)
+    follower.update()
+    assert len(builds) == 3
+
+
+def test_a_start_needs_a_good_source_or_an_earlier_version_of_it(shop):
+    good = shop.folder / "index.parquet"
+    content = good.read_bytes()
+    damage(shop)
+    with pytest.raises(LlmI2iError, match="unreadable"):
+        Follower(shop.source, shop.store, build).start()
+    good.write_bytes(content)
+    Follower(shop.source, shop.store, build).start()
+    damage(shop)
+    Follower(shop.source, shop.store, build).start()
+    assert "unreadable" in read_state(shop.store)["refused"]
+    shop.redis = "redis://127.0.0.1:1/0"
+    with pytest.raises(LlmI2iError, match="Redis failed"):
+        Follower(shop.source, shop.store, build).start()
+
+
+def test_without_a_version_the_service_is_alive_but_not_ready(shop):
+    with shop.client() as client:
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/readyz").status_code == 503
+        assert client.post("/v1/recommend", json={}).status_code == 503
+        shop.build()
+        ready(client)
+        assert client.post("/v1/recommend", json={}).status_code == 200
+
+
+def test_the_worker_looks_by_itself(shop):
+    shop.build()
+    with shop.client(seconds=0.01) as client:
+        shop.write_index(an_index(1))
+        version = shop.build().version
+        for _ in range(200):
+            if client.get("/readyz").json()["version"] == version:
+                return
+            asyncio.run(asyncio.sleep(0.02))
+        pytest.fail("never swapped")
+
+
+def test_no_answer_mixes_two_versions(shop):
+    """Every answer during swaps is that of the version it names."""
+    expected = {}
+    query = {"history": NAMES[:5], "k": 20}
+    for seed in (0, 1):
+        shop.write_index(an_index(seed))
+        version = shop.build().version
+        with shop.client() as client:
+            expected[version] = client.post("/v1/recommend", json=query).json()["items"]
+    assert len(expected) == 2
+    answers = []
+    with shop.client() as client:
+        current = client.app.state.current
+
+        def ask():
+            for _ in range(60):
+                batch = client.post("/v1/recommend:batch", json={"queries": [query] * 3}).json()["answers"]
+                assert len({found["version"] for found in batch}) == 1
+                answers.extend(batch)
+
+        asking = threading.Thread(target=ask)
+        asking.start()
+        while asking.is_alive():
+            for version in expected:
+                building.write_state(shop.store, version=version)
+                current.refresh()
+        asking.join()
+    assert len(answers) == 180
+    assert all(found["items"] == expected[found["version"]] for found in answers)
+    assert {found["version"] for found in answers} == set(expected)
+
+
+@pytest.mark.slow
+def test_a_build_in_its_own_process(shop, capfd):
+    logging.getLogger().setLevel(logging.INFO)
+    building.build_apart(shop.source, shop.store)
+    assert shop.opened().version == read_state(shop.store)["version"]
+    damage(shop)
+    with pytest.raises(LlmI2iError, match=r"index.parquet: unreadable .* \(exit status 2\)"):
+        building.build_apart(shop.source, shop.store)
