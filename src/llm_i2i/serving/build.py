@@ -173,8 +173,8 @@ def build_apart(source: Source, store: Path) -> None:
     command = [sys.executable, "-m", "llm_i2i.serving.build", json.dumps(astuple(source)), str(store)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     if done.returncode:
-        lines = done.stderr.strip().splitlines() or ["no message"]
-        raise LlmI2iError("build", f"{lines[-1].removeprefix('error: ')} (exit status {done.returncode})")
+        lines = done.stderr.strip().splitlines() or [f"ended with exit status {done.returncode}"]
+        raise LlmI2iError("build", lines[-1].removeprefix("error: "))
     sys.stderr.write(done.stderr)
 
 

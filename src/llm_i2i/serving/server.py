@@ -27,6 +27,9 @@ def serve(options: Namespace) -> None:
     Raises:
         LlmI2iError: There is nothing to serve, the key file is unusable or another service uses the store.
     """
+    for name, least in (("workers", 1), ("poll", 0.1)):
+        if not getattr(options, name) >= least:
+            raise LlmI2iError(f"--{name}", f"is {getattr(options, name)}", f"at least {least}")
     _check_key(options)
     store: Path = options.store.resolve()
     (store / "versions").mkdir(parents=True, exist_ok=True)
@@ -64,6 +67,7 @@ def _run(options: Namespace, store: Path) -> None:
         h11_max_incomplete_event_size=HEADER_BYTES,
         limit_concurrency=1_000,
         timeout_graceful_shutdown=30,
+        timeout_worker_healthcheck=60,  # a worker that is still importing has not died
         access_log=False,
         server_header=False,
         proxy_headers=False,

@@ -1,5 +1,4 @@
 import asyncio
-import logging
 import threading
 
 import pytest
@@ -157,13 +156,3 @@ def test_no_answer_mixes_two_versions(shop):
     assert len(answers) == 180
     assert all(found["items"] == expected[found["version"]] for found in answers)
     assert {found["version"] for found in answers} == set(expected)
-
-
-@pytest.mark.slow
-def test_a_build_in_its_own_process(shop, capfd):
-    logging.getLogger().setLevel(logging.INFO)
-    building.build_apart(shop.source, shop.store)
-    assert shop.opened().version == read_state(shop.store)["version"]
-    damage(shop)
-    with pytest.raises(LlmI2iError, match=r"index.parquet: unreadable .* \(exit status 2\)"):
-        building.build_apart(shop.source, shop.store)
