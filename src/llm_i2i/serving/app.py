@@ -8,6 +8,8 @@ import os
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from itertools import groupby
+from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -191,8 +193,8 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
 
     def answered(index: FlatIndex, query: Query) -> Answer:
         found = answer(index, query)
-        for item in found.items:
-            items.labels(item.source).inc()
+        for source, some in groupby(found["items"], key=itemgetter("source")):
+            items.labels(source).inc(sum(1 for _ in some))
         return found
 
     @router.post("/recommend")
@@ -204,7 +206,7 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
     def recommend_batch(batch: Batch) -> Answers:  # in a thread: it may take as long as a hundred others
         """Recommend for several histories, from one version."""
         index = current.taken()
-        return Answers(answers=[answered(index, query) for query in batch.queries])
+        return {"answers": [answered(index, query) for query in batch.queries]}
 
     @router.get("/items/{item_id:path}/similar")
     async def similar(item_id: str, options: Annotated[Similar, Parameters()]) -> Answer:

@@ -3,15 +3,15 @@
 What the history holds, what the client excludes and what the filters refuse is recommended by no link.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable
 
 import numpy as np
 
 from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError
-from llm_i2i.i2i.lookup import best
+from llm_i2i.i2i.lookup import Neighbours, best
 from llm_i2i.serving.flat import FlatIndex
-from llm_i2i.serving.messages import Answer, Query, Recommended
+from llm_i2i.serving.messages import Answer, Link, Query, Recommended
 
 LEAST_CHUNK = 256
 
@@ -28,7 +28,8 @@ def answer(index: FlatIndex, query: Query) -> Answer:
     asked = places[-index.last_m :] if index.last_m else places
     wanted = _Wanted(index, query, places)
     found: list[Recommended] = []
-    for source, neighbours in (("index", index.index), ("text", index.text)):
+    links: list[tuple[Link, Neighbours]] = [("index", index.index), ("text", index.text)]
+    for source, neighbours in links:
         if len(found) < query.k:
             items, scores = best(
                 neighbours, asked, decay=index.decay, top_k=query.k - len(found), keep=wanted.mask
@@ -41,15 +42,15 @@ def answer(index: FlatIndex, query: Query) -> Answer:
     reason = None
     if len(found) < query.k:  # popularity knows the whole catalogue: there is nothing else
         reason = f"{len(found)} of {index.n_items} items pass the filters and are neither excluded nor in the history"
-    return Answer(items=found, reason=reason, user_id=query.user_id, version=index.version)
+    return {"items": found, "reason": reason, "user_id": query.user_id, "version": index.version}
 
 
 class _Wanted:
     """Which items a query allows."""
 
     def __init__(self, index: FlatIndex, query: Query, history: list[int | None]) -> None:
-        refused = [*history, *map(index.place, query.exclude)]
-        self._refused = np.array([place for place in refused if place is not None], np.int64)
+        self._refused = np.zeros(index.n_items, np.bool_)
+        self.refuse(place for place in (*history, *map(index.place, query.exclude)) if place is not None)
         self._filters: list[tuple[Array, list[int]]] = []
         for name, values in query.filters.items():
             if name not in index.columns:
@@ -59,14 +60,14 @@ class _Wanted:
 
     def mask(self, places: Array) -> Array:
         """Which of some places are allowed, bool of the same shape."""
-        allowed: Array = ~np.isin(places, self._refused)
+        allowed: Array = ~self._refused[places]
         for column, codes in self._filters:
             allowed &= np.isin(column[places], codes)
         return allowed
 
-    def refuse(self, places: list[int]) -> None:
-        """From now on these are not allowed, since they have been recommended."""
-        self._refused = np.concatenate([self._refused, np.array(places, np.int64)])
+    def refuse(self, places: Iterable[int]) -> None:
+        """From now on these are not allowed."""
+        self._refused[list(places)] = True
 
 
 def _popular(index: FlatIndex, wanted: _Wanted, k: int) -> tuple[list[int], list[float]]:
@@ -83,8 +84,8 @@ def _popular(index: FlatIndex, wanted: _Wanted, k: int) -> tuple[list[int], list
     return items, scores
 
 
-def _recommended(
-    index: FlatIndex, items: list[int], scores: list[float], source: str
-) -> Iterator[Recommended]:
-    for item, score in zip(items, scores, strict=True):
-        yield Recommended.model_construct(item_id=index.item_id(item), score=float(score), source=source)
+def _recommended(index: FlatIndex, items: list[int], scores: list[float], source: Link) -> list[Recommended]:
+    return [
+        {"item_id": index.item_id(item), "score": score, "source": source}
+        for item, score in zip(items, scores, strict=True)
+    ]

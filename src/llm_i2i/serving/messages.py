@@ -3,12 +3,14 @@
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 MAX_BODY_BYTES = 1 << 20
 MAX_K = 100
 
 Text = Annotated[str, Field(max_length=512)]
 Items = Annotated[list[Text], Field(max_length=1_000)]
+Link = Literal["index", "text", "popularity"]  # of the chain, in this order
 K = Annotated[int, Field(ge=1, le=MAX_K, description="items wanted")]
 
 
@@ -44,26 +46,29 @@ class Similar(Message):
     k: K = 10
 
 
-class Recommended(Message):
-    """An item, and which link of the chain recommends it: the best neighbours come first, whatever their number."""
+class Recommended(TypedDict):
+    """An item, and which link of the chain recommends it."""
 
     item_id: str
-    score: float = Field(
-        description="index: similarity; text: cosine; popularity: interactions. Not comparable between sources"
-    )
-    source: Literal["index", "text", "popularity"]
+    score: Annotated[
+        float,
+        Field(
+            description="index: similarity; text: cosine; popularity: interactions. Not comparable between sources"
+        ),
+    ]
+    source: Link
 
 
-class Answer(Message):
+class Answer(TypedDict):
     """At most k items, best first."""
 
     items: list[Recommended]
-    reason: str | None = Field(description="why there are fewer than k items")
+    reason: Annotated[str | None, Field(description="why there are fewer than k items")]
     user_id: str | None
-    version: str = Field(description="of the index that answered")
+    version: Annotated[str, Field(description="of the index that answered")]
 
 
-class Answers(Message):
+class Answers(TypedDict):
     """One answer for each query of a batch, in their order."""
 
     answers: list[Answer]

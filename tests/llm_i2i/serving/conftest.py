@@ -74,8 +74,7 @@ class Shop:
         return TestClient(create_app(self.store, **options), raise_server_exceptions=False)
 
 
-@pytest.fixture
-def shop(tmp_path) -> Shop:
+def a_shop(folder: Path) -> Shop:
     """A shop with an index and vectors in which items of one category lie together."""
     rng = np.random.default_rng(1)
     category = np.arange(N_ITEMS) % len(CATEGORIES)
@@ -88,10 +87,24 @@ def shop(tmp_path) -> Shop:
         "is_long_tail": False,
         "category": [CATEGORIES[n] for n in category],
     }
-    made = Shop(tmp_path)
-    write_table(pd.DataFrame(table), tmp_path / "items.parquet", ITEMS)
+    made = Shop(folder)
+    write_table(pd.DataFrame(table), folder / "items.parquet", ITEMS)
     vectors = np.eye(8)[category] + 0.1 * rng.random((N_ITEMS, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.save(tmp_path / "vectors.npy", vectors.astype(np.float32))
+    np.save(folder / "vectors.npy", vectors.astype(np.float32))
     made.write_index(an_index())
+    return made
+
+
+@pytest.fixture
+def shop(tmp_path) -> Shop:
+    """A shop of one's own."""
+    return a_shop(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def open_shop(tmp_path_factory) -> Shop:
+    """A shop whose version is made, for tests that only read."""
+    made = a_shop(tmp_path_factory.mktemp("shop"))
+    made.build()
     return made

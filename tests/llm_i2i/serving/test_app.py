@@ -9,18 +9,17 @@ from llm_i2i.serving.messages import MAX_BODY_BYTES, MAX_K, Query
 from tests.llm_i2i.serving.conftest import N_ITEMS, NAMES
 
 
-@pytest.fixture
-def client(shop):
-    shop.build()
-    with shop.client() as client:
+@pytest.fixture(scope="module")
+def client(open_shop):
+    with open_shop.client() as client:
         yield client
 
 
-def test_recommend_is_the_chains_answer(shop, client):
+def test_recommend_is_the_chains_answer(open_shop, client):
     query = {"history": NAMES[:3], "k": 7, "user_id": "u", "filters": {"category": ["dolls"]}}
     told = client.post("/v1/recommend", json=query)
     assert told.status_code == 200
-    assert told.json() == answer(shop.opened(), Query(**query)).model_dump()
+    assert told.json() == answer(open_shop.opened(), Query(**query))
 
 
 def test_a_batch_is_answered_in_order(client):
@@ -102,9 +101,8 @@ def test_an_error_of_ours_is_no_traceback_for_the_client(client, monkeypatch, ca
     assert (found.status_code, found.json()) == (500, {"detail": "internal error"})
 
 
-def test_the_key_is_asked_for_under_v1_alone(shop):
-    shop.build()
-    with shop.client(api_key="sésame") as client:
+def test_the_key_is_asked_for_under_v1_alone(open_shop):
+    with open_shop.client(api_key="sésame") as client:
         for given in ({}, {"X-API-Key": ""}, {"X-API-Key": "wrong"}, {"X-API-Key": b"s\xff"}):
             for path in ("recommend", "recommend:batch"):
                 assert client.post(f"/v1/{path}", json={"no": 1}, headers=given).status_code == 401
@@ -115,11 +113,12 @@ def test_the_key_is_asked_for_under_v1_alone(shop):
             assert client.get(f"/{path}").status_code == 200
 
 
-def test_metrics_tell_routes_statuses_and_sources(client):
-    client.post("/v1/recommend", json={"k": 7})
-    client.post("/v1/recommend", json={"k": 0})
-    client.get("/no/such/page")
-    text = client.get("/metrics").text
+def test_metrics_tell_routes_statuses_and_sources(open_shop):
+    with open_shop.client() as client:
+        client.post("/v1/recommend", json={"k": 7})
+        client.post("/v1/recommend", json={"k": 0})
+        client.get("/no/such/page")
+        text = client.get("/metrics").text
     assert 'llm_i2i_request_seconds_count{route="/v1/recommend",status="200"} 1.0' in text
     assert 'llm_i2i_request_seconds_count{route="/v1/recommend",status="422"} 1.0' in text
     assert 'llm_i2i_request_seconds_count{route="other",status="404"} 1.0' in text
@@ -139,11 +138,10 @@ def test_openapi_says_what_is_served(client):
     assert client.get("/docs").status_code == 404
 
 
-def test_from_environment_reads_the_key_file(shop, monkeypatch):
-    shop.build()
-    key = shop.root / "key"
+def test_from_environment_reads_the_key_file(open_shop, tmp_path, monkeypatch):
+    key = tmp_path / "key"
     key.write_text("sesame\n", encoding="utf-8")
-    settings = {"store": str(shop.store), "api_key_file": str(key), "seconds": 1}
+    settings = {"store": str(open_shop.store), "api_key_file": str(key), "seconds": 1}
     monkeypatch.setenv(application.SETTINGS, json.dumps(settings))
     with TestClient(application.from_environment()) as client:
         assert client.get("/v1/index").status_code == 401
