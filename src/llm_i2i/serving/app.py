@@ -1,6 +1,7 @@
 """The web application of one worker: routes, limits, metrics, and the swap of one version for the next."""
 
 import asyncio
+import gc
 import hmac
 import json
 import logging
@@ -122,6 +123,7 @@ def create_app(store: Path, *, api_key: str = "", seconds: float = 1.0) -> FastA
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         await run_in_threadpool(current.refresh)
+        gc.freeze()  # what was imported lives for ever: collections need not look at it
         following = asyncio.create_task(current.follow(seconds))
         yield
         following.cancel()

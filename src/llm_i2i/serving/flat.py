@@ -13,6 +13,7 @@ VERSION is the hash of that manifest, so a folder's name answers for every byte 
 import logging
 from bisect import bisect_left
 from collections.abc import Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ log = logging.getLogger(__name__)
 
 TEXT_NEIGHBOURS = 100
 NO_COLUMNS = (ITEM_ID, "title", "text", "n_train")  # of the catalogue: nobody filters on them
+CACHED = 1 << 16
 CELLS = 1 << 24  # similarities held at once
 
 
@@ -60,18 +62,29 @@ class FlatIndex:
             name: ({value: code for code, value in enumerate(values)}, arrays[f"column_{number}"])
             for number, (name, values) in enumerate(manifest["columns"])
         }
-        self._bounds, self._ids = _view(arrays["id_bounds"]), _view(arrays["id_bytes"])
-        self.n_items = len(self._bounds) - 1
+        ids = _Ids(_view(arrays["id_bounds"]), _view(arrays["id_bytes"]))
+        self.n_items = len(ids)
+        # What is often asked for is kept: id by place, and place by id (None if the catalogue does not have it).
+        self.item_id = lru_cache(CACHED)(ids.item_id)
+        self.place = lru_cache(CACHED)(ids.place)
+
+
+class _Ids:
+    """Item ids, ascending by their UTF-8 bytes, found without an object for each."""
+
+    def __init__(self, bounds: memoryview, ids: memoryview) -> None:
+        self._bounds, self._ids = bounds, ids
+
+    def __len__(self) -> int:
+        return len(self._bounds) - 1
 
     def item_id(self, place: int) -> str:
-        """The id of the item at a place."""
         return str(self._id(place), "utf-8")
 
     def place(self, item_id: str) -> int | None:
-        """Where an item is; None if the catalogue does not have it."""
         wanted = item_id.encode("utf-8", "surrogatepass")
-        place = bisect_left(range(self.n_items), wanted, key=self._id)
-        return place if place < self.n_items and self._id(place) == wanted else None
+        place = bisect_left(range(len(self)), wanted, key=self._id)
+        return place if place < len(self) and self._id(place) == wanted else None
 
     def _id(self, place: int) -> bytes:
         return bytes(self._ids[self._bounds[place] : self._bounds[place + 1]])

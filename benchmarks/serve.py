@@ -1,0 +1,143 @@
+"""Throughput and latency of `llm-i2i serve` against an empty handler of the same framework and server, in one run.
+
+    python benchmarks/serve.py --index artifacts/i2i/swing-llm_i2i [--seconds 10] [--connections 8]
+
+Both run with one worker on loopback and answer the same requests: a history of 5 random items, k = 10. First each is
+asked as fast as it answers, then at half of its own rate, where waiting for a turn is counted into the latency. The
+load comes from this process, which shares the machine's cores with the servers; the server's own CPU time per request
+does not depend on that.
+"""
+
+import argparse
+import asyncio
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import psutil
+
+EMPTY = """
+import uvicorn
+from fastapi import FastAPI
+app = FastAPI()
+@app.post("/v1/recommend")
+async def empty():
+    return {}
+uvicorn.run(app, port=PORT, http="h11", access_log=False)
+"""
+
+
+@contextmanager
+def server(command: list[str], port: int) -> Iterator[psutil.Process]:
+    """A process that listens at a port, until the block ends."""
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        for _ in range(600):
+            if process.poll() is not None:
+                sys.exit(f"ended with status {process.returncode}: {' '.join(command)}")
+            try:
+                socket.create_connection(("127.0.0.1", port)).close()
+                break
+            except ConnectionRefusedError:
+                time.sleep(0.1)
+        yield psutil.Process(process.pid)
+    finally:
+        process.send_signal(signal.SIGTERM)
+        process.wait()
+
+
+async def load(
+    port: int, requests: list[bytes], *, connections: int, seconds: float, rate: float | None = None
+) -> list[float]:
+    """Latency in ms of every answer; with a rate, from the moment at which the request was due."""
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    took: list[float] = []
+
+    async def client(number: int) -> None:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        pause = connections / rate if rate else 0.0
+        due = loop.time() + pause * number / connections
+        while due < end:
+            await asyncio.sleep(max(0.0, due - loop.time()))
+            writer.write(requests[len(took) % len(requests)])
+            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            if not head.startswith(b"http/1.1 200"):
+                raise RuntimeError(head.decode())
+            length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+            await reader.readexactly(int(length))
+            took.append(1_000 * (loop.time() - due))
+            due = due + pause if rate else loop.time()
+        writer.close()
+
+    await asyncio.gather(*map(client, range(connections)))
+    return took
+
+
+def requests(catalogue: Path) -> list[bytes]:
+    ids = pd.read_parquet(catalogue)["item_id"].to_numpy()
+    rng = np.random.default_rng(0)
+    made = []
+    for _ in range(1_000):
+        body = json.dumps({"history": rng.choice(ids, 5).tolist(), "k": 10})
+        head = ["POST /v1/recommend HTTP/1.1", "Host: a", "Content-Type: application/json"]
+        made.append("\r\n".join([*head, f"Content-Length: {len(body)}", "", body]).encode())
+    return made
+
+
+def measure(
+    process: psutil.Process, port: int, asked: list[bytes], connections: int, seconds: float
+) -> tuple[float, float, float, float]:
+    """Requests per second, CPU ms per request, then median and 99th percentile in ms at half of that rate."""
+    asyncio.run(load(port, asked, connections=connections, seconds=1.0))  # warm up
+    before = sum(process.cpu_times()[:2])
+    fast = asyncio.run(load(port, asked, connections=connections, seconds=seconds))
+    cpu = 1_000 * (sum(process.cpu_times()[:2]) - before) / len(fast)
+    rate = len(fast) / seconds
+    calm = asyncio.run(load(port, asked, connections=connections, seconds=seconds, rate=rate / 2))
+    median, p99 = np.quantile(calm, [0.5, 0.99])
+    return rate, cpu, median, p99
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--index", required=True)
+    parser.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
+    parser.add_argument("--vectors", type=Path, default=Path("artifacts/text/vectors.npy"))
+    parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--connections", type=int, default=8)
+    parser.add_argument("--port", type=int, default=8765)
+    options = parser.parse_args()
+    asked = requests(options.catalogue)
+    with tempfile.TemporaryDirectory() as store:
+        service = [
+            sys.executable, "-m", "llm_i2i.cli", "serve", "--index", options.index, "--store", store,
+            "--catalogue", str(options.catalogue), "--vectors", str(options.vectors), "--port", str(options.port),
+        ]  # fmt: skip
+        commands = {
+            "empty": [sys.executable, "-c", EMPTY.replace("PORT", str(options.port))],
+            "llm-i2i serve": service,
+        }
+        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.connections} connections")
+        print("| server | requests/s | CPU ms | p50 ms at half load | p99 ms at half load |")
+        print("| --- | ---: | ---: | ---: | ---: |")
+        for name, command in commands.items():
+            with server(command, options.port) as process:
+                found = measure(process, options.port, asked, options.connections, options.seconds)
+            print("| {} | {:,.0f} | {:.2f} | {:.2f} | {:.2f} |".format(name, *found))
+
+
+if __name__ == "__main__":
+    main()
