@@ -101,7 +101,10 @@ class Current:
         """Look for another version every so many seconds."""
         while True:
             await asyncio.sleep(seconds)
-            await run_in_threadpool(self.refresh)
+            try:
+                await run_in_threadpool(self.refresh)
+            except Exception:  # too many open files, say; the next look may succeed
+                log.exception("serve: looking for another version failed")
 
 
 def create_app(store: Path, *, api_key: str = "", seconds: float = 1.0) -> FastAPI:
@@ -279,8 +282,12 @@ async def _wrong(_: Request, error: DataError) -> Response:
 
 async def _invalid(_: Request, error: RequestValidationError) -> Response:
     """Where and what, but not the client's input back: it may be long, or no text at all."""
-    told = (f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5])
-    return _problem(422, "; ".join(told))
+    told = "; ".join(
+        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5]
+    )
+    return _problem(
+        422, told[:1_000].encode("utf-8", "backslashreplace").decode()
+    )  # a place is the client's too
 
 
 async def _failed(_: Request, __: Exception) -> Response:

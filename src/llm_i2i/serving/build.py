@@ -6,6 +6,7 @@ is made in a process of its own, so that neither its work nor its memory is felt
 
 import json
 import logging
+import re
 import subprocess
 import sys
 import time
@@ -19,7 +20,7 @@ import pandas as pd
 
 from llm_i2i.arrays import Array
 from llm_i2i.errors import ArtifactError, LlmI2iError
-from llm_i2i.files import read_json, remove, write_json
+from llm_i2i.files import json_sha256, read_json, remove, write_json
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import current_version, load_redis
 from llm_i2i.i2i.index import index_sha256
@@ -47,6 +48,11 @@ class Source:
     catalogue: str
     vectors: str
 
+    @property
+    def name(self) -> str:
+        """What tells it from other sources; a hash, since an address may hold a password."""
+        return json_sha256([self.index, self.prefix])
+
     def stamp(self) -> str:
         """What changes whenever the source does.
 
@@ -59,7 +65,7 @@ class Source:
         else:
             version = ""
             files += [f"{self.index}/{name}" for name in ("index.parquet", "manifest.json")]
-        return json.dumps([*astuple(self), version, *map(_file_stamp, files)])
+        return json_sha256([astuple(self), version, *map(_file_stamp, files)])
 
     def read(self) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Array | None]:
         """Index, its manifest, catalogue and text vectors.
@@ -93,7 +99,7 @@ def build(source: Source, store: Path) -> None:
     stamp = source.stamp()
     before = read_state(store).get("version")
     version = write_version(*source.read(), store / "versions")
-    write_state(store, version=version, stamp=stamp, index=source.index, refused="")
+    write_state(store, version=version, stamp=stamp, source=source.name, refused="")
     for folder in (store / "versions").iterdir():
         if folder.name not in (version, before):
             remove(folder)
@@ -127,9 +133,10 @@ class Follower:
                 self._build(self._source, self._store)
         except LlmI2iError as error:
             self._refused, self._refused_at = stamp, time.monotonic()
-            if str(error) != state.get("refused"):
-                log.error("serve: the index is refused, the one before goes on: %s", error)  # noqa: TRY400
-                write_state(self._store, refused=str(error))
+            reason = re.sub(r"//[^@/\s]*@", "//***@", str(error))  # no password of Redis
+            if reason != state.get("refused"):
+                log.error("serve: the index is refused, the one before goes on: %s", reason)  # noqa: TRY400
+                write_state(self._store, refused=reason)
 
     def start(self) -> None:
         """Look for the first time.
@@ -139,18 +146,21 @@ class Follower:
         """
         self.update()
         state = read_state(self._store)
-        if state.get("version") is None or state["index"] != self._source.index:
+        if state.get("version") is None or state["source"] != self._source.name:
             raise LlmI2iError("serve", state["refused"])
 
     def run(self, seconds: float) -> None:
         """Look every so many seconds, for ever."""
         while True:
             time.sleep(seconds)
-            self.update()
+            try:
+                self.update()
+            except Exception:  # a full disk, say; the next look may succeed
+                log.exception("serve: looking for another index failed")
 
 
 def read_state(store: Path) -> dict[str, Any]:
-    """What counts: version, stamp and index of the source, refused; empty before the first version."""
+    """What counts: version, source and its stamp, refused; empty before the first version."""
     path = store / "state.json"
     state: dict[str, Any] = read_json(path) if path.exists() else {}
     return state

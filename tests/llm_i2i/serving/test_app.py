@@ -2,11 +2,16 @@ import json
 
 import pytest
 from fastapi.testclient import TestClient
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from pydantic import TypeAdapter
 
 from llm_i2i.serving import app as application
 from llm_i2i.serving.chain import answer
-from llm_i2i.serving.messages import MAX_BODY_BYTES, MAX_K, Query
+from llm_i2i.serving.messages import MAX_BODY_BYTES, MAX_K, Answer, Query
 from tests.llm_i2i.serving.conftest import N_ITEMS, NAMES
+
+FIELDS = st.sampled_from(["history", "user_id", "k", "exclude", "filters", "category"])
 
 
 @pytest.fixture(scope="module")
@@ -58,6 +63,7 @@ def test_facts_of_the_index(client):
         ({"filters": {f"c{n}": [] for n in range(17)}}, "body.filters"),
         ({"filters": {"category": "dolls"}}, "body.filters.category"),
         ({"filters": {"colour": ["red"]}}, "filters: no column 'colour'"),
+        ({"a" * 5_000: 1}, "body.aaa"),
         ([], "body"),
     ],
 )
@@ -75,11 +81,31 @@ def test_a_batch_has_a_size(client, n):
     assert client.post("/v1/recommend:batch", json={"queries": [{}] * n}).status_code == 422
 
 
-@pytest.mark.parametrize("body", [b"", b"{", b"\xff", b'{"user_id": "\\ud800"}', b'{"k": NaN}', b"[" * 2_000])
+@pytest.mark.parametrize(
+    "body", [b"", b"{", b"\xff", b'{"user_id": "\\ud800"}', b'{"\\ud800": 1}', b'{"k": NaN}', b"[" * 2_000]
+)
 def test_what_is_no_query_at_all_is_refused(client, body):
     found = client.post("/v1/recommend", content=body, headers={"Content-Type": "application/json"})
     assert found.status_code in (400, 422)
     assert set(found.json()) == {"detail"}
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.sampled_from(NAMES[:3]),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text() | FIELDS, inner, max_size=3),
+    max_leaves=6,
+)
+
+
+@settings(max_examples=40, deadline=None)
+@given(query=st.dictionaries(FIELDS, JSON, max_size=3))
+def test_no_query_at_all_makes_the_service_fail(client, query):
+    told = client.post(
+        "/v1/recommend", content=json.dumps(query), headers={"Content-Type": "application/json"}
+    )
+    assert told.status_code in (200, 422)
+    if told.status_code == 200:
+        TypeAdapter(Answer).validate_json(told.content, strict=True)
 
 
 @pytest.mark.parametrize("chunked", [False, True])

@@ -99,9 +99,10 @@ def test_a_start_needs_a_good_source_or_an_earlier_version_of_it(shop):
     damage(shop)
     Follower(shop.source, shop.store, build).start()
     assert "unreadable" in read_state(shop.store)["refused"]
-    shop.redis = "redis://127.0.0.1:1/0"
-    with pytest.raises(LlmI2iError, match="Redis failed"):
+    shop.redis = "redis://:sesame@127.0.0.1:1/0"
+    with pytest.raises(LlmI2iError, match="Redis failed") as told:
         Follower(shop.source, shop.store, build).start()
+    assert "sesame" not in str(told.value) + (shop.store / "state.json").read_text(encoding="utf-8")
 
 
 def test_without_a_version_the_service_is_alive_but_not_ready(shop):
