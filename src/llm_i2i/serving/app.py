@@ -26,7 +26,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from llm_i2i.errors import DataError, LlmI2iError
-from llm_i2i.serving.build import read_state
+from llm_i2i.serving.build import DAMAGED, read_state
 from llm_i2i.serving.chain import answer
 from llm_i2i.serving.flat import FlatIndex
 from llm_i2i.serving.messages import (
@@ -39,13 +39,13 @@ from llm_i2i.serving.messages import (
     Query,
     Readiness,
     Similar,
+    Text,
 )
 
 log = logging.getLogger(__name__)
 
-SETTINGS = (
-    "LLM_I2I_SERVE"  # environment variable by which the server tells its workers store, key and seconds
-)
+# The environment variable by which the server tells its workers store, key file and seconds.
+SETTINGS = "LLM_I2I_SERVE"
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
@@ -84,6 +84,7 @@ class Current:
         except LlmI2iError as error:
             self.refused = str(error)
             self._swaps.labels("refused").inc()
+            (self._store / DAMAGED).touch()
             log.error("serve: a version is refused, the one before goes on: %s", error)  # noqa: TRY400
         self._seen = state
 
@@ -214,7 +215,7 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
         return {"answers": [answered(index, query) for query in batch.queries]}
 
     @router.get("/items/{item_id:path}/similar")
-    async def similar(item_id: str, options: Annotated[Similar, Parameters()]) -> Answer:
+    async def similar(item_id: Text, options: Annotated[Similar, Parameters()]) -> Answer:
         """Items like this one."""
         index = current.taken()
         if index.place(item_id) is None:

@@ -30,6 +30,7 @@ from llm_i2i.serving.flat import write_version
 log = logging.getLogger(__name__)
 
 RETRY_SECONDS = 60.0
+DAMAGED = "damaged"  # in the store: a worker could not load the version that counts
 
 
 @dataclass(frozen=True)
@@ -99,7 +100,8 @@ def build(source: Source, store: Path) -> None:
     stamp = source.stamp()
     before = read_state(store).get("version")
     version = write_version(*source.read(), store / "versions")
-    write_state(store, version=version, stamp=stamp, source=source.name, refused="")
+    built = str(time.time_ns())  # tells workers of a version that has been repaired
+    write_state(store, version=version, built=built, stamp=stamp, source=source.name, refused="")
     for folder in (store / "versions").iterdir():
         if folder.name not in (version, before):
             remove(folder)
@@ -122,15 +124,15 @@ class Follower:
 
     def update(self) -> None:
         """Look once. A source that was refused is tried again when it has changed, or after a while."""
-        state = read_state(self._store)
-        stamp = ""
+        state, damaged, stamp = read_state(self._store), self._store / DAMAGED, ""
         try:
             stamp = self._source.stamp()
-            if stamp == state.get("stamp"):
+            if stamp == state.get("stamp") and not damaged.exists():
                 if state["refused"]:
                     write_state(self._store, refused="")
             elif stamp != self._refused or time.monotonic() > self._refused_at + RETRY_SECONDS:
                 self._build(self._source, self._store)
+                damaged.unlink(missing_ok=True)
         except LlmI2iError as error:
             self._refused, self._refused_at = stamp, time.monotonic()
             reason = re.sub(r"//[^@/\s]*@", "//***@", str(error))  # no password of Redis

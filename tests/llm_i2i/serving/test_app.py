@@ -37,6 +37,7 @@ def test_similar_items(client):
     told = client.get(f"/v1/items/{NAMES[3]}/similar", params={"k": 4}).json()
     assert told == client.post("/v1/recommend", json={"history": [NAMES[3]], "k": 4}).json()
     assert client.get("/v1/items/nothing/similar").status_code == 404
+    assert client.get(f"/v1/items/{'a' * 513}/similar").status_code == 422
     assert client.get(f"/v1/items/{NAMES[3]}/similar", params={"l": 4}).status_code == 422
 
 
