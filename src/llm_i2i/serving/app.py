@@ -274,7 +274,7 @@ def _problem(status: int, detail: str) -> Response:
 
 
 async def _told(_: Request, error: HTTPException) -> Response:
-    return _problem(error.status_code, error.detail)
+    return JSONResponse({"detail": error.detail}, error.status_code, error.headers)
 
 
 async def _wrong(_: Request, error: DataError) -> Response:

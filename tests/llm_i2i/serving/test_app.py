@@ -77,6 +77,11 @@ def test_a_wrong_query_is_refused_with_its_place(client, body, told):
     assert set(batch.json()) == {"detail"}
 
 
+def test_a_method_not_allowed_names_those_that_are(client):
+    found = client.get("/v1/recommend")
+    assert (found.status_code, found.headers["Allow"]) == (405, "POST")
+
+
 @pytest.mark.parametrize("n", [0, 101])
 def test_a_batch_has_a_size(client, n):
     assert client.post("/v1/recommend:batch", json={"queries": [{}] * n}).status_code == 422
