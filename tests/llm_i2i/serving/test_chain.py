@@ -28,9 +28,7 @@ def sources(found) -> list[str]:
     return [item["source"] for item in found["items"]]
 
 
-@pytest.mark.parametrize(
-    ("kind", "last_m", "decay"), [("folder", 0, 1.0), ("folder", 3, 0.8), ("redis", 3, 0.8)]
-)
+@pytest.mark.parametrize(("kind", "last_m", "decay"), [("folder", 0, 1.0), ("redis", 3, 0.8)])
 def test_1000_users_get_the_offline_ranking(shop, kind, last_m, decay, request):
     index = an_index()
     shop.write_index(index, last_m=last_m, decay=decay)
