@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ NAMES = [f"i/{n:03d} é" for n in range(N_ITEMS)]  # ids as shops have them
 CATEGORIES = ["blocks", "dolls", "trains", "puzzles"]
 
 
+@cache
 def an_index(seed: int = 0) -> pd.DataFrame:
     """Random neighbours with few different scores: full of ties."""
     rng = np.random.default_rng(seed)
