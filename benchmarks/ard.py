@@ -71,11 +71,7 @@ def measure(data: Data, model: str, options: dict[str, Any]) -> tuple[dict[str, 
     """Train on train and evaluate on test; return metrics and seconds of the evaluation."""
     own = {name: value for name, value in options.items() if name not in ("top_k", "last_m", "decay")}
     similar = train_similar(
-        model,
-        user_items_from_frame(data.split.train, data.items),
-        options=own,
-        top_k=options["top_k"],
-        seed=SEED,
+        model, user_items_from_frame(data.split.train, data.items), options=own, top_k=options["top_k"], seed=SEED
     )
     protocol = Protocol.from_params(load_params(Path(__file__).parents[1] / "params.yaml")).model_copy(
         update={"index": "train", "last_m": options["last_m"], "decay": options["decay"]}
@@ -110,9 +106,7 @@ def tail_recall(metrics: dict[str, Any]) -> float:
 def plain(name: str, data: Data) -> None:
     """Print the plain models beside the known figures."""
     print(f"\n### {name}: plain\n")
-    print(
-        "| model | R@5 | N@5 | R@10 | N@10 | R@10 tail | known R@5, R@10, R@10 tail | largest gap | seconds |"
-    )
+    print("| model | R@5 | N@5 | R@10 | N@10 | R@10 tail | known R@5, R@10, R@10 tail | largest gap | seconds |")
     print("| --- | ---: | ---: | ---: | ---: | ---: | --- | ---: | ---: |")
     settings = {
         "swing": {"smoothing": 1.0, "user_exponent": 0.5, "user_shift": 0.0, "top_k": 100},
@@ -154,16 +148,12 @@ def tuned(name: str, data: Data, *, trials: int, objective: str) -> None:
             for key, value in found.options.items()
             if value != PLAIN[model][key] or len(grid.get(key, ())) != 1
         )
-        row = (
-            f"| {label} | {found.value:.4f} | {figures(metrics)} | {known or '–'} | {shown} | {seconds:.0f} |"
-        )
+        row = f"| {label} | {found.value:.4f} | {figures(metrics)} | {known or '–'} | {shown} | {seconds:.0f} |"
         print(row, flush=True)
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/ard"))
     parser.add_argument("--names", nargs="+", default=["toys", "beauty"])
     parser.add_argument("--trials", type=int, default=100)

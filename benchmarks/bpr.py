@@ -77,9 +77,7 @@ def recall_at_10(data: Data, vectors: np.ndarray, *, test: bool) -> float:
     return float(((found.ranks > 0) & (found.ranks <= 10)).mean())
 
 
-def search(
-    data: Data, train: Callable[[Any, Setting], np.ndarray], settings: list[Setting]
-) -> dict[str, Any]:
+def search(data: Data, train: Callable[[Any, Setting], np.ndarray], settings: list[Setting]) -> dict[str, Any]:
     """Try every setting; the best on valid with its figure on test."""
     user_items = user_items_from_frame(data.split.train, data.items)
     taken = data.items["n_train"].to_numpy() > 0
@@ -102,9 +100,7 @@ def search(
 
 def main() -> None:
     """Search on each data set, print a table and write JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/ard"))
     parser.add_argument("--names", nargs="+", default=["toys", "beauty"])
     parser.add_argument("--trials", type=int, default=20)
@@ -134,9 +130,7 @@ def main() -> None:
                     flush=True,
                 )
     options.out.parent.mkdir(parents=True, exist_ok=True)
-    options.out.write_text(
-        json.dumps({"trials": options.trials, **results}, indent=2) + "\n", encoding="utf-8"
-    )
+    options.out.write_text(json.dumps({"trials": options.trials, **results}, indent=2) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -42,15 +42,11 @@ def compact_params(threads: int) -> Params:
     return Params.model_validate(values)
 
 
-def measure(
-    params: Params, split: Split, items: pd.DataFrame, *, tail_weight: float, folder: Path
-) -> dict[str, Any]:
+def measure(params: Params, split: Split, items: pd.DataFrame, *, tail_weight: float, folder: Path) -> dict[str, Any]:
     """Train with one tail weight and evaluate on test."""
     settings = params.train_generator.model_copy(update={"tail_weight": tail_weight})
     text, _ = encode_items(items, params.encode_text, runtime=params.runtime, downloads=folder)
-    names, new_tokens = identify_items(
-        items, split.train, text=text, params=params.identify, seed=params.seed
-    )
+    names, new_tokens = identify_items(items, split.train, text=text, params=params.identify, seed=params.seed)
     identifiers = Identifiers(tuple(names), tuple(new_tokens))
     setup = LlmSetup(items, identifiers, text, folder / "base_model", params.runtime, params.seed)
     generator = folder / f"generator-{tail_weight:g}"
@@ -93,9 +89,7 @@ def measure(
 
 def main() -> None:
     """Measure every tail weight, print a Markdown table and write JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, nargs="?", default=Path("../shared/ard/toys"))
     parser.add_argument("--tail-weights", type=float, nargs="+", default=[1.0, 4.0])
     parser.add_argument("--threads", type=int, default=2)
@@ -112,12 +106,7 @@ def main() -> None:
         prepare_base_model(params.base_model, seed=params.seed, out=folder / "base_model", downloads=folder)
         for tail_weight in options.tail_weights:
             rows.append(measure(params, split, items, tail_weight=tail_weight, folder=folder))
-            result = {
-                "data": options.data.name,
-                "threads": options.threads,
-                "seed": params.seed,
-                "rows": rows,
-            }
+            result = {"data": options.data.name, "threads": options.threads, "seed": params.seed, "rows": rows}
             options.out.parent.mkdir(parents=True, exist_ok=True)
             options.out.write_text(json.dumps(result, indent=2) + "\n", encoding="utf-8")
     print("| " + " | ".join(rows[0]) + " |\n|" + " ---: |" * len(rows[0]))

@@ -36,17 +36,10 @@ def with_trec_eval(lists: np.ndarray[Any, Any], targets: np.ndarray[Any, Any]) -
     """Compute the same accuracy metrics with pytrec_eval; return mean NDCG@10."""
     qrels = {str(user): {str(target): 1} for user, target in enumerate(targets)}
     run = {
-        str(user): {str(item): float(-place) for place, item in enumerate(items) if item >= 0}
-        or {"none": 0.0}
+        str(user): {str(item): float(-place) for place, item in enumerate(items) if item >= 0} or {"none": 0.0}
         for user, items in enumerate(lists)
     }
-    measures = {
-        "recall.5,10,20,50",
-        "ndcg_cut.5,10,20,50",
-        "success.5,10,20,50",
-        "map_cut.5,10,20,50",
-        "recip_rank",
-    }
+    measures = {"recall.5,10,20,50", "ndcg_cut.5,10,20,50", "success.5,10,20,50", "map_cut.5,10,20,50", "recip_rank"}
     found = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(run)
     return float(np.mean([values["ndcg_cut_10"] for values in found.values()]))
 
@@ -59,9 +52,7 @@ def one_by_one(difference: np.ndarray[Any, Any], resamples: int) -> np.ndarray[A
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("../shared/ard/toys"))
     parser.add_argument("--resamples", type=int, default=10_000)
     options = parser.parse_args()

@@ -109,13 +109,7 @@ def similaripy_cosine(matrix: Matrix) -> object:
 
 
 def our_bpr(matrix: Matrix) -> object:
-    rest = {
-        "negative_sampling": "uniform",
-        "with_bias": False,
-        "validation_share": 0.0,
-        "patience": 1,
-        "seed": 1,
-    }
+    rest = {"negative_sampling": "uniform", "with_bias": False, "validation_share": 0.0, "patience": 1, "seed": 1}
     return train_bpr(sparse.csr_array(matrix), BprOptions(**BPR, **rest))
 
 
@@ -248,9 +242,7 @@ def plot(rows: list[dict[str, Any]], path: Path) -> None:
     """Cost against size, both logarithmic."""
     figure, axes = plt.subplots(figsize=(7, 4.5))
     for name in CONTENDERS:
-        points = sorted(
-            (r["interactions"], r["cpu_s"]) for r in rows if r["contender"] == name and "cpu_s" in r
-        )
+        points = sorted((r["interactions"], r["cpu_s"]) for r in rows if r["contender"] == name and "cpu_s" in r)
         if points:
             axes.plot(*zip(*points, strict=True), marker="o", label=name, lw=2.5 if name == "swing" else 1)
     axes.set(xscale="log", yscale="log", xlabel="interactions", ylabel="CPU seconds")
@@ -264,9 +256,7 @@ def main() -> None:
     parser.add_argument("--ard", type=Path, default=Path("../shared/ard"))
     parser.add_argument("--sizes", default="1000000,10000000")
     parser.add_argument("--threads", type=int, default=1)
-    parser.add_argument(
-        "--python-10m", action="store_true", help="plain-Python Swing beyond 500,000 interactions too"
-    )
+    parser.add_argument("--python-10m", action="store_true", help="plain-Python Swing beyond 500,000 interactions too")
     parser.add_argument("--child", nargs=2, metavar=("CONTENDER", "MATRIX"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:

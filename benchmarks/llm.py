@@ -34,12 +34,7 @@ from llm_i2i.llm.engine.new_tokens import describe_tokens
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.llm.generator import window_sequence
 from llm_i2i.llm.identifiers import Vocabulary
-from llm_i2i.llm.prompts import (
-    discriminator_prompt,
-    discriminator_template,
-    generator_prompt,
-    generator_template,
-)
+from llm_i2i.llm.prompts import discriminator_prompt, discriminator_template, generator_prompt, generator_template
 from llm_i2i.llm.questions import questions, read_margins
 from llm_i2i.llm.role import Role
 from llm_i2i.params import Softmax, load_params
@@ -75,9 +70,7 @@ def training(
 
     def loss_of(sequences: list[Sequence], total: float) -> float:
         batch = collate(sequences, 0)
-        loss = weighted_nll(
-            module(batch.inputs, batch.rows, batch.positions, None), batch.labels, batch.weights, total
-        )
+        loss = weighted_nll(module(batch.inputs, batch.rows, batch.positions, None), batch.labels, batch.weights, total)
         loss.backward()
         return float(loss.detach())
 
@@ -89,14 +82,10 @@ def training(
             whole = window_sequence(window[: t + 1], prompt, catalogue, weights)
             last = slice(len(whole.positions) - int(catalogue.lengths[window[t]]), None)
             single.append(
-                Sequence(
-                    whole.ids, whole.blocks, whole.positions[last], whole.labels[last], whole.weights[last]
-                )
+                Sequence(whole.ids, whole.blocks, whole.positions[last], whole.labels[last], whole.weights[last])
             )
     ours, ours_s = timed(lambda: loss_of(together, total))
-    theirs, theirs_s = timed(
-        lambda: sum(loss_of(single[i : i + users], total) for i in range(0, len(single), users))
-    )
+    theirs, theirs_s = timed(lambda: sum(loss_of(single[i : i + users], total) for i in range(0, len(single), users)))
     for parameter in module.parameters():
         parameter.requires_grad_(requires_grad=False)
     targets = 10 * users
@@ -124,9 +113,7 @@ def synthesis(
         # The library's softmax is over the open items only: the same as ours over the catalogue where all are open.
         excluded = [h[:0] for h in histories] if softmax == "catalogue" else histories
         search = {"n": n, "num_beams": num_beams}
-        ours, ours_s = timed(
-            lambda search=search, by=next_items, out=excluded: by.top(prompts, out, **search)
-        )
+        ours, ours_s = timed(lambda search=search, by=next_items, out=excluded: by.top(prompts, out, **search))
         plain = {"renormalize_logits": softmax == "catalogue", **search}
         theirs, theirs_s = timed(
             lambda plain=plain, out=excluded: library_search(module, catalogue, prompts, out, **plain)
@@ -245,9 +232,7 @@ def _forward(module: TargetLogits, sequence: Sequence, answers: tuple[int, int])
     return float(logits[answers[1]] - logits[answers[0]])
 
 
-def loaded(
-    base_model: Path, texts: list[str], new_tokens: SequenceOf[str]
-) -> tuple[TargetLogits, Any, Catalogue]:
+def loaded(base_model: Path, texts: list[str], new_tokens: SequenceOf[str]) -> tuple[TargetLogits, Any, Catalogue]:
     """Model, tokenizer and catalogue; an item is its text, or a new token that begins as its text's mean.
 
     In fp32, so that equal answers are equal to rounding.
@@ -264,9 +249,7 @@ def loaded(
 
 def main() -> None:
     """Run all comparisons and print a Markdown table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--base-model", type=Path, default=Path("artifacts/base_model"))
     parser.add_argument("--users", type=int, default=8)
     parser.add_argument("--items", type=int, default=12_000)

@@ -24,9 +24,7 @@ from llm_i2i.i2i.lookup import Lookup
 def plain(index: pd.DataFrame) -> Callable[[Sequence[str], int, int], list[str]]:
     """The obvious way: a dictionary of lists and a sorted dictionary of sums."""
     neighbours: dict[str, list[tuple[str, float]]] = {}
-    for item, other, score in zip(
-        index["item_id"], index["neighbour_id"], index["score"].tolist(), strict=True
-    ):
+    for item, other, score in zip(index["item_id"], index["neighbour_id"], index["score"].tolist(), strict=True):
         neighbours.setdefault(item, []).append((other, score))
 
     def recommend(history: Sequence[str], top_k: int, last_m: int) -> list[str]:
@@ -56,9 +54,7 @@ def latencies(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--users", type=int, default=5_000)
     parser.add_argument("--top-k", type=int, default=10)
@@ -97,9 +93,7 @@ def main() -> None:
         # On a machine that others use, waiting for a turn makes the slowest calls: the thread's own time does not.
         cpu = np.quantile(latencies(way, chosen, time.thread_time), [0.5, 0.99])
         worst = statistics.median(latencies(way, [longest] * 21))
-        print(
-            f"| {name} | {p50:.3f} | {p99:.3f} | {cpu[0]:.3f} | {cpu[1]:.3f} | {worst:.2f} ({len(longest)} items) |"
-        )
+        print(f"| {name} | {p50:.3f} | {p99:.3f} | {cpu[0]:.3f} | {cpu[1]:.3f} | {worst:.2f} ({len(longest)} items) |")
 
 
 if __name__ == "__main__":

@@ -55,9 +55,7 @@ def leave_two_out(folder: Path, params: Params) -> tuple[pd.DataFrame, dict[str,
 
 def main() -> None:
     """Train both adapters on a budget and print a Markdown table."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--base-model", type=Path, default=Path("artifacts/base_model"))
     parser.add_argument("--users", type=int, default=300)
@@ -103,8 +101,7 @@ def main() -> None:
             train_generator(params=generator, out=kept / "generator",
                             checkpoints=kept / "generator-states", **training)  # fmt: skip
         before, after = (
-            per_user_metric(f"recall@{TOP}", ranks.to_numpy())
-            for ranks in (hits(None), hits(kept / "generator"))
+            per_user_metric(f"recall@{TOP}", ranks.to_numpy()) for ranks in (hits(None), hits(kept / "generator"))
         )
         found = pooled_difference([after - before], resamples=10_000, seed=0)
         print(f"| generator alone, Recall@{TOP} | {before.mean():.4f} | {after.mean():.4f} "
@@ -114,15 +111,11 @@ def main() -> None:
             train_discriminator(params=judge, out=kept / "discriminator",
                                 checkpoints=kept / "discriminator-states", **training)  # fmt: skip
         told = json.loads((kept / "discriminator" / "held_out.json").read_text(encoding="utf-8"))
-    by_kind = "; ".join(
-        f"{kind} {found['overall']['auc']:.3f}" for kind, found in told["auc_by_negatives"].items()
-    )
+    by_kind = "; ".join(f"{kind} {found['overall']['auc']:.3f}" for kind, found in told["auc_by_negatives"].items())
     print(f"| discriminator, held-out AUC | {told['auc_untrained']:.3f} | {told['auc']:.3f} "
           f"| {told['auc_low']:.3f} to {told['auc_high']:.3f} after; by negatives: {by_kind} |")  # fmt: skip
     minutes = (time.perf_counter() - started) / 60
-    print(
-        f"\n{minutes:.1f} minutes, peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB"
-    )
+    print(f"\n{minutes:.1f} minutes, peak {resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20:.1f} GiB")
 
 
 if __name__ == "__main__":

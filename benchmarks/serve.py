@@ -110,9 +110,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", required=True)
     parser.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
     parser.add_argument("--vectors", type=Path, default=Path("artifacts/text/vectors.npy"))
@@ -126,10 +124,7 @@ def main() -> None:
             sys.executable, "-m", "llm_i2i.cli", "serve", "--index", options.index, "--store", store,
             "--catalogue", str(options.catalogue), "--vectors", str(options.vectors), "--port", str(options.port),
         ]  # fmt: skip
-        commands = {
-            "empty": [sys.executable, "-c", EMPTY.replace("PORT", str(options.port))],
-            "llm-i2i serve": service,
-        }
+        commands = {"empty": [sys.executable, "-c", EMPTY.replace("PORT", str(options.port))], "llm-i2i serve": service}
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.connections} connections")
         print("| server | requests/s | CPU ms | p50 ms at half load | p99 ms at half load |")
         print("| --- | ---: | ---: | ---: | ---: |")

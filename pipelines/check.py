@@ -59,9 +59,7 @@ def check() -> None:
             logger.warning("check: %s", finding)
     stopping = [f"\n  {finding}" for finding in findings if finding.stops]
     if stopping:
-        raise ParamsError(
-            str(profile.PARAMS), f"{len(stopping)} combination(s) that cannot work" + "".join(stopping)
-        )
+        raise ParamsError(str(profile.PARAMS), f"{len(stopping)} combination(s) that cannot work" + "".join(stopping))
     differing = profile.differences()
     if differing:
         logger.info("check: params.yaml differs from profile %s in %s", params.profile, ", ".join(differing))
@@ -93,9 +91,7 @@ def _about_models(params: Params) -> Iterator[Finding]:
             found = f"{training.template} does not fit base_model.source {params.base_model.source}"
             yield Finding(f"{name}.template", found, f"set it to {advised}", stops=True)
         if training.optimizer == PAGED and (params.runtime.device == "cpu" or not _has_cuda()):
-            yield Finding(
-                f"{name}.optimizer", f"{PAGED} needs CUDA, which is not there", "set it to adamw", stops=True
-            )
+            yield Finding(f"{name}.optimizer", f"{PAGED} needs CUDA, which is not there", "set it to adamw", stops=True)
     if params.base_model.source == "random" and params.profile != "ci":
         fix = "set base_model.source to embedded for results worth reading"
         yield Finding("base_model.source", "random is a tiny model of random weights, for tests", fix)
@@ -112,9 +108,7 @@ def _about_arms(params: Params) -> Iterator[Finding]:
     for name in made:
         if not {name, f"{name}_filtered"} & set(arms):
             yield Finding(
-                "controls.names",
-                f"{name} is made and no arm trains on it",
-                f"take it out, or add {name} to fuse.arms",
+                "controls.names", f"{name} is made and no arm trains on it", f"take it out, or add {name} to fuse.arms"
             )
     for name in scored:
         if name != GENERATOR and f"{name}_filtered" not in arms:

@@ -70,9 +70,7 @@ def differences() -> list[str]:
     if not raw.get("profile"):
         return []
     theirs = dict(leaves(read_profile(raw.pop("profile"))))
-    return [
-        f"{'.'.join(key)}={value}" for key, value in leaves(raw) if key not in theirs or theirs[key] != value
-    ]
+    return [f"{'.'.join(key)}={value}" for key, value in leaves(raw) if key not in theirs or theirs[key] != value]
 
 
 def under(raw: dict[str, Any], name: str) -> dict[str, Any]:
@@ -86,9 +84,7 @@ def under(raw: dict[str, Any], name: str) -> dict[str, Any]:
     restated: dict[str, Any] = {"profile": name}
     for key, _ in leaves(raw):
         if key in theirs and key[0] != OF_THE_DATA:
-            restated = overlay(
-                restated, reduce(lambda inner, part: {part: inner}, reversed(key), theirs[key])
-            )
+            restated = overlay(restated, reduce(lambda inner, part: {part: inner}, reversed(key), theirs[key]))
     return restated
 
 

@@ -15,9 +15,7 @@ def encode_text() -> Outcome:
     """Write one vector per item, by the catalogue's own words or by a pretrained encoder."""
     params = load_params()
     items = read_table(paths.ITEMS, ITEMS)
-    vectors, facts = encode_items(
-        items, params.encode_text, runtime=params.runtime, downloads=paths.DOWNLOADS
-    )
+    vectors, facts = encode_items(items, params.encode_text, runtime=params.runtime, downloads=paths.DOWNLOADS)
     with staged(paths.TEXT) as out:
         np.save(out / paths.TEXT_VECTORS.name, vectors, allow_pickle=False)
         write_json(facts, out / "encoder.json")

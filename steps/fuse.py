@@ -21,9 +21,7 @@ def fuse(arm: str) -> Outcome:
     control, params = fusion.control_of(arm), load_params().fuse
     scored = [read_table(paths.PAIRS, JUDGED)]
     if control and arm != control:
-        scored.append(
-            read_table(paths.SCORED / f"{control}.parquet", SCORED).assign(logprob=np.float32(np.nan))
-        )
+        scored.append(read_table(paths.SCORED / f"{control}.parquet", SCORED).assign(logprob=np.float32(np.nan)))
     fused, kept = fusion.fuse(
         arm=arm,
         train=read_table(paths.TRAIN, INTERACTIONS),

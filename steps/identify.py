@@ -16,11 +16,7 @@ def identify() -> Outcome:
     items = read_table(paths.ITEMS, ITEMS)
     train = read_table(paths.TRAIN, INTERACTIONS)
     names, new_tokens = identify_items(
-        items,
-        train,
-        text=read_text_vectors(paths.TEXT_VECTORS, items),
-        params=params.identify,
-        seed=params.seed,
+        items, train, text=read_text_vectors(paths.TEXT_VECTORS, items), params=params.identify, seed=params.seed
     )
     with staged(paths.IDENTIFIERS) as out:
         write_table(items[[ITEM_ID]].assign(identifier=names), out / "identifiers.parquet", IDENTIFIERS)

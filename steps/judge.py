@@ -5,17 +5,7 @@ from llm_i2i.augmentation.judge import judge as core
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm.text_vectors import read_text_vectors
 from llm_i2i.params import load_params
-from llm_i2i.schema import (
-    GENERATOR,
-    HELD_OUT,
-    INTERACTIONS,
-    ITEMS,
-    JUDGED,
-    SCORED,
-    SYNTHETIC,
-    read_table,
-    write_table,
-)
+from llm_i2i.schema import GENERATOR, HELD_OUT, INTERACTIONS, ITEMS, JUDGED, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths
 from steps.stage import Outcome, stage_step
 
@@ -28,9 +18,7 @@ def judge() -> Outcome:
         scored=read_table(paths.SCORED / f"{GENERATOR}.parquet", SCORED),
         proposed=read_table(paths.SYNTHETIC, SYNTHETIC),
         held_out=read_table(paths.HELD_OUT, HELD_OUT),
-        known=Known(
-            read_table(paths.TRAIN, INTERACTIONS), items, read_text_vectors(paths.TEXT_VECTORS, items)
-        ),
+        known=Known(read_table(paths.TRAIN, INTERACTIONS), items, read_text_vectors(paths.TEXT_VECTORS, items)),
         params=load_params().judge,
     )
     with staged(paths.JUDGED) as out:

@@ -13,11 +13,7 @@ from steps.stage import Outcome, stage_step
 def report() -> Outcome:
     """Write report.html, report.md and summary.json, which holds only what depends on results."""
     result = build_report(collect(Path()))
-    with (
-        staged(paths.REPORT_HTML) as html,
-        staged(paths.REPORT_MARKDOWN) as markdown,
-        staged(paths.SUMMARY) as summary,
-    ):
+    with staged(paths.REPORT_HTML) as html, staged(paths.REPORT_MARKDOWN) as markdown, staged(paths.SUMMARY) as summary:
         html.write_text(result.html, encoding="utf-8")
         markdown.write_text(result.markdown, encoding="utf-8")
         write_json(result.summary, summary)

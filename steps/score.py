@@ -3,15 +3,7 @@
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import scoring as core
 from llm_i2i.params import load_params
-from llm_i2i.schema import (
-    GENERATOR,
-    INTERACTIONS,
-    SCORED,
-    SOURCE_SYNTHETIC,
-    SYNTHETIC,
-    read_table,
-    write_table,
-)
+from llm_i2i.schema import GENERATOR, INTERACTIONS, SCORED, SOURCE_SYNTHETIC, SYNTHETIC, read_table, write_table
 from steps import paths
 from steps.llm import read_setup
 from steps.stage import Outcome, stage_step

@@ -73,9 +73,7 @@ def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:
                 outcome = body(**matrix)
             seconds = time.perf_counter() - started
             remove(CHECKPOINTS / name)
-        description = Description(
-            name, {str(path): content_md5(path) for path in outcome.outputs}, outcome.rows
-        )
+        description = Description(name, {str(path): content_md5(path) for path in outcome.outputs}, outcome.rows)
         _write_runtime(name, seconds, outcome)
         if zenml_is_on():
             _log_to_zenml(stage, matrix, outcome, description)

@@ -14,9 +14,7 @@ def validate() -> Outcome:
     params = load_params()
     raw = read_raw(DATA)
     DATA_DOCS.mkdir(parents=True, exist_ok=True)
-    result = validate_tables(
-        raw, params=params.validate_, tail_max_count=params.tag.tail_max_count, docs_dir=DATA_DOCS
-    )
+    result = validate_tables(raw, params=params.validate_, tail_max_count=params.tag.tail_max_count, docs_dir=DATA_DOCS)
     raise_on_errors(result)
     with staged(VALIDATION) as out:
         write_json(result, out / "validation.json")

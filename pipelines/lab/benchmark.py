@@ -32,15 +32,7 @@ FULL_TABLES = Path("docs/results")
 TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
 # All that the document shows, in its order.
-EXPERIMENTS = (
-    "ablation",
-    "recipe",
-    "backbones",
-    "controls",
-    "threshold",
-    "tail_weight",
-    "volume",
-)
+EXPERIMENTS = ("ablation", "recipe", "backbones", "controls", "threshold", "tail_weight", "volume")
 COMMAND = "make bench-ard ARD=PATH"
 
 
@@ -192,6 +184,4 @@ class _Copy:
         own = environment() | {"PYTHONPATH": str((self.root / "src").resolve())}
         done = subprocess.run(command, cwd=self.root, env=own, check=False)  # noqa: S603 - no shell
         if done.returncode:
-            raise LlmI2iError(
-                f"{' '.join(command)} in {self.root}", f"exit status {done.returncode}", fix="see above"
-            )
+            raise LlmI2iError(f"{' '.join(command)} in {self.root}", f"exit status {done.returncode}", fix="see above")

@@ -21,15 +21,7 @@ from tqdm import tqdm
 
 from llm_i2i import schema
 from llm_i2i.errors import LlmI2iError
-from llm_i2i.evaluation.experiments import (
-    Experiment,
-    Point,
-    Value,
-    check_points,
-    digest,
-    load_experiment,
-    resolve,
-)
+from llm_i2i.evaluation.experiments import Experiment, Point, Value, check_points, digest, load_experiment, resolve
 from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params, read_params, read_profile
 from llm_i2i.params.reading import leaves, overlay, read_written
@@ -265,9 +257,7 @@ def _write(
     for plot in plots:
         (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
     pictures = "\n".join(f"![{escape_markdown(plot.title)}]({plot.name}.svg)\n" for plot in plots)
-    hashes = dict.fromkeys(
-        value for by_model in content["protocol_hash"].values() for value in by_model.values()
-    )
+    hashes = dict.fromkeys(value for by_model in content["protocol_hash"].values() for value in by_model.values())
     protocols = ", ".join(value[:12] for value in hashes)
     text = (
         f"# {experiment.name}\n\n{escape_markdown(tell(content))}\n\n"

@@ -97,9 +97,7 @@ def _first(files: list[str]) -> str:
 REQUIRED: Final = ("gate_passed", "same_commit", "clean", "was_clean", "same_champion", "same_index")
 CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
     {
-        "gate_passed": lambda now: (
-            "" if now.gate["passed"] is True else f"the gate says: {now.gate['verdict']}"
-        ),
+        "gate_passed": lambda now: "" if now.gate["passed"] is True else f"the gate says: {now.gate['verdict']}",
         "same_commit": lambda now: (
             ""
             if now.gate["commit"] == now.head

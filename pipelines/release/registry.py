@@ -35,9 +35,7 @@ def models() -> dict[str, dict[str, str]]:
     found = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")).get("artifacts")
     serving = [name for name, model in (found or {}).items() if model.get("type") == "index"]
     if len(serving) != 1:
-        raise ArtifactError(
-            "dvc.yaml", f"names {len(serving)} artifacts of type index", "the one that serves"
-        )
+        raise ArtifactError("dvc.yaml", f"names {len(serving)} artifacts of type index", "the one that serves")
     return {serving[0]: found[serving[0]], **found}
 
 

@@ -26,9 +26,5 @@ def publish(name: str, version: str, gate: Mapping[str, Any]) -> None:
         client.create_model(name=name, license="Apache-2.0")
     if not client.list_model_versions(model=name, name=version).items:
         client.create_model_version(model_name_or_id=name, name=version)
-        log_metadata(
-            {key: gate[key] for key in KEPT if gate.get(key)}, model_name=name, model_version=version
-        )
-    client.update_model_version(
-        model_name_or_id=name, version_name_or_id=version, stage="production", force=True
-    )
+        log_metadata({key: gate[key] for key in KEPT if gate.get(key)}, model_name=name, model_version=version)
+    client.update_model_version(model_name_or_id=name, version_name_or_id=version, stage="production", force=True)

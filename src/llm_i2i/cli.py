@@ -59,30 +59,21 @@ def _parser() -> argparse.ArgumentParser:
     whom = command.add_mutually_exclusive_group(required=True)
     whom.add_argument("--user", help="a user of the split tables")
     whom.add_argument(
-        "--items",
-        help="item ids separated by commas, oldest first; --items=-1 for one that begins with a dash",
+        "--items", help="item ids separated by commas, oldest first; --items=-1 for one that begins with a dash"
     )
     command.add_argument("--top-k", type=int, default=10)
-    command.add_argument(
-        "--last-m", type=int, help="query: the last M items, 0 = all (default: the index's own)"
-    )
-    command.add_argument(
-        "--decay", type=float, help="weight of a query item = decay^age (default: the index's own)"
-    )
+    command.add_argument("--last-m", type=int, help="query: the last M items, 0 = all (default: the index's own)")
+    command.add_argument("--decay", type=float, help="weight of a query item = decay^age (default: the index's own)")
     command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
     command.add_argument("--split", type=Path, default=Path("artifacts/split"))
-    command.add_argument(
-        "--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
-    )
+    command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command = commands.add_parser("export", help="write an index to Redis or as JSON lines, exactly")
     command.add_argument("--index", required=True, type=Path, help="folder artifacts/i2i/MODEL-ARM")
     command.add_argument("--to", required=True, help="redis://HOST:PORT/DB or FILE.jsonl")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command = commands.add_parser("serve", help="answer over HTTP, and follow the index when it changes")
-    command.add_argument(
-        "--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
-    )
+    command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
     command.add_argument(
@@ -97,9 +88,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--api-key-file", type=Path, help="file with the key that clients send as X-API-Key (default: none)"
     )
-    command.add_argument(
-        "--poll", type=float, default=5.0, help="seconds between two looks at the index (default 5)"
-    )
+    command.add_argument("--poll", type=float, default=5.0, help="seconds between two looks at the index (default 5)")
     return parser
 
 
@@ -107,9 +96,7 @@ def _serve(options: argparse.Namespace) -> None:
     try:
         from llm_i2i.serving.server import serve  # noqa: PLC0415 - an extra
     except ImportError as error:
-        raise LlmI2iError(
-            "serve", f"{error.name} is not installed", fix="pip install 'llm-i2i[serve]'"
-        ) from error
+        raise LlmI2iError("serve", f"{error.name} is not installed", fix="pip install 'llm-i2i[serve]'") from error
     serve(options)
 
 
@@ -127,9 +114,7 @@ def _recommend(options: argparse.Namespace) -> None:
                 "--items",
                 f"not in the catalogue: {', '.join(unknown) or 'nothing given'}",
                 f"ids of {options.catalogue}",
-                """put an id that holds a comma into double quotes, as in --items '"a,b",c'"""
-                if unknown
-                else "",
+                """put an id that holds a comma into double quotes, as in --items '"a,b",c'""" if unknown else "",
             )
     index, manifest = _index(options)
     last_m, decay = own_query(manifest)
@@ -173,9 +158,7 @@ def _history(user: str, split: Path) -> list[str]:
     taken = pd.concat(tables, ignore_index=True)
     taken = taken[taken[USER_ID] == user].sort_values(POSITION)
     if taken.empty:
-        raise DataError(
-            "--user", f"user {user!r} has no interactions in {split}", "a user of the split tables"
-        )
+        raise DataError("--user", f"user {user!r} has no interactions in {split}", "a user of the split tables")
     return [str(item) for item in taken[ITEM_ID]]
 
 

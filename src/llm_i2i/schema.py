@@ -112,15 +112,11 @@ def read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     try:
         table = pd.read_parquet(path)
     except Exception as error:  # pyarrow raises several unrelated classes for a broken file
-        raise ArtifactError(
-            str(path), f"unreadable ({error})", "a parquet file", "run `dvc repro`"
-        ) from error
+        raise ArtifactError(str(path), f"unreadable ({error})", "a parquet file", "run `dvc repro`") from error
     found = {name: str(dtype) for name, dtype in table.dtypes.items()}
     wrong = {name: found.get(name, "missing") for name, dtype in columns.items() if found.get(name) != dtype}
     if wrong:
-        raise ArtifactError(
-            str(path), f"columns {wrong}", str({k: columns[k] for k in wrong}), "run `dvc repro`"
-        )
+        raise ArtifactError(str(path), f"columns {wrong}", str({k: columns[k] for k in wrong}), "run `dvc repro`")
     return table
 
 

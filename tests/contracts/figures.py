@@ -55,9 +55,7 @@ _FENCE = re.compile(r"^```.*?^```$", re.DOTALL | re.MULTILINE)
 _CODE = re.compile(r"`[^`\n]+`")
 _TARGET = re.compile(r"\]\([^)]*\)")
 _NUMBER = re.compile(r"(?<![\w.])[+−-]?(?:\d{1,3}(?:,\d{3})+|\d+)(?:\.\d+)?(?:e[+-]?\d+)?")
-_MEASURED = re.compile(
-    r"\d\.\d{3}|(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,])|\d ?%|\d (?:minutes|seconds|hours)\b"
-)
+_MEASURED = re.compile(r"\d\.\d{3}|(?<![\d,])\d{1,3}(?:,\d{3})+(?![\d,])|\d ?%|\d (?:minutes|seconds|hours)\b")
 
 
 @dataclass(frozen=True)
@@ -148,9 +146,7 @@ def _blocks(text: str) -> Iterator[tuple[int, list[str], list[Figure]]]:
     shown = _CODE.sub(_unless_a_figure, _blank(_COMMENT, plain))
     for pattern in (_TARGET, *map(re.compile, EXEMPT)):
         shown = _blank(pattern, shown)
-    begins = sorted(
-        {0, *(m.end() for m in re.finditer(r"\n[ \t]*\n", plain)), *(c.start() for c in comments)}
-    )
+    begins = sorted({0, *(m.end() for m in re.finditer(r"\n[ \t]*\n", plain)), *(c.start() for c in comments)})
     for start, end in itertools.pairwise([*begins, len(text)]):
         sources = [
             line.strip()

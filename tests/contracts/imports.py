@@ -48,9 +48,7 @@ def _defining(module: str, name: str) -> str:
 
 def _candidates(module: str) -> list[Path]:
     path = Path(*module.split("."))
-    return [
-        base / end for base in (ROOT / "src", ROOT) for end in (path.with_suffix(".py"), path / "__init__.py")
-    ]
+    return [base / end for base in (ROOT / "src", ROOT) for end in (path.with_suffix(".py"), path / "__init__.py")]
 
 
 def _exists(module: str) -> bool:

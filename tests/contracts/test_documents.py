@@ -55,9 +55,7 @@ def test_a_figure_altered_in_its_last_digit_is_noticed(name: str) -> None:
 def test_any_other_figure_is_noticed(data: st.DataObject) -> None:
     name, figure = data.draw(st.sampled_from(PLACES))
     text = DOCUMENTS[name]
-    exponent = (
-        text[figure.start : figure.end].lower().find("e")
-    )  # with it 3.0e-08 becomes 0.0e-00, its rounded value
+    exponent = text[figure.start : figure.end].lower().find("e")  # with it 3.0e-08 becomes 0.0e-00, its rounded value
     end = figure.end if exponent < 0 else figure.start + exponent
     digits = [at for at in range(figure.start, end) if text[at].isdigit()]
     changes = data.draw(st.dictionaries(st.sampled_from(digits), st.sampled_from("0123456789"), min_size=1))
@@ -112,10 +110,7 @@ def test_what_is_sourced_rounded_or_no_measurement_passes(text: str) -> None:
 def test_sources_spread_in_the_order_of_reading() -> None:
     ((low, _), (high, _)) = resolve("cost: with_bf16/stages_minutes")
     assert low == high
-    values = [
-        value
-        for _, value in resolve("{toys|beauty}/controls: equal volume/swing/real/{overall|tail}/recall@10")
-    ]
+    values = [value for _, value in resolve("{toys|beauty}/controls: equal volume/swing/real/{overall|tail}/recall@10")]
     assert values == [0.065733, 0.021943, 0.059652, 0.010068]
     ((_, gain),) = resolve("gain data: toys/users <- beauty/users")
     ((_, ratio),) = resolve("ratio data: toys/users <- beauty/users")
@@ -146,9 +141,7 @@ def test_the_verdicts_follow_the_intervals() -> None:
     for model in ("swing", "bpr"):
         ((_, low), (_, high)) = resolve(f"summary: differences/{model}/llm_i2i/recall@10/{{low|high}}")
         told[model] = "gains" if low > 0 else "loses" if high < 0 else "none"
-    assert ("the default run, BPR gains and Swing does not" in text) == (
-        told == {"swing": "none", "bpr": "gains"}
-    )
+    assert ("the default run, BPR gains and Swing does not" in text) == (told == {"swing": "none", "bpr": "gains"})
     more = " ".join(DOCUMENTS["docs/more-results.md"].split())
     assert ("Swing shows no difference" in more) == (told["swing"] == "none")
     assert ("BPR gains (" in more) == (told["bpr"] == "gains")
@@ -173,13 +166,9 @@ def test_links_and_paths_lead_somewhere(name: str) -> None:
             path, _, anchor = target.partition("#")
             found = (ROOT / name).parent / path
             assert found.exists(), target
-            headings = (
-                re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
-            )
+            headings = re.findall(r"^#+ (.+)$", found.read_text(encoding="utf-8"), re.MULTILINE) if anchor else []
             assert not anchor or anchor in {title.lower().replace(" ", "-") for title in headings}
-    for path in re.findall(
-        r"`((?:src|steps|pipelines|benchmarks|experiments|profiles|tests|docs)/[\w./@-]*)`", text
-    ):
+    for path in re.findall(r"`((?:src|steps|pipelines|benchmarks|experiments|profiles|tests|docs)/[\w./@-]*)`", text):
         assert "NAME" in path or (ROOT / path).exists(), path
 
 

@@ -7,15 +7,7 @@ from llm_i2i.params import RECIPE
 from tests.conftest import ROOT, whole_params
 
 SHIPPED = sorted((ROOT / "experiments").glob("*.yaml"))
-ASKED_FOR = {
-    "ablation",
-    "backbones",
-    "controls",
-    "prompt",
-    "tail_weight",
-    "threshold",
-    "volume",
-}
+ASKED_FOR = {"ablation", "backbones", "controls", "prompt", "tail_weight", "threshold", "volume"}
 
 
 def test_the_experiments_that_the_readme_names_ship() -> None:

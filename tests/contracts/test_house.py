@@ -36,9 +36,7 @@ def test_ci_runs_lint_and_all_tests() -> None:
 
 
 def test_documented_make_targets_exist() -> None:
-    documented = set(
-        re.findall(r"`make ([a-z][\w-]*)", read("README.md") if (ROOT / "README.md").exists() else "")
-    )
+    documented = set(re.findall(r"`make ([a-z][\w-]*)", read("README.md") if (ROOT / "README.md").exists() else ""))
     documented |= set(re.findall(r"^make ([a-z][\w-]*)", read("README.md"), flags=re.MULTILINE))
     assert documented, "README.md names no make target"
     assert documented <= targets()
@@ -80,9 +78,7 @@ def test_every_option_is_explained_once() -> None:
 
 
 def sections(section: type[Section]) -> set[type[Section]]:
-    kinds = {
-        field.annotation for field in section.model_fields.values() if isinstance(field.annotation, type)
-    }
+    kinds = {field.annotation for field in section.model_fields.values() if isinstance(field.annotation, type)}
     inner = {kind for kind in kinds if issubclass(kind, Section)}
     return {section}.union(*map(sections, inner))
 
@@ -111,6 +107,4 @@ def test_lock_pins_every_direct_dependency() -> None:
 
 def test_shell_parses() -> None:
     subprocess.run([shutil.which("bash"), "-n", str(ROOT / ".ci/run")], check=True)
-    subprocess.run(
-        [shutil.which("make"), "-n", "repro", "test", "lint"], cwd=ROOT, check=True, capture_output=True
-    )
+    subprocess.run([shutil.which("make"), "-n", "repro", "test", "lint"], cwd=ROOT, check=True, capture_output=True)

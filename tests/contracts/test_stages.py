@@ -12,13 +12,7 @@ from steps import paths
 from tests.conftest import ROOT, whole_params
 from tests.contracts.imports import core_files
 
-NO_STAGES = {
-    "profile",
-    "seed",
-    "runtime",
-    "gate",
-    "model_card",
-}  # gate: a command, since it compares revisions
+NO_STAGES = {"profile", "seed", "runtime", "gate", "model_card"}  # gate: a command, since it compares revisions
 STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "paths", "stage"}
 
 PROFILE, MODELS = "profiles/${profile}.yaml", "profiles/models.yaml"
@@ -35,8 +29,7 @@ PARAMS = {
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
     "controls": {"base_model", "controls.compact", "synthesize", "runtime", "seed"},
-    "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"}
-    | {"runtime", "seed"},
+    "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"} | {"runtime", "seed"},
     "judge": {"judge"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "seed"},
@@ -109,9 +102,7 @@ def test_a_key_that_is_listed_by_itself_stands_in_params(stage, written, params)
 
 def test_every_option_is_somebodys(written) -> None:
     """A stage depends on each option of the schema: by its section or by itself."""
-    found = {
-        key for stage in written.values() for file in ("params.yaml", MODELS) for key in listed(stage, file)
-    }
+    found = {key for stage in written.values() for file in ("params.yaml", MODELS) for key in listed(stage, file)}
     found |= {f"train_i2i.{model}" for model in schema.Model.__args__}
     whole = whole_params()
     keys = {f"{section}.{key}" for section in set(whole) - NO_STAGES for key in whole[section]}

@@ -34,9 +34,7 @@ def test_actionlint():
 
 
 def test_workflows_call_make_and_our_scripts_only():
-    targets = set(
-        re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE)
-    )
+    targets = set(re.findall(r"^([a-z][\w-]*):", (ROOT / "Makefile").read_text(encoding="utf-8"), flags=re.MULTILINE))
     found = commands()
     assert {".ci/run", ".ci/promote", "make repro"} <= set(found)
     for line in found:

@@ -115,9 +115,7 @@ class Project:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
 
-    def set_param(
-        self, key: str, value: Any, *, rename: str | None = None, file: str = "params.yaml"
-    ) -> None:
+    def set_param(self, key: str, value: Any, *, rename: str | None = None, file: str = "params.yaml") -> None:
         """Change a value of params.yaml or of a profile, or rename its key."""
         yaml_file = YAML()
         path = self.root / file
@@ -143,8 +141,7 @@ class Project:
         files = [path for pattern in patterns for path in self.root.glob(pattern) if path.is_file()]
         assert files, f"no file matches {patterns}"
         return {
-            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest()
-            for path in sorted(files)
+            str(path.relative_to(self.root)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(files)
         }
 
 

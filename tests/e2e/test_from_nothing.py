@@ -17,12 +17,8 @@ def test_own_tables_in_three_steps(tmp_path: Path) -> None:
     data = project.root / "data"
     data.mkdir()
     rows = [(f"u{u}", f"i{(u * 7 + p * p) % 60}", p) for u in range(80) for p in range(12)]
-    table = pd.DataFrame(rows, columns=["user_id", "item_id", "position"]).drop_duplicates(
-        ["user_id", "item_id"]
-    )
-    items = pd.DataFrame(
-        {"item_id": [f"i{n}" for n in range(60)], "title": [f"Thing {n}" for n in range(60)]}
-    )
+    table = pd.DataFrame(rows, columns=["user_id", "item_id", "position"]).drop_duplicates(["user_id", "item_id"])
+    items = pd.DataFrame({"item_id": [f"i{n}" for n in range(60)], "title": [f"Thing {n}" for n in range(60)]})
     table.to_csv(data / "interactions.csv", index=False)
     items.to_csv(data / "items.csv", index=False)
     project.dvc("add", "data")

@@ -171,9 +171,7 @@ print(run.status, len(run.steps), sorted(run.steps["report"].spec.upstream_steps
 def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:
     environment = {**branch.environment, "LLM_I2I_ZENML": "on", "DVC_STAGE": "split"}
     command = [sys.executable, "-m", "pipelines", "full"]
-    done = subprocess.run(
-        command, cwd=branch.root, env=environment, capture_output=True, text=True, check=False
-    )
+    done = subprocess.run(command, cwd=branch.root, env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "inside a DVC stage" in done.stderr
 
@@ -183,10 +181,7 @@ def test_an_option_of_the_profile_may_be_set_in_params_and_reruns_its_stage_only
     assert set(json.loads(branch.dvc("status", "--json").stdout)) == {"train_discriminator"}
     branch.run("git", "checkout", "params.yaml")
     branch.set_param("fuse.custom.pairs_per_user", 0.3)
-    assert {name.split("@")[0] for name in json.loads(branch.dvc("status", "--json").stdout)} == {
-        "fuse",
-        "report",
-    }
+    assert {name.split("@")[0] for name in json.loads(branch.dvc("status", "--json").stdout)} == {"fuse", "report"}
     branch.run("git", "checkout", "params.yaml")
     branch.set_param("train_i2i.bpr.epochs", 3, file="profiles/models.yaml")
     stale = set(json.loads(branch.dvc("status", "--json").stdout))

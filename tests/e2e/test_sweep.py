@@ -21,9 +21,7 @@ TRIAL = {
     "question": "How confident must a synthetic interaction be?",
     "fixed": {"fuse.arms": ["real", "llm_i2i"], "train_i2i.models": ["swing"]},
     "grid": {"fuse.threshold": [0.1, 0.2, 1.0]},
-    "variants": {
-        "half": {"fuse.selection": "custom", "fuse.custom.mode": "volume", "fuse.custom.pairs_per_user": 1.0}
-    },
+    "variants": {"half": {"fuse.selection": "custom", "fuse.custom.mode": "volume", "fuse.custom.pairs_per_user": 1.0}},
     "generator_alone": True,
     "x": "synthetic_kept",
 }
@@ -85,9 +83,7 @@ def test_threshold_sweep_trains_nothing_and_survives_a_kill(finished: Project, t
     kept = {row["point"]: row["synthetic_kept"] for row in results["rows"] if row["arm"] == "llm_i2i"}
     assert kept["fuse.threshold=0.1"] >= kept["fuse.threshold=0.2"] > 0
     assert kept["half"] > 0
-    alone = json.loads((whole.root / "reports/metrics/generator-llm_only.json").read_text())["overall"][
-        "recall@10"
-    ]
+    alone = json.loads((whole.root / "reports/metrics/generator-llm_only.json").read_text())["overall"]["recall@10"]
     (row,) = {(row["point"], row["value"]) for row in results["rows"]
               if (row["arm"], row["slice"], row["metric"]) == ("llm_only", "overall", "recall@10")}  # fmt: skip
     assert row == ("every point", pytest.approx(alone, abs=1e-6))

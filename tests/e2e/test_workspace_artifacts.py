@@ -8,8 +8,7 @@ from tests.conftest import ROOT
 
 ARTIFACTS = ROOT / "artifacts"
 pytestmark = pytest.mark.skipif(
-    not (ARTIFACTS / "proposed" / "generator.parquet").is_file(),
-    reason="`dvc repro` has not run in this workspace",
+    not (ARTIFACTS / "proposed" / "generator.parquet").is_file(), reason="`dvc repro` has not run in this workspace"
 )
 
 

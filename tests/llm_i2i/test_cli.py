@@ -16,14 +16,10 @@ def project(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     items = [("a", "Alien", 2), ("b", "Brazil", 2), ("c", "Cube", 1)]
     catalogue = [(item, title, title, n, "mid", False) for item, title, n in items]
-    write_table(
-        pd.DataFrame(catalogue, columns=list(ITEMS)), tmp_path / "artifacts/items/items.parquet", ITEMS
-    )
+    write_table(pd.DataFrame(catalogue, columns=list(ITEMS)), tmp_path / "artifacts/items/items.parquet", ITEMS)
     for part, rows in {"train": [("u", "a", 1, 0)], "valid": [("u", "b", 2, 1)]}.items():
         write_table(
-            pd.DataFrame(rows, columns=list(INTERACTIONS)),
-            tmp_path / f"artifacts/split/{part}.parquet",
-            INTERACTIONS,
+            pd.DataFrame(rows, columns=list(INTERACTIONS)), tmp_path / f"artifacts/split/{part}.parquet", INTERACTIONS
         )
     index = [("a", "b", 0.5, 1), ("a", "c", 0.25, 2), ("b", "c", 0.5, 1)]
     folder = tmp_path / "artifacts/i2i/swing-real"
@@ -96,10 +92,7 @@ def test_redis_to_redis(project, capsys, redis_url):
 def odd(project):
     """The same index over ids with commas, blanks, quotes and tabs, and a title of several lines."""
     ids = {"a": "p,q", "b": " lead", "c": 'say "x"\t1'}
-    for path, columns in (
-        ("artifacts/items/items.parquet", ITEMS),
-        ("artifacts/i2i/swing-real/index.parquet", INDEX),
-    ):
+    for path, columns in (("artifacts/items/items.parquet", ITEMS), ("artifacts/i2i/swing-real/index.parquet", INDEX)):
         table = read_table(project / path, columns).replace(ids)
         if "title" in table:
             table.loc[2, "title"] = "Cube\n\t\u2028\u200b2 \U0001f43b"
@@ -127,10 +120,7 @@ def test_a_blank_in_front_belongs_to_the_id_that_has_one(odd, capsys):
 def test_each_item_is_one_line_of_four_columns(odd, capsys):
     assert cli.main(["recommend", "--items", "p,q", *INDEX_OPTION]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert [line.split("\t")[2:] for line in lines] == [
-        [" lead", "Brazil"],
-        ['say "x"\\t1', "Cube 2 \U0001f43b"],
-    ]
+    assert [line.split("\t")[2:] for line in lines] == [[" lead", "Brazil"], ['say "x"\\t1', "Cube 2 \U0001f43b"]]
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1", "cp1252"])

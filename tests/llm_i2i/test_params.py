@@ -78,9 +78,7 @@ def test_all_problems_at_once_with_key_rule_and_value(raw: dict[str, Any], tmp_p
         ("runtime", "device", "gpu"),
     ],
 )
-def test_values_out_of_range(
-    raw: dict[str, Any], tmp_path: Path, section: str, key: str, value: object
-) -> None:
+def test_values_out_of_range(raw: dict[str, Any], tmp_path: Path, section: str, key: str, value: object) -> None:
     raw[section][key] = value
     message = problems(raw, tmp_path)
     assert f"  {section}.{key}" in message
@@ -126,10 +124,7 @@ def test_values_cannot_change() -> None:
     [
         ({"fuse.arms": ["real", "item_knn"], "controls.names": ["random"]}, "item_knn in controls.names"),
         ({"fuse.arms": ["real", "item_knn_filtered"]}, "item_knn in score.sources"),
-        (
-            {"score.sources": ["generator", "random"], "controls.names": ["item_knn"]},
-            "must be in controls.names too",
-        ),
+        ({"score.sources": ["generator", "random"], "controls.names": ["item_knn"]}, "must be in controls.names too"),
         ({"score.sources": ["item_knn"]}, "generator is what every arm needs"),
     ],
 )
@@ -177,9 +172,7 @@ def test_params_lies_over_the_profile_which_lies_over_the_models(project: Path) 
 def test_each_problem_names_the_file_that_states_the_key(project: Path) -> None:
     change(project / "params.yaml", report={"sampels": 1}, split={"max_users": -1})
     change(project / "profiles/laptop.yaml", train_generator={"lora_r": 0}, tag={"head_share": 2})
-    change(
-        project / "profiles/models.yaml", train_i2i={"bm25": {"k1": -1, "b": 0.2}, "swing": {"smoothing": 1}}
-    )
+    change(project / "profiles/models.yaml", train_i2i={"bm25": {"k1": -1, "b": 0.2}, "swing": {"smoothing": 1}})
     with pytest.raises(ParamsError) as caught:
         load_params(project / "params.yaml")
     message = str(caught.value)
@@ -197,9 +190,7 @@ def test_each_problem_names_the_file_that_states_the_key(project: Path) -> None:
 
 def test_options_of_models_have_one_place(project: Path) -> None:
     change(project / "params.yaml", train_i2i={"bm25": {"k1": 1.5, "b": 0.2}})
-    with pytest.raises(
-        ParamsError, match=r"states train_i2i\.bm25; set options of I2I models in profiles/models"
-    ):
+    with pytest.raises(ParamsError, match=r"states train_i2i\.bm25; set options of I2I models in profiles/models"):
         load_params(project / "params.yaml")
 
 
@@ -219,9 +210,7 @@ def test_another_revision_is_read_through_its_own_files() -> None:
     assert found == {
         "profile": "p", "seed": 1, "a": {"b": 1, "c": [1]}, "train_i2i": {"top_k": 3, "swing": {"x": 1}},
     }  # fmt: skip
-    assert read_params(read={"params.yaml": "seed: 1"}.__getitem__) == {"seed": 1}, (
-        "from before there were profiles"
-    )
+    assert read_params(read={"params.yaml": "seed: 1"}.__getitem__) == {"seed": 1}, "from before there were profiles"
 
 
 def fuse(**changes: object) -> FuseParams:

@@ -59,10 +59,7 @@ COMPACT = {
             {"train_discriminator.template": "discriminator_compact_v1"},
             "train_discriminator.template: .* does not fit .*embedded; set it to discriminator_v1",
         ),
-        (
-            {"train_generator.optimizer": "paged_adamw_8bit"},
-            "train_generator.optimizer: .*needs CUDA.*set it to adamw",
-        ),
+        ({"train_generator.optimizer": "paged_adamw_8bit"}, "train_generator.optimizer: .*needs CUDA.*set it to adamw"),
     ],
 )
 def test_what_cannot_work_stops(project: Path, changes: dict[str, Any], told: str) -> None:

@@ -110,12 +110,7 @@ def test_words_are_counted_without_an_llm(catalogue: Path) -> None:
     )
     environment = {**os.environ, "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}", "LLM_I2I_ZENML": "off"}
     done = subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=catalogue,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", code], cwd=catalogue, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines() == ["False"]
@@ -163,6 +158,4 @@ def test_what_we_replace_in_zenml_is_still_there() -> None:
 
 
 def _names(lines: list[str]) -> set[str]:
-    return {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line and line[0] != "#"} - {
-        "llm-i2i"
-    }
+    return {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line and line[0] != "#"} - {"llm-i2i"}

@@ -26,9 +26,7 @@ def test_values_change_and_comments_stay(path: str) -> None:
 
 def commit(message: str = "x") -> None:
     subprocess.run(["git", "add", "--all"], check=True)
-    subprocess.run(
-        ["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", message], check=True
-    )
+    subprocess.run(["git", "-c", "user.name=t", "-c", "user.email=t@t", "commit", "-q", "-m", message], check=True)
 
 
 @pytest.fixture
@@ -52,9 +50,7 @@ def own(name: str) -> Params:
 
 @pytest.mark.parametrize("between", ["no commit", "commit"])
 @pytest.mark.parametrize("names", [("ci", "laptop"), ("compact", "gpu"), ("gpu", "ci", "compact", "laptop")])
-def test_a_profile_leaves_nothing_of_the_one_before(
-    project: Path, names: tuple[str, ...], between: str
-) -> None:
+def test_a_profile_leaves_nothing_of_the_one_before(project: Path, names: tuple[str, ...], between: str) -> None:
     original = Path("params.yaml").read_text()
     for name in names:
         profile.apply(name)

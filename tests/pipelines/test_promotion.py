@@ -71,9 +71,7 @@ def build(noise: float, label: str) -> None:
     for seed in params.gate.seeds:
         fused = shuffled(split["train"], noise, seed)
         index = to_index(item_knn(user_items_from_frame(fused, items), top_k=20), items)
-        protocol = Protocol.from_params(
-            Params.model_validate({**params.model_dump(by_alias=True), "seed": seed})
-        )
+        protocol = Protocol.from_params(Params.model_validate({**params.model_dump(by_alias=True), "seed": seed}))
         metrics, per_user = evaluate_index(index=index, items=items, protocol=protocol, **split)
         if seed == params.seed:
             write_run(index, metrics, per_user, fused)

@@ -53,12 +53,7 @@ def compact_rows(
     setup = LlmSetup(items, identifiers, text, base_model, params.runtime, params.seed)
     nothing = pd.DataFrame(columns=list(HELD_OUT)).astype(HELD_OUT)
     train_generator(
-        train=train,
-        held_out=nothing,
-        setup=setup,
-        params=settings,
-        out=generator,
-        checkpoints=work / "checkpoints",
+        train=train, held_out=nothing, setup=setup, params=settings, out=generator, checkpoints=work / "checkpoints"
     )
     rows, _, _ = synthesize(
         train=train,

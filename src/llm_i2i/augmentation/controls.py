@@ -93,6 +93,4 @@ def _ranked(
             lists = recommend(item_knn(user_items, top_k=100), histories, top_k=longest).lists
             own_first = zip(lists, ranked, strict=True)
             ranked = [pd.unique(np.concatenate([own[own >= 0], then])) for own, then in own_first]
-    return [
-        one[~np.isin(one, taken)][:n].astype(np.int64) for one, (taken, n) in zip(ranked, users, strict=True)
-    ]
+    return [one[~np.isin(one, taken)][:n].astype(np.int64) for one, (taken, n) in zip(ranked, users, strict=True)]

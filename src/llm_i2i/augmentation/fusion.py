@@ -11,16 +11,7 @@ from llm_i2i.augmentation.selection import PAIR, by_confidence, choose, confiden
 from llm_i2i.catalogue import without_rows
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.params import Arm, FuseParams
-from llm_i2i.schema import (
-    BUCKETS,
-    CONTROLS,
-    FUSED,
-    ITEM_ID,
-    JUDGED,
-    SOURCE_REAL,
-    SOURCE_SYNTHETIC,
-    USER_ID,
-)
+from llm_i2i.schema import BUCKETS, CONTROLS, FUSED, ITEM_ID, JUDGED, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
 
 logger = logging.getLogger(__name__)
 
@@ -158,9 +149,7 @@ def _same_volume(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
 
 def _filter_real(real: pd.DataFrame, scored: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Drop the real rows that were scored below the threshold; rows without a score stay."""
-    doubtful = scored[
-        (scored["source"] == SOURCE_REAL) & (scored["p_yes"].to_numpy() < np.float32(threshold))
-    ]
+    doubtful = scored[(scored["source"] == SOURCE_REAL) & (scored["p_yes"].to_numpy() < np.float32(threshold))]
     kept = without_rows(real, doubtful)
     if kept.empty:
         raise GenerationError(
@@ -176,9 +165,7 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
     """Refuse rows that no run of the stages before can have made."""
     missing = [column for column in JUDGED if column not in scored]
     if missing:
-        raise ArtifactError(
-            "artifacts/judged", f"columns {missing} are missing", fix="rerun `dvc repro judge`"
-        )
+        raise ArtifactError("artifacts/judged", f"columns {missing} are missing", fix="rerun `dvc repro judge`")
     p_yes = scored["p_yes"].to_numpy()
     synthetic = scored["source"].isin([SOURCE_SYNTHETIC, *CONTROLS]).to_numpy()
     in_train = pd.MultiIndex.from_frame(scored[PAIR]).isin(pd.MultiIndex.from_frame(train[PAIR]))

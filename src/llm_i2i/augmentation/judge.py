@@ -111,9 +111,7 @@ def features(rows: pd.DataFrame, known: Known) -> FloatArray:
     users = pd.Series(np.sort(rows[USER_ID].unique()))
     user = pd.Index(users).get_indexer(pd.Index(rows[USER_ID]))
     histories = histories_of(users, known.train, known.items)
-    count = np.bincount(
-        item_indices(known.train[ITEM_ID], known.items, where="train"), minlength=len(known.items)
-    )
+    count = np.bincount(item_indices(known.train[ITEM_ID], known.items, where="train"), minlength=len(known.items))
     p_yes = np.clip(rows["p_yes"].to_numpy(dtype=np.float64), 1e-6, 1 - 1e-6)
     found = np.zeros((len(rows), len(FEATURES)))
     found[:, 0] = np.log(p_yes) - np.log1p(-p_yes)
@@ -147,9 +145,7 @@ def _probability(head: Pipeline, x: FloatArray) -> FloatArray:
     return found
 
 
-def _report(
-    head: Pipeline, x: FloatArray, learned: pd.DataFrame, taken: Array, *, bucket: Array
-) -> dict[str, Any]:
+def _report(head: Pipeline, x: FloatArray, learned: pd.DataFrame, taken: Array, *, bucket: Array) -> dict[str, Any]:
     """How good the judge is on users it did not learn from, beside what it is made of."""
     unseen = np.zeros(len(taken))
     for fit, rest in GroupKFold(min(FOLDS, learned[USER_ID].nunique())).split(x, taken, learned[USER_ID]):
@@ -165,9 +161,7 @@ def _report(
         "users": int(learned[USER_ID].nunique()),
         "proposals": len(learned),
         "taken": int(taken.sum()),
-        "coefficients": {
-            name: round(float(value), 6) for name, value in zip(FEATURES, head[-1].coef_[0], strict=True)
-        },
+        "coefficients": {name: round(float(value), 6) for name, value in zip(FEATURES, head[-1].coef_[0], strict=True)},
         "auc": round(float(roc_auc_score(taken, unseen)), 6),
         "auc_within_user": {
             name: _within_user(score, taken, learned[USER_ID], bucket) for name, score in scores.items()

@@ -122,9 +122,7 @@ def _confident(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:
     return ordered[ordered["p_yes"].to_numpy() >= np.float32(rule.threshold)]
 
 
-def _connected(
-    synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame
-) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _connected(synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
     """For each synthetic row: did any user take its item together with one of its user's? Shape (n_rows,)."""
     taken = user_items_from_frame(real, items)
     together = (taken.T @ taken).tocsr()

@@ -39,9 +39,7 @@ _MAX_TITLE: Final = 300  # characters; some "titles" are whole pages
 _SHOWN: Final = 3
 _MANY: Final = 0.1  # share of rows above which a filter is worth a warning
 _MAX_FIELD: Final = (1 << 31) - 1  # characters of a CSV cell
-_BLOCKS: Final = re.compile(
-    r"br|p|div|li|[uo]l|t[dhr]|table|hr|h[1-6]", re.IGNORECASE
-)  # elements that part words
+_BLOCKS: Final = re.compile(r"br|p|div|li|[uo]l|t[dhr]|table|hr|h[1-6]", re.IGNORECASE)  # elements that part words
 _ELEMENTS: Final = (
     "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|input|ins|li|"
     "link|meta|noscript|ol|p|pre|q|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul"
@@ -190,9 +188,7 @@ def _log_dropped(what: str, before: int, after: int) -> None:
     """Say how many rows went, as a warning where it is more than a tenth."""
     level = logging.WARNING if before - after > _MANY * before else logging.INFO
     share = 100 * (before - after) / max(before, 1)
-    logger.log(
-        level, "%s: %s of %s rows dropped (%.1f %%)", what, f"{before - after:,}", f"{before:,}", share
-    )
+    logger.log(level, "%s: %s of %s rows dropped (%.1f %%)", what, f"{before - after:,}", f"{before:,}", share)
 
 
 class _Broken:
@@ -219,9 +215,7 @@ def _lines(path: Path) -> Iterator[tuple[int, str]]:
         with opened(path, "rt", encoding="utf-8-sig", newline="\n") as file:
             yield from enumerate(file, start=1)
     except (OSError, EOFError, UnicodeDecodeError, zlib.error) as error:
-        raise DataError(
-            str(path), f"cannot be read ({error})", "a whole file in UTF-8", "obtain it again"
-        ) from error
+        raise DataError(str(path), f"cannot be read ({error})", "a whole file in UTF-8", "obtain it again") from error
 
 
 def _objects(path: Path) -> Iterator[tuple[int, Json]]:
@@ -299,9 +293,7 @@ def _text(value: object) -> str:
     text = _PAGE_CODE.sub(" ", str(value))
     text = _TAG.sub(lambda tag: " " if tag[1] is None or _BLOCKS.fullmatch(tag[1]) else "", text)
     # Only whole entities: "&copy=2" in an address and "&shy" in "&shyness" are none.
-    text = re.sub(
-        r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);", lambda m: html.unescape(m[0]), text
-    )
+    text = re.sub(r"&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);", lambda m: html.unescape(m[0]), text)
     # Python literals spell an emoji as two halves, which belong together.
     text = text.encode("utf-16", "surrogatepass").decode("utf-16", "ignore")
     return " ".join(text.split())
@@ -360,9 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
         parser.add_argument(f"--{name}-sha256", default="", help="expected SHA-256 of that file")
     parser.add_argument("--core", type=int, default=5, help="k of the k-core filter, 0 = none")
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder of the raw tables")
-    parser.add_argument(
-        "--downloads", type=Path, default=Path(".downloads"), help="folder that keeps downloads"
-    )
+    parser.add_argument("--downloads", type=Path, default=Path(".downloads"), help="folder that keeps downloads")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

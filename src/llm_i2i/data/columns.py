@@ -81,9 +81,7 @@ def as_timestamps(column: pd.Series) -> tuple[pd.Series, str, Places]:
     counts, is_count = _integers(text)
     unit = _unit_of(counts[is_count])
     # Words such as "now" are dates to pandas, and it cuts what is finer than a nanosecond.
-    is_date = ~is_count & np.array(
-        text.str.fullmatch(r"\s*[0-9]{4}(?!.*\.[0-9]{10}).*", na=False), dtype=bool
-    )
+    is_date = ~is_count & np.array(text.str.fullmatch(r"\s*[0-9]{4}(?!.*\.[0-9]{10}).*", na=False), dtype=bool)
     dates = pd.to_datetime(text[is_date], errors="coerce", format="ISO8601", utc=True).dt.tz_localize(None)
     moments, date_unit = _since_1970(dates)
     is_date[is_date] = dates.notna().to_numpy()

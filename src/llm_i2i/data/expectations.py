@@ -31,14 +31,7 @@ _MIN_HISTORY: Final = 3  # items of a user who can be tested
 
 # What the checks read; a computed column never meets another one of its name.
 _READ: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, "title")
-_COMPUTED: Final = (
-    "item_is_known",
-    "is_repeated",
-    "is_repeated_pair",
-    "last_is_tied",
-    "has_text",
-    "is_tail",
-)
+_COMPUTED: Final = ("item_is_known", "is_repeated", "is_repeated_pair", "last_is_tied", "has_text", "is_tail")
 
 Severity = Literal["error", "warning"]
 
@@ -119,13 +112,9 @@ def raise_on_errors(result: dict[str, Any]) -> None:
 def describe(row: dict[str, Any]) -> str:
     """One line about a failed check: table, rule, count, first rows."""
     count = (
-        f", {row['unexpected_count']:,} row(s) ({row['unexpected_percent']:.2f} %)"
-        if row["unexpected_count"]
-        else ""
+        f", {row['unexpected_count']:,} row(s) ({row['unexpected_percent']:.2f} %)" if row["unexpected_count"] else ""
     )
-    sample = "; ".join(
-        ", ".join(f"{key} {value!r}" for key, value in example.items()) for example in row["sample"][:3]
-    )
+    sample = "; ".join(", ".join(f"{key} {value!r}" for key, value in example.items()) for example in row["sample"][:3])
     return f"{row['table']}: not so: {row['name']}{count}" + (f" [{sample}]" if sample else "")
 
 
@@ -190,9 +179,7 @@ def _between(column: str, name: str, severity: Severity = "error", **limits: flo
 
 def _is(column: str, value: bool, name: str, severity: Severity = "error", **share: float) -> Check:
     """A computed column has one value, in every row or in the share `mostly`."""
-    return Check(
-        name, severity, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": [value], **share}
-    )
+    return Check(name, severity, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": [value], **share})
 
 
 def _with_computed_columns(raw: RawTables, tail_max_count: int) -> tuple[pd.DataFrame, pd.DataFrame]:

@@ -52,10 +52,7 @@ def identify_items(
         tokens = [f"<item_{row}>" for row in range(len(items))]
         return tokens, list(tokens)
     codes = semantic_codes(
-        item_features(items, train, text=text, seed=seed),
-        levels=params.code_levels,
-        size=params.code_size,
-        seed=seed,
+        item_features(items, train, text=text, seed=seed), levels=params.code_levels, size=params.code_size, seed=seed
     )
     return _spelled(codes)
 

@@ -37,12 +37,8 @@ def unique_texts(items: pd.DataFrame) -> list[str]:
         Shape (n_items,): unique, non-empty, one line each; without title the category, the brand or
         "item ITEM_ID" stands in.
     """
-    records = [
-        {str(key): one_line(str(value)) for key, value in row.items()} for row in items.to_dict("records")
-    ]
-    texts = [
-        row["title"] or row.get("category") or row.get("brand") or f"item {row[ITEM_ID]}" for row in records
-    ]
+    records = [{str(key): one_line(str(value)) for key, value in row.items()} for row in items.to_dict("records")]
+    texts = [row["title"] or row.get("category") or row.get("brand") or f"item {row[ITEM_ID]}" for row in records]
     for column in ("year", "category"):
         texts = _told_apart(texts, [row.get(column, "") for row in records])
     return numbered(texts, [row[ITEM_ID] for row in records])

@@ -84,9 +84,7 @@ def long_tail_curve(items: pd.DataFrame) -> pd.DataFrame:
 
 def _check(items: pd.DataFrame, train: pd.DataFrame) -> None:
     if items.empty:
-        raise DataError(
-            "items", "the catalogue is empty", "at least one item", "bring an items table with rows"
-        )
+        raise DataError("items", "the catalogue is empty", "at least one item", "bring an items table with rows")
     twice = items.loc[items[ITEM_ID].duplicated(), ITEM_ID]
     if len(twice):
         found = f"{len(twice):,} item_id occur again (first: {twice.iloc[0]!r})"

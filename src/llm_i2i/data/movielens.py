@@ -46,9 +46,7 @@ def convert(wheel: Path, out: Path) -> None:
         interactions = list(_rows(inter, ("user_id", "item_id", "rating", "timestamp")))
         items = [
             (item_id, _known(title), year if year.isdigit() else "", _known(genres))
-            for item_id, title, year, genres in _rows(
-                item, ("item_id", "movie_title", "release_year", "class")
-            )
+            for item_id, title, year, genres in _rows(item, ("item_id", "movie_title", "release_year", "class"))
         ]
     out.mkdir(parents=True, exist_ok=True)
     write_csv(out / "interactions.csv", ("user_id", "item_id", "rating", "timestamp"), interactions)
@@ -106,9 +104,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Command line; returns the exit status."""
     parser = argparse.ArgumentParser(prog="python -m llm_i2i.data.movielens", description=__doc__)
     parser.add_argument("--out", type=Path, default=Path("data"), help="folder of the raw tables")
-    parser.add_argument(
-        "--downloads", type=Path, default=Path(".downloads"), help="folder that keeps the wheel"
-    )
+    parser.add_argument("--downloads", type=Path, default=Path(".downloads"), help="folder that keeps the wheel")
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:

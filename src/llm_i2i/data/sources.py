@@ -33,10 +33,7 @@ logger = logging.getLogger(__name__)
 
 # What each table is read for; the first two columns of each must be there. All others are left alone.
 _WORDS: Final = ("title", "category", "brand", "year")
-_KNOWN: Final = {
-    "interactions": (USER_ID, ITEM_ID, TIMESTAMP, POSITION, RATING),
-    "items": (ITEM_ID, *_WORDS),
-}
+_KNOWN: Final = {"interactions": (USER_ID, ITEM_ID, TIMESTAMP, POSITION, RATING), "items": (ITEM_ID, *_WORDS)}
 _ENDINGS: Final = (".csv", ".csv.gz", ".csv.zst", ".parquet")
 _SHOWN: Final = 3  # problems of one kind that a message spells out
 _BLOCK_BYTES: Final = 1 << 24
@@ -92,9 +89,7 @@ def read_raw(data_dir: Path) -> RawTables:
         lines = "".join(f"\n  {problem}" for problem in problems)
         raise DataError(str(data_dir), f"{len(problems)} problem(s){lines}", fix="correct the file(s)")
     order = TIMESTAMP if TIMESTAMP in interactions else POSITION
-    logger.info(
-        "read %s interactions and %s items from %s", f"{len(interactions):,}", f"{len(items):,}", data_dir
-    )
+    logger.info("read %s interactions and %s items from %s", f"{len(interactions):,}", f"{len(items):,}", data_dir)
     return RawTables(interactions.rename(columns={order: TIMESTAMP}), items, order, unit)
 
 
@@ -235,8 +230,7 @@ def _read_parquet(path: Path, name: str, problems: list[str]) -> pd.DataFrame:
     whole = pa.concat_tables(tables, promote_options="permissive").select(columns)
     # Integers with missing values would become floats, which are exact up to 2^53 only.
     frame: pd.DataFrame = whole.to_pandas(
-        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_integer(kind) else None,
-        ignore_metadata=True,
+        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_integer(kind) else None, ignore_metadata=True
     )
     return frame
 

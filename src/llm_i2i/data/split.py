@@ -50,9 +50,7 @@ class Split:
     manifest: dict[str, Any]
 
 
-def split_interactions(
-    interactions: pd.DataFrame, *, params: SplitParams, seed: int, order: str = TIMESTAMP
-) -> Split:
+def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed: int, order: str = TIMESTAMP) -> Split:
     """Order each user's items by time and hold the last ones out.
 
     The order of rows does not matter. Equal times are ordered by a seeded hash of user and item, so that
@@ -74,9 +72,7 @@ def split_interactions(
     """
     by_time = params.strategy == "temporal"
     if by_time and order != TIMESTAMP:
-        raise DataError(
-            "split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`"
-        )
+        raise DataError("split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`")
     rows = interactions[[USER_ID, ITEM_ID, TIMESTAMP]].reset_index(drop=True)
     _refuse_missing(rows)
     counts = {"raw": _counts(rows)}
@@ -109,9 +105,7 @@ def _log_dropped(counts: dict[str, dict[str, int]]) -> None:
             many = dropped > _MANY * before and name != "sampled_users"  # asked for
             level = logging.WARNING if many else logging.INFO
             share = 100 * dropped / before
-            logger.log(
-                level, "split: %s drops %s of %s rows (%.1f %%)", name, f"{dropped:,}", f"{before:,}", share
-            )
+            logger.log(level, "split: %s drops %s of %s rows (%.1f %%)", name, f"{dropped:,}", f"{before:,}", share)
         before = after["rows"]
 
 

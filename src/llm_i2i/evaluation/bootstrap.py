@@ -49,9 +49,7 @@ def pooled_difference(differences: Sequence[Array], *, resamples: int, seed: int
     rows = [np.asarray(row, dtype=np.float64) for row in differences]
     if not rows or any(row.ndim != 1 or row.shape != rows[0].shape or not row.size for row in rows):
         shapes = [row.shape for row in rows]
-        raise DataError(
-            "bootstrap", f"differences of shapes {shapes}", "one vector of the same users per seed"
-        )
+        raise DataError("bootstrap", f"differences of shapes {shapes}", "one vector of the same users per seed")
     table = np.stack(rows)
     if not np.isfinite(table).all():
         raise DataError("bootstrap", f"{int((~np.isfinite(table)).sum()):,} differences are not finite")

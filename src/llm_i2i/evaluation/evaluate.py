@@ -55,13 +55,9 @@ def evaluate_index(
     histories = histories_of(test[USER_ID], pd.concat([train, valid], ignore_index=True), items)
     repeats = _targets_in_history(histories, targets)
     if repeats:
-        log.warning(
-            "evaluate: %s test targets are in their user's history and count as not found", f"{repeats:,}"
-        )
+        log.warning("evaluate: %s test targets are in their user's history and count as not found", f"{repeats:,}")
     top_k = max(protocol.ks)
-    found = recommend(
-        similar, histories, top_k=top_k, targets=targets, last_m=protocol.last_m, decay=protocol.decay
-    )
+    found = recommend(similar, histories, top_k=top_k, targets=targets, last_m=protocol.last_m, decay=protocol.decay)
     metrics, per_user = measured(
         test, targets, found.ranks, found.lists, items=items, protocol=protocol, ks=protocol.ks
     )
@@ -140,9 +136,7 @@ def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:
         raise ArtifactError("test", "holds no rows", "one row per test user", "check split.min_user_items")
     twice = test[USER_ID].duplicated()
     if twice.any():
-        raise ArtifactError(
-            "test", f"user {test[USER_ID][twice].iloc[0]} has more than one row", "one row per user"
-        )
+        raise ArtifactError("test", f"user {test[USER_ID][twice].iloc[0]} has more than one row", "one row per user")
     unknown = ~items["bucket"].isin(BUCKETS)
     if unknown.any():
         raise ArtifactError("items", f"bucket {items['bucket'][unknown].iloc[0]!r}", " | ".join(BUCKETS))

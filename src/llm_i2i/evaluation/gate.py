@@ -150,9 +150,7 @@ def _champion_seeds(case: Case) -> Check:
     """The champion was measured under the same seeds."""
     assert case.champion is not None  # noqa: S101
     missing = [seed for seed in case.params.seeds if seed not in case.champion.per_user]
-    reason = (
-        f"the champion was not measured under seeds {missing}" if missing else "the champion has all seeds"
-    )
+    reason = f"the champion was not measured under seeds {missing}" if missing else "the champion has all seeds"
     return Check("champion_seeds", passed=not missing, reason=reason)
 
 
@@ -193,10 +191,7 @@ def _overall(case: Case) -> Check:
     found = _interval(case, "ndcg@10")
     limit = case.params.min_overall_gain
     return Check(
-        "overall",
-        found.low > limit,
-        f"overall NDCG@10 {_signed(found)}; lower bound must exceed {limit:+g}",
-        found,
+        "overall", found.low > limit, f"overall NDCG@10 {_signed(found)}; lower bound must exceed {limit:+g}", found
     )
 
 
@@ -222,11 +217,7 @@ def _tail(case: Case) -> Check:
 def _means(case: Case, name: str) -> tuple[float, float]:
     """A list metric such as coverage@20 (whatever its K) of candidate and champion, averaged over seeds."""
     now, before = (
-        float(
-            np.mean(
-                [value for m in side.metrics.values() for k, value in m.items() if k.startswith(f"{name}@")]
-            )
-        )
+        float(np.mean([value for m in side.metrics.values() for k, value in m.items() if k.startswith(f"{name}@")]))
         for side in _sides(case)
     )
     return now, before

@@ -50,8 +50,7 @@ def ranks_in_lists(lists: Sequence[Sequence[str]], targets: Sequence[str]) -> Ar
         targets: One item id per user.
     """
     places = [
-        list(found).index(target) + 1 if target in found else 0
-        for found, target in zip(lists, targets, strict=True)
+        list(found).index(target) + 1 if target in found else 0 for found, target in zip(lists, targets, strict=True)
     ]
     return np.asarray(places, dtype=np.int64)
 

@@ -64,9 +64,7 @@ class PairedDifference:
         if baseline is not None:
             _require_comparable(candidate, baseline, same_query=same_query)
         self._ours = [_sorted(candidate.per_user[seed]) for seed in self._seeds]
-        self._theirs = (
-            None if baseline is None else [_sorted(baseline.per_user[seed]) for seed in self._seeds]
-        )
+        self._theirs = None if baseline is None else [_sorted(baseline.per_user[seed]) for seed in self._seeds]
         keys = [USER_ID, ITEM_ID, "bucket"]
         for seed, ours, theirs in zip(self._seeds, self._ours, self._theirs or self._ours, strict=True):
             if not ours[keys].equals(theirs[keys]):

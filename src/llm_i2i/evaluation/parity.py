@@ -43,9 +43,7 @@ def lookup_differs(
     chosen = np.random.default_rng(seed).permutation(everyone)[:n_users]
     histories = histories_of(pd.Series(chosen, dtype="str"), interactions, items)
     ids = items[ITEM_ID].tolist()
-    lists = recommend(
-        from_index(index, items), histories, top_k=TOP_K, last_m=last_m, decay=decay
-    ).lists.tolist()
+    lists = recommend(from_index(index, items), histories, top_k=TOP_K, last_m=last_m, decay=decay).lists.tolist()
     served = Lookup(index)
     for place, (user, offline) in enumerate(zip(chosen, lists, strict=True)):
         taken = histories.items[histories.bounds[place] : histories.bounds[place + 1]].tolist()

@@ -119,9 +119,7 @@ def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], *, same_qu
         if "protocol" not in metrics or "protocol_hash" not in metrics:
             raise ArtifactError(name, "has no protocol or protocol_hash", fix="run `dvc repro evaluate`")
         if json_sha256(metrics["protocol"]) != metrics["protocol_hash"]:
-            raise ArtifactError(
-                name, "protocol_hash does not belong to its protocol", fix="run `dvc repro evaluate`"
-            )
+            raise ArtifactError(name, "protocol_hash does not belong to its protocol", fix="run `dvc repro evaluate`")
     where = f"{_name(a)} and {_name(b)}"
     one, other = (
         {key: value for key, value in metrics["protocol"].items() if same_query or key not in QUERY}
@@ -130,9 +128,7 @@ def require_same_protocol(a: Mapping[str, Any], b: Mapping[str, Any], *, same_qu
     if one != other:
         keys = sorted(key for key in {*one, *other} if one.get(key) != other.get(key))
         found = ", ".join(f"{key} {one.get(key)!r} against {other.get(key)!r}" for key in keys)
-        raise ArtifactError(
-            where, f"protocols differ: {found}", "one protocol", "evaluate both under one protocol"
-        )
+        raise ArtifactError(where, f"protocols differ: {found}", "one protocol", "evaluate both under one protocol")
     if a.get("test_sha256") != b.get("test_sha256"):
         found = "same protocol, but other test users or targets"
         raise ArtifactError(where, found, "equal test_sha256", "evaluate both on one split of the same data")

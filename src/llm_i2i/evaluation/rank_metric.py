@@ -28,15 +28,9 @@ class RankMetric(evaluate.Metric):  # type: ignore[misc]  # the library is untyp
         """Return the metric of each user, float64 (n_users,), from int64 ranks (0 = not in the list)."""
 
     def _info(self) -> evaluate.MetricInfo:
-        features = {
-            "predictions": datasets.Sequence(datasets.Value("string")),
-            "references": datasets.Value("string"),
-        }
+        features = {"predictions": datasets.Sequence(datasets.Value("string")), "references": datasets.Value("string")}
         return evaluate.MetricInfo(
-            description=type(self).__doc__,
-            citation="",
-            inputs_description=INPUTS,
-            features=datasets.Features(features),
+            description=type(self).__doc__, citation="", inputs_description=INPUTS, features=datasets.Features(features)
         )
 
     def _compute(self, predictions: list[list[str]], references: list[str], k: int = 10) -> dict[str, Any]:

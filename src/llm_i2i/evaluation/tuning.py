@@ -194,9 +194,7 @@ class _Measure:
 
     def _train(self, own: dict[str, float]) -> Any:
         options = {**self.fixed, **{name: value for name, value in own.items() if name != "top_k"}}
-        return train_similar(
-            self.model, self.user_items, options=options, top_k=int(own["top_k"]), seed=self.seed
-        )
+        return train_similar(self.model, self.user_items, options=options, top_k=int(own["top_k"]), seed=self.seed)
 
 
 def _search(measure: _Measure, grid: Grid, *, start: Mapping[str, Any], trials: int) -> pd.DataFrame:
@@ -205,9 +203,7 @@ def _search(measure: _Measure, grid: Grid, *, start: Mapping[str, Any], trials: 
     startup = max(10, trials // 4)
     sampler = optuna.samplers.TPESampler(seed=measure.seed, n_startup_trials=startup)
     study = optuna.create_study(direction="maximize", sampler=sampler)
-    plain = {
-        name: int(np.argmin([abs(value - start[name]) for value in values])) for name, values in grid.items()
-    }
+    plain = {name: int(np.argmin([abs(value - start[name]) for value in values])) for name, values in grid.items()}
     study.enqueue_trial(plain)
     rows = []
     for number in tqdm(range(trials), unit="trial", disable=None, desc=f"tune {measure.model}"):

@@ -21,8 +21,7 @@ def jit(*, parallel: bool = False, reassociate: bool = False) -> Callable[[Funct
     """
     fastmath = {"reassoc", "nsz"} if reassociate else False
     return cast(
-        "Callable[[Function], Function]",
-        numba.njit(cache=True, nogil=True, parallel=parallel, fastmath=fastmath),
+        "Callable[[Function], Function]", numba.njit(cache=True, nogil=True, parallel=parallel, fastmath=fastmath)
     )
 
 

@@ -88,9 +88,7 @@ def pop_all(heap: Array, size: int, out_items: Array) -> None:
 
 
 @jit()
-def _local_ids(
-    item: int, minimum: int, seen: int, counts: Array, touched: Array, local: Array, starts: Array
-) -> int:
+def _local_ids(item: int, minimum: int, seen: int, counts: Array, touched: Array, local: Array, starts: Array) -> int:
     """Number the items that share at least `minimum` users with `item`; fill their list offsets; return how many."""
     counts[item] = 0
     kept, spare = 0, local.shape[0]
@@ -265,10 +263,7 @@ def _swing_worker(
             continue
         size = starts[kept] + longest
         if lists.shape[0] <= size:
-            lists, members = (
-                np.empty(size + size // 2 + 1, np.uint32),
-                np.empty(size + size // 2 + 1, np.uint32),
-            )
+            lists, members = (np.empty(size + size // 2 + 1, np.uint32), np.empty(size + size // 2 + 1, np.uint32))
         if cells.shape[0] < users.shape[0]:
             size = users.shape[0] + users.shape[0] // 2
             bounds, weights = np.empty(size + 1, np.int64), np.empty(size, np.float64)
@@ -277,9 +272,7 @@ def _swing_worker(
         acc[:kept] = 0.0
         if users.shape[0] <= TABLE_USERS and longest < 1 << 16:
             cursor[n_items], acc[n_items] = starts[kept], 0.0
-            active = _fill_short(
-                users, by_user, user_weight, self_term, minimum, local, cursor, lists, weights, acc
-            )
+            active = _fill_short(users, by_user, user_weight, self_term, minimum, local, cursor, lists, weights, acc)
             _pair_table(active, kept, starts, lists, weights, inverse, table, acc)
         else:
             active = _fill_lists(
@@ -287,9 +280,7 @@ def _swing_worker(
                 local, cursor, lists, members, bounds, weights, cells, acc,
             )  # fmt: skip
             cursor[:kept] = starts[:kept]
-            _pair_phase(
-                active, inverse.shape[0], starts, cursor, lists, members, bounds, weights, inverse, cells, acc
-            )
+            _pair_phase(active, inverse.shape[0], starts, cursor, lists, members, bounds, weights, inverse, cells, acc)
         size = 0
         for k in range(kept):
             acc[k] *= item_scale[item] * item_scale[touched[k]]

@@ -63,9 +63,7 @@ def to_csr(rows: Rows) -> Similar:
     indices, data = np.empty(indptr[-1], np.int32), np.empty(indptr[-1], np.float32)
     join_rows(rows, indptr, indices, data)
     if not np.isfinite(data).all():
-        raise DataError(
-            "similarity", "a score is not finite", "scores within float32", "use a smaller exponent"
-        )
+        raise DataError("similarity", "a score is not finite", "scores within float32", "use a smaller exponent")
     matrix = sparse.csr_array((data, indices, indptr), shape=(len(sizes), len(sizes)))
     matrix.has_sorted_indices = False  # the order within a row is the ranking
     return cast("Similar", matrix)

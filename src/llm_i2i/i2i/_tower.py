@@ -89,9 +89,7 @@ def _fit(tower: Tower, batches: Batches, held: HeldOut | None, training: TowerOp
     log_expected = torch.from_numpy(batches.log_expected)
     for epoch in range(1, epochs + 1):
         total = 0.0
-        for batch in tqdm(
-            batches, desc=f"youtube_dnn {epoch}/{epochs}", unit="batch", leave=False, disable=None
-        ):
+        for batch in tqdm(batches, desc=f"youtube_dnn {epoch}/{epochs}", unit="batch", leave=False, disable=None):
             items, offsets, targets, classes = (torch.from_numpy(part) for part in batch)
             user = tower(items, offsets) / training.temperature
             loss = sampled_softmax_loss(user, tower.item_vectors, targets, classes, log_expected)

@@ -94,9 +94,7 @@ class Batches:
         for first in range(0, len(order), self.options.batch_size):
             places = order[first : first + self.options.batch_size]
             items, offsets = self.histories(self.user_of[places], places)
-            draws = np.searchsorted(
-                self.cumulative, self.generator.random(self.options.negatives), side="right"
-            )
+            draws = np.searchsorted(self.cumulative, self.generator.random(self.options.negatives), side="right")
             classes = np.minimum(draws, len(self.cumulative) - 1)
             targets = self.matrix.indices[places].astype(np.int64)
             yield items, offsets, targets, classes

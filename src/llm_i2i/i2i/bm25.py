@@ -35,6 +35,4 @@ def bm25(user_items: UserItems, *, top_k: int, k1: float, b: float) -> Similar:
     n_items_of = np.diff(matrix.indptr).astype(np.float64)
     idf = np.log(matrix.shape[1]) - np.log1p(n_items_of)
     length = 1.0 - b + b * n_users_of / n_users_of.mean()
-    return overlap(
-        matrix, item_users, user_gain=idf**2, item_scale=(k1 + 1.0) / (k1 * length + 1.0), top_k=top_k
-    )
+    return overlap(matrix, item_users, user_gain=idf**2, item_scale=(k1 + 1.0) / (k1 * length + 1.0), top_k=top_k)

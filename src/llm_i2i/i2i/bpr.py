@@ -117,9 +117,7 @@ def train_bpr(user_items: UserItems, options: BprOptions) -> BprModel:
     epochs = options.epochs if held is None else _best_epoch(held, options)
     *_, (_, model) = _epochs(matrix, options, epochs)
     if not (np.isfinite(model.user).all() and np.isfinite(model.item).all()):
-        raise DataError(
-            "bpr", "training diverged: factors are not finite", fix="lower train_i2i.bpr.learning_rate"
-        )
+        raise DataError("bpr", "training diverged: factors are not finite", fix="lower train_i2i.bpr.learning_rate")
     return model
 
 

@@ -216,13 +216,7 @@ def _by_item(index: pd.DataFrame) -> Iterator[tuple[str, Neighbours]]:
     sizes = index.groupby(ITEM_ID, sort=False).size()
     start = 0
     for item, size in zip(sizes.index, sizes.tolist(), strict=True):
-        yield (
-            item,
-            [
-                list(pair)
-                for pair in zip(ids[start : start + size], scores[start : start + size], strict=True)
-            ],
-        )
+        yield (item, [list(pair) for pair in zip(ids[start : start + size], scores[start : start + size], strict=True)])
         start += size
 
 

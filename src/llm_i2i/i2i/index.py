@@ -30,9 +30,7 @@ def to_index(similar: Similar, items: pd.DataFrame) -> pd.DataFrame:
         ArtifactError: The shapes do not fit.
     """
     if similar.shape != (len(items), len(items)):
-        raise ArtifactError(
-            WHERE, f"similarities have shape {similar.shape}", f"({len(items)}, {len(items)})"
-        )
+        raise ArtifactError(WHERE, f"similarities have shape {similar.shape}", f"({len(items)}, {len(items)})")
     sizes = np.diff(similar.indptr)
     rows = np.repeat(np.arange(len(items)), sizes)
     rank = np.arange(similar.indices.size) - np.repeat(similar.indptr[:-1], sizes) + 1
@@ -62,9 +60,7 @@ def from_index(index: pd.DataFrame, items: pd.DataFrame) -> Similar:
     """
     missing = [name for name in INDEX if name not in index.columns]
     if missing:
-        raise ArtifactError(
-            WHERE, f"columns {missing} are missing", str(list(INDEX)), "run `dvc repro train_i2i`"
-        )
+        raise ArtifactError(WHERE, f"columns {missing} are missing", str(list(INDEX)), "run `dvc repro train_i2i`")
     rows = item_indices(index[ITEM_ID], items, where=WHERE)
     neighbours = item_indices(index["neighbour_id"], items, where=WHERE)
     scores = index["score"].to_numpy(dtype=np.float32)
@@ -75,9 +71,7 @@ def from_index(index: pd.DataFrame, items: pd.DataFrame) -> Similar:
     same_item = np.diff(rows) == 0
     _check("scores are not finite and positive", ~(np.isfinite(scores) & (scores > 0)), index, order)
     _check("items neighbour themselves", rows == neighbours, index, order)
-    _check(
-        "ranks are not 1..n of their item", ranks != np.arange(ranks.size) - indptr[rows] + 1, index, order
-    )
+    _check("ranks are not 1..n of their item", ranks != np.arange(ranks.size) - indptr[rows] + 1, index, order)
     rises = np.concatenate([[False], same_item & (np.diff(scores) > 0)])
     _check("scores rise with rank", rises, index, order)
     twice = pd.DataFrame({"row": rows, "neighbour": neighbours}).duplicated().to_numpy()
@@ -101,6 +95,4 @@ def _check(what: str, wrong: Array, index: pd.DataFrame, order: Array) -> None:
     """Raise ArtifactError naming the first wrong row."""
     if wrong.any():
         first = index.iloc[int(order[np.flatnonzero(wrong)[0]])].to_dict()
-        raise ArtifactError(
-            WHERE, f"{int(wrong.sum()):,} {what} (first: {first})", fix="run `dvc repro train_i2i`"
-        )
+        raise ArtifactError(WHERE, f"{int(wrong.sum()):,} {what} (first: {first})", fix="run `dvc repro train_i2i`")

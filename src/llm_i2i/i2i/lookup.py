@@ -57,9 +57,7 @@ class Lookup:
         scores = ordered["score"].to_numpy(dtype=np.float32)
         self._neighbours = Neighbours(bounds, places.astype(np.int32), scores)
 
-    def recommend(
-        self, history: Sequence[str], *, top_k: int, last_m: int = 0, decay: float = 1.0
-    ) -> list[Scored]:
+    def recommend(self, history: Sequence[str], *, top_k: int, last_m: int = 0, decay: float = 1.0) -> list[Scored]:
         """Rank the neighbours of a user's last items.
 
         Args:
@@ -95,12 +93,7 @@ def own_query(manifest: Mapping[str, Any]) -> tuple[int, float]:
 
 
 def best(
-    neighbours: Neighbours,
-    query: Sequence[int | None],
-    *,
-    decay: float,
-    top_k: int,
-    keep: Callable[[Array], Array],
+    neighbours: Neighbours, query: Sequence[int | None], *, decay: float, top_k: int, keep: Callable[[Array], Array]
 ) -> tuple[list[int], list[float]]:
     """Rank the neighbours of some items.
 

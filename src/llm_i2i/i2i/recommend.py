@@ -71,9 +71,7 @@ def recommend(
         raise DataError("recommend", f"{len(targets):,} targets for {n_users:,} histories", "one each")
     for name, values, least in (("history", histories.items, 0), ("target", targets, -1)):
         if len(values) and (np.min(values) < least or np.max(values) >= n_items):
-            raise DataError(
-                "recommend", f"a {name} item lies outside the catalogue", f"indices < {n_items:,}"
-            )
+            raise DataError("recommend", f"a {name} item lies outside the catalogue", f"indices < {n_items:,}")
     if similar.data.size and not (similar.data > 0).all():
         raise DataError("recommend", "a similarity is not positive", "scores > 0")
     ranks = np.zeros(n_users, np.int32)

@@ -88,9 +88,7 @@ def rows_of(user_items: UserItems, options: SwingOptions, top_k: int) -> Rows:
     """
     by_user, by_item = pointers(user_items), pointers(transposed(user_items))
     # Users and items without interactions are never looked up; 1 keeps their entries finite.
-    lengths, n_users_of = (
-        np.maximum(np.diff(start), 1).astype(np.float64) for start, _ in (by_user, by_item)
-    )
+    lengths, n_users_of = (np.maximum(np.diff(start), 1).astype(np.float64) for start, _ in (by_user, by_item))
     with np.errstate(over="ignore", invalid="ignore"):
         weight = (options.user_shift + lengths) ** -options.user_exponent
         scale = n_users_of**-options.popularity_exponent

@@ -75,9 +75,7 @@ def train_index(
     return rows
 
 
-def train_similar(
-    model: str, user_items: UserItems, *, options: Mapping[str, Any], top_k: int, seed: int
-) -> Similar:
+def train_similar(model: str, user_items: UserItems, *, options: Mapping[str, Any], top_k: int, seed: int) -> Similar:
     """Train a model on an interaction matrix.
 
     Args:

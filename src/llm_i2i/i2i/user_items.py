@@ -41,9 +41,7 @@ def check_user_items(user_items: object) -> UserItems:
     kept = matrix.data != 0
     rows, columns = matrix.coords[0][kept].astype(np.int64), matrix.coords[1][kept].astype(np.int64)
     if rows.size == 0:
-        raise DataError(
-            WHERE, f"is empty: {n_users:,} users, {n_items:,} items, 0 interactions", "interactions"
-        )
+        raise DataError(WHERE, f"is empty: {n_users:,} users, {n_items:,} items, 0 interactions", "interactions")
     keys = rows * n_items + columns
     order = np.arange(keys.size) if (np.diff(keys) > 0).all() else np.argsort(keys, kind="stable")
     repeated = np.flatnonzero(np.diff(keys[order]) == 0)
@@ -79,9 +77,7 @@ def user_items_from_frame(fused: pd.DataFrame, items: pd.DataFrame) -> UserItems
     if missing:
         raise ArtifactError("fused", f"columns {missing} are missing", fix="run `dvc repro fuse`")
     if fused.empty:
-        raise ArtifactError(
-            "fused", "holds no rows", "interactions", "lower fuse.threshold or check the input"
-        )
+        raise ArtifactError("fused", "holds no rows", "interactions", "lower fuse.threshold or check the input")
     if "weight" in fused.columns and not bool((fused["weight"] == 1.0).all()):
         wrong = fused.loc[fused["weight"] != 1.0]
         found = f"{len(wrong):,} rows have a weight other than 1.0 (first: {wrong['weight'].iloc[0]})"
@@ -120,9 +116,7 @@ def _check_values(matrix: sparse.coo_array) -> None:
         first = int(np.flatnonzero(wrong)[0])
         user, item = int(matrix.coords[0][first]), int(matrix.coords[1][first])
         kinds = "NaN or infinite" if not np.isfinite(values[wrong]).all() else "not binary"
-        found = (
-            f"{int(wrong.sum()):,} values are {kinds} (first: {values[first]} at user {user}, item {item})"
-        )
+        found = f"{int(wrong.sum()):,} values are {kinds} (first: {values[first]} at user {user}, item {item})"
         raise DataError(WHERE, found, "0 or 1", "keep positive interactions and set them to 1")
 
 
@@ -146,9 +140,7 @@ def transposed(user_items: UserItems) -> UserItems:
     return user_items.T.tocsr()
 
 
-def pointers(
-    matrix: UserItems,
-) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.uint32]]]:
+def pointers(matrix: UserItems) -> tuple[np.ndarray[Any, np.dtype[np.int64]], np.ndarray[Any, np.dtype[np.uint32]]]:
     """Return (row pointers int64, column indices uint32): the types the kernels are compiled for.
 
     Unsigned, because numba tests every signed index for being negative: some 15 % of Swing's time.

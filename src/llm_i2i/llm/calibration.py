@@ -96,9 +96,7 @@ def auc_interval(
 
     n_groups = int(group.max()) + 1
     # A resample weighs user u by how often it was drawn; the AUC is then a ratio of quadratic forms in the weights.
-    weights = np.random.default_rng(seed).multinomial(
-        n_groups, np.full(n_groups, 1 / n_groups), size=resamples
-    )
+    weights = np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=resamples)
     wins = _wins(margin, label, group, n_groups)
     n_yes, n_no = (np.bincount(group[label == side], minlength=n_groups) for side in (1, 0))
     pairs = (weights @ n_yes) * (weights @ n_no)
@@ -151,10 +149,7 @@ def held_out_report(margin: FloatArray, label: IntArray, group: IntArray, *, see
     The temperature is fitted on all rows, since scoring uses it on other users; `ece` and `reliability` judge each row
     at a temperature fitted without it (`cross_fitted`).
     """
-    before, after = (
-        reliability(p_yes(margin, 1.0), label),
-        reliability(cross_fitted(margin, label, group), label),
-    )
+    before, after = (reliability(p_yes(margin, 1.0), label), reliability(cross_fitted(margin, label, group), label))
     return {
         **auc_interval(margin, label, group, seed=seed),
         "n": len(label),

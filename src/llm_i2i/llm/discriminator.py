@@ -48,11 +48,7 @@ class Asked(NamedTuple):
 
 
 def sampled_questions(
-    sequences: dict[str, IntArray],
-    params: TrainDiscriminatorParams,
-    *,
-    samplers: SequenceOf[Sampler],
-    seed: int,
+    sequences: dict[str, IntArray], params: TrainDiscriminatorParams, *, samplers: SequenceOf[Sampler], seed: int
 ) -> list[Asked]:
     """Questions about each user: a random moment of the history, the items taken next, and negatives.
 

@@ -25,12 +25,7 @@ from llm_i2i.files import write_csv
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.loss import (
-    LogitsFunction,
-    logits_over_children,
-    logits_over_tokens,
-    logits_over_vocabulary,
-)
+from llm_i2i.llm.engine.loss import LogitsFunction, logits_over_children, logits_over_tokens, logits_over_vocabulary
 from llm_i2i.llm.engine.training import EarlyStopping, TrainingSetup, plan_steps, train_model
 from llm_i2i.llm.engine.trie import Catalogue, Trie, TrieOnDevice, build_trie
 from llm_i2i.llm.prompts import GeneratorPrompt, recent_that_fit
@@ -57,11 +52,7 @@ def training_windows(sequences: dict[str, IntArray], max_history: int) -> list[I
 
 
 def window_sequence(
-    window: IntArray,
-    prompt: GeneratorPrompt,
-    catalogue: Catalogue,
-    item_weights: FloatArray,
-    trie: Trie | None = None,
+    window: IntArray, prompt: GeneratorPrompt, catalogue: Catalogue, item_weights: FloatArray, trie: Trie | None = None
 ) -> Sequence:
     """Instruction and window as tokens; every item except the first is a target.
 
@@ -114,9 +105,7 @@ class _Training:
         kept = sample_keys(windows, params.max_windows, seed=role.setup.seed)
         room = role.context - len(role.prompt.prefix)
         fitting = [recent_that_fit(window, role.catalogue.lengths, room) for window in kept]
-        found = [
-            window_sequence(w, role.prompt, role.catalogue, weights, self.trie) for w in fitting if len(w) > 1
-        ]
+        found = [window_sequence(w, role.prompt, role.catalogue, weights, self.trie) for w in fitting if len(w) > 1]
         tokens = sum(map(len, found))
         log.info("train_generator: %d of %d windows, %d tokens", len(kept), len(windows), tokens)
         return found

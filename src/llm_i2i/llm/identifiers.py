@@ -61,9 +61,7 @@ def read_identifiers(folder: Path, items: pd.DataFrame) -> Identifiers:
     return Identifiers(tuple(table["identifier"]), tuple(new_tokens))
 
 
-def load_vocabulary(
-    base_model: Path, identifiers: Identifiers, items: pd.DataFrame, *, seed: int
-) -> Vocabulary:
+def load_vocabulary(base_model: Path, identifiers: Identifiers, items: pd.DataFrame, *, seed: int) -> Vocabulary:
     """Load the tokenizer and name every item in its ids.
 
     Args:
@@ -79,7 +77,5 @@ def load_vocabulary(
     catalogue = tokenize_catalogue(identifiers.texts, tokenizer, identifiers.new_tokens)
     new = None
     if identifiers.new_tokens:
-        new = describe_tokens(
-            tokenizer, identifiers.new_tokens, catalogue.tokens, items["text"].tolist(), seed=seed
-        )
+        new = describe_tokens(tokenizer, identifiers.new_tokens, catalogue.tokens, items["text"].tolist(), seed=seed)
     return Vocabulary(tokenizer, catalogue, new)

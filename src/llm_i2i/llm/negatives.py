@@ -53,9 +53,7 @@ def held_out_and_fit(
     order = [users[i] for i in np.random.default_rng(seed).permutation(len(users))]
     size = round(params.held_out_share * len(order))
     if params.max_histories:
-        size = min(
-            size, max(1, round(params.held_out_share * params.max_histories / (1 - params.held_out_share)))
-        )
+        size = min(size, max(1, round(params.held_out_share * params.max_histories / (1 - params.held_out_share))))
     held_out, rest = sorted(order[:size]), sorted(order[size:])
     if not held_out or not rest:
         raise DataError(

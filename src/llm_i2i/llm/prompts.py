@@ -169,9 +169,7 @@ def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> Dis
     shorter = min(len(yes), len(no))
     differ = np.flatnonzero(yes[:shorter] != no[:shorter])
     if len(differ) == 0:
-        raise BaseModelError(
-            "tokenizer", f"cannot tell {template.answer_yes!r} from {template.answer_no!r} by a token"
-        )
+        raise BaseModelError("tokenizer", f"cannot tell {template.answer_yes!r} from {template.answer_no!r} by a token")
     # The common beginning of both answers (a blank, for a byte tokenizer) belongs to the question.
     first = int(differ[0])
     suffix = np.concatenate([_encode(tokenizer, after), yes[:first]])

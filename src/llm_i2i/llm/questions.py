@@ -15,12 +15,7 @@ HELD_OUT_FILE = "held_out.json"
 NO, YES = 0, 1
 
 
-def questions(
-    history: IntArray,
-    candidates: IntArray,
-    labels: IntArray,
-    role: Role[DiscriminatorPrompt],
-) -> Sequence:
+def questions(history: IntArray, candidates: IntArray, labels: IntArray, role: Role[DiscriminatorPrompt]) -> Sequence:
     """Several candidates asked about after one history.
 
     Where the question exceeds the context, the oldest items of the history are left out; candidates and the place of

@@ -151,17 +151,13 @@ class Role(Generic[Prompt]):
             base_model=setup.base_model,
             seed=setup.seed,
         )
-        model = models.load_for_training(
-            setup.base_model, params, self.device, seed=setup.seed, new_tokens=new
-        )
+        model = models.load_for_training(setup.base_model, params, self.device, seed=setup.seed, new_tokens=new)
         return TargetLogits(model)
 
     def trained(self, adapter: Path | None) -> TargetLogits:
         """Load the model with a trained adapter, or without any, for inference."""
         new = self.vocabulary.new_tokens
-        return TargetLogits(
-            models.load_for_inference(self.setup.base_model, adapter, self.device, new_tokens=new)
-        )
+        return TargetLogits(models.load_for_inference(self.setup.base_model, adapter, self.device, new_tokens=new))
 
     def save(self, module: TargetLogits, training_log: TrainingLog, out: Path) -> dict[str, Any]:
         """Write a trained model, `training.csv` and `task.json`; returns the adapter's hash as a runtime fact."""

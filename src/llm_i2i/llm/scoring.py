@@ -90,9 +90,7 @@ def _answers(
 ) -> tuple[list[FloatArray], dict[str, Any]]:
     """logit_yes - logit_no of every candidate, float64 (n_candidates,) per history; runtime facts."""
     role = discriminator_role(setup, read_task(adapter))
-    sequences = [
-        questions(a.history, a.candidates, np.zeros(len(a.candidates), dtype=np.int64), role) for a in asked
-    ]
+    sequences = [questions(a.history, a.candidates, np.zeros(len(a.candidates), dtype=np.int64), role) for a in asked]
     module = role.trained(adapter)
     work = fingerprint(
         [
@@ -116,9 +114,7 @@ def _answers(
     return margins, facts
 
 
-def _table(
-    asked: list[Asked], margins: list[FloatArray], items: pd.DataFrame, *, temperature: float
-) -> pd.DataFrame:
+def _table(asked: list[Asked], margins: list[FloatArray], items: pd.DataFrame, *, temperature: float) -> pd.DataFrame:
     """One row per candidate: schema.SCORED and `rank`, sorted by user, source and item."""
     repeats = [len(a.candidates) for a in asked]
     candidates = np.concatenate([a.candidates for a in asked])
@@ -177,9 +173,7 @@ def _synthetic_questions(
                 yield Asked(str(user), name, known[-max_history:], indices[chosen], ranks[chosen])
 
 
-def _real_questions(
-    by_user: dict[str, IntArray], max_history: int, params: ScoreParams, seed: int
-) -> Iterable[Asked]:
+def _real_questions(by_user: dict[str, IntArray], max_history: int, params: ScoreParams, seed: int) -> Iterable[Asked]:
     """Runs of neighbouring real items with the context around them; a budget takes one random run per user."""
     rng = np.random.default_rng(seed)
     users = [user for user, items in by_user.items() if len(items) >= 2]

@@ -19,14 +19,7 @@ from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.models import MANIFEST
 from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise, nucleus
 from llm_i2i.llm.engine.shards import Arrays, Shards, fingerprint
-from llm_i2i.llm.role import (
-    LlmSetup,
-    adapter_sha256,
-    generator_role,
-    item_ranker,
-    next_item_prompt,
-    read_task,
-)
+from llm_i2i.llm.role import LlmSetup, adapter_sha256, generator_role, item_ranker, next_item_prompt, read_task
 from llm_i2i.llm.validity import validity
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC, USER_ID
@@ -75,9 +68,7 @@ class UserSearch:
         items = np.where(kept, np.take_along_axis(found.items, order, axis=1), -1)
         for moment, row, closed in zip(moments, items, excluded, strict=True):
             if np.isin(row, closed).any():
-                raise GenerationError(
-                    f"user {moment.user}", "an item of the history came out", "the others only"
-                )
+                raise GenerationError(f"user {moment.user}", "an item of the history came out", "the others only")
         logprobs = np.where(kept, np.take_along_axis(found.logprobs, order, axis=1), -np.inf)
         return {"items": items, "logprobs": logprobs.astype(np.float32)}
 

@@ -61,10 +61,7 @@ def read_text_vectors(path: Path, items: pd.DataFrame) -> FloatArray:
         raise ArtifactError(str(path), f"unreadable ({error})", "an array", "run `dvc repro`") from error
     if vectors.ndim != 2 or len(vectors) != len(items):
         raise ArtifactError(
-            str(path),
-            f"shape {vectors.shape}",
-            f"one row for each of {len(items):,} items",
-            "run `dvc repro`",
+            str(path), f"shape {vectors.shape}", f"one row for each of {len(items):,} items", "run `dvc repro`"
         )
     return vectors
 

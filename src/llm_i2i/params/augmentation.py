@@ -68,13 +68,9 @@ class FuseParams(Section):
         "paper: drop doubted pairs | most_credible: highest p_yes | recipe: our own | custom"
     )
     threshold: Share = dial("paper, most_credible: drop synthetic pairs below this p_yes")
-    max_synthetic_per_user: PositiveInt = dial(
-        "paper: the generator's first so many | most_credible: at most"
-    )
+    max_synthetic_per_user: PositiveInt = dial("paper: the generator's first so many | most_credible: at most")
     custom: SelectionRule = dial("custom: what differs from fuse.custom of the profile")
-    index: Literal["train", "train+valid"] = dial(
-        "train | train+valid: the real pairs that the I2I models see"
-    )
+    index: Literal["train", "train+valid"] = dial("train | train+valid: the real pairs that the I2I models see")
     filter_real: bool = dial("also drop scored real pairs below real_threshold")
     real_threshold: Share = dial("lowest p_yes of a real pair")
     control_volume: Literal["llm_i2i", "no_discriminator"] = dial(

@@ -4,15 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from llm_i2i.params.fields import (
-    NonNegativeInt,
-    OpenShare,
-    PositiveInt,
-    Section,
-    Share,
-    dial,
-    knob,
-)
+from llm_i2i.params.fields import NonNegativeInt, OpenShare, PositiveInt, Section, Share, dial, knob
 
 
 class RuntimeParams(Section):
@@ -31,9 +23,7 @@ class ValidateParams(Section):
     min_interactions: PositiveInt = dial("fewer interactions stop the run")
     max_text_length: PositiveInt = knob("characters of an item's title")
     min_text_share: Share = knob("share of items that must have a title")
-    max_tail_share: Share = knob(
-        "warn above this share of items with at most tag.tail_max_count interactions"
-    )
+    max_tail_share: Share = knob("warn above this share of items with at most tag.tail_max_count interactions")
     rating_min: float = knob("lowest rating allowed")
     rating_max: float = knob("highest rating allowed")
 
@@ -48,9 +38,7 @@ class SplitParams(Section):
     valid_share: OpenShare = knob("temporal: the share before it is the valid window")
     min_user_items: Annotated[int, Field(ge=3)] = dial("users with fewer interactions stay in train only")
     max_users: NonNegativeInt = dial("size of a seeded sample of users; 0 = all")
-    held_out_share: Share = dial(
-        "share of users whose last training item no LLM trains on; judge learns from it"
-    )
+    held_out_share: Share = dial("share of users whose last training item no LLM trains on; judge learns from it")
 
     @model_validator(mode="after")
     def _something_is_left_to_train_on(self) -> "SplitParams":

@@ -47,13 +47,9 @@ class BprParams(Section):
     epochs: PositiveInt = knob("passes over the interactions")
     learning_rate: PositiveFloat = knob("step of the gradient descent")
     regularization: NonNegativeFloat = knob("L2 penalty on the factors")
-    negative_sampling: Literal["uniform", "popularity"] = knob(
-        "uniform | popularity: an item of a random interaction"
-    )
+    negative_sampling: Literal["uniform", "popularity"] = knob("uniform | popularity: an item of a random interaction")
     with_bias: bool = knob("the item's bias as one more factor of the similarity")
-    validation_share: HalfOpenShare = knob(
-        "share of users who keep one training item back to stop by; 0 = all epochs"
-    )
+    validation_share: HalfOpenShare = knob("share of users who keep one training item back to stop by; 0 = all epochs")
     patience: PositiveInt = knob("checks (every 5 epochs) without improvement before it stops")
 
 
@@ -64,9 +60,7 @@ class ItemKnnParams(Section):
 class Bm25Params(Section):
     """BM25: see `llm_i2i.i2i.bm25`."""
 
-    k1: NonNegativeFloat = knob(
-        "how slowly the weight of an item saturates with its users; 0 = they do not count"
-    )
+    k1: NonNegativeFloat = knob("how slowly the weight of an item saturates with its users; 0 = they do not count")
     b: Share = knob("how much an item with many users is discounted; 0 = not at all")
 
 
@@ -86,9 +80,7 @@ class YoutubeDnnParams(Section):
     temperature: PositiveFloat = knob("divides the cosines")
     learning_rate: PositiveFloat = knob("of Adam")
     max_history: PositiveInt = knob("items of a history, the last ones")
-    validation_share: HalfOpenShare = knob(
-        "share of users who keep one training item back to stop by; 0 = all epochs"
-    )
+    validation_share: HalfOpenShare = knob("share of users who keep one training item back to stop by; 0 = all epochs")
     patience: PositiveInt = knob("epochs without improvement before it stops")
 
 
@@ -114,9 +106,7 @@ class BprTunedParams(TunedParams, BprParams):
 class ItemKnnTunedParams(TunedParams):
     """Item-kNN, tuned: see `llm_i2i.i2i.item_knn`."""
 
-    shrink: NonNegativeFloat = knob(
-        "added to both item counts, which holds back pairs of rare items; 0 = plain cosine"
-    )
+    shrink: NonNegativeFloat = knob("added to both item counts, which holds back pairs of rare items; 0 = plain cosine")
 
 
 class Bm25TunedParams(TunedParams, Bm25Params):

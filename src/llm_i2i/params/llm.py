@@ -94,9 +94,7 @@ class EarlyStoppingParams(Section):
 class TrainGeneratorParams(LlmTraining):
     """The generator predicts the next item, long-tail targets weighted (paper, section 3.2)."""
 
-    softmax: Softmax = dial(
-        "catalogue: over what some item goes on with | vocabulary: over all tokens (paper)"
-    )
+    softmax: Softmax = dial("catalogue: over what some item goes on with | vocabulary: over all tokens (paper)")
     tail_weight: PositiveFloat = dial("loss weight of long-tail targets (paper: 4.0)")
     head_weight: PositiveFloat = knob("loss weight of all other targets")
     max_windows: NonNegativeInt = dial("size of a seeded sample of training windows; 0 = all")
@@ -123,9 +121,7 @@ class SynthesizeParams(Section):
     decoding: Literal["beam", "sample"] = knob(
         "beam: the most probable items | sample: drawn by chance, seeded per user"
     )
-    temperature: PositiveFloat = knob(
-        "sample: below 1 nearer to the most probable items, above 1 more varied"
-    )
+    temperature: PositiveFloat = knob("sample: below 1 nearer to the most probable items, above 1 more varied")
     top_p: Annotated[float, Field(gt=0.0, le=1.0)] = knob(
         "sample: of the items drawn, keep the most probable ones with this share of mass"
     )
@@ -142,13 +138,9 @@ class SynthesizeParams(Section):
 class ScoreParams(Section):
     """The discriminator scores synthetic pairs, and real ones to calibrate the filter."""
 
-    sources: tuple[Source, ...] = dial(
-        "generator, and each control that it scores too for the arm NAME_filtered"
-    )
+    sources: tuple[Source, ...] = dial("generator, and each control that it scores too for the arm NAME_filtered")
     real_rows_per_user: NonNegativeInt = dial("size of a seeded sample of real rows per user; 0 = all")
-    max_real_users: NonNegativeInt = dial(
-        "size of a seeded sample of users whose real rows are scored; 0 = all"
-    )
+    max_real_users: NonNegativeInt = dial("size of a seeded sample of users whose real rows are scored; 0 = all")
     batch_tokens: PositiveInt = dial("tokens per batch, padding included")
 
 
@@ -167,7 +159,5 @@ class EvaluateGeneratorParams(Section):
         "llm_only: fine-tuned | untuned: its base model, to see what fine-tuning adds"
     )
     max_users: NonNegativeInt = dial("size of a seeded sample of test users; 0 = all")
-    num_beams: PositiveInt = dial(
-        "width of the search and length of the lists; longer cut-offs have no metric"
-    )
+    num_beams: PositiveInt = dial("width of the search and length of the lists; longer cut-offs have no metric")
     batch_users: PositiveInt = dial("users asked at a time")

@@ -86,9 +86,7 @@ def overlay(below: Mapping[str, Any], above: Mapping[str, Any]) -> Tree:
     result = dict(below)
     for key, value in above.items():
         old = result.get(key)
-        result[key] = (
-            overlay(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
-        )
+        result[key] = overlay(old if isinstance(old, dict) else {}, value) if isinstance(value, dict) else value
     return result
 
 
@@ -113,9 +111,7 @@ def _layers(path: Path, read: Callable[[str], str]) -> dict[str, Tree]:
         return {path.name: raw}
     models = _profile_layers(str(name), read)
     train_i2i = raw.get("train_i2i")
-    misplaced = sorted(
-        set(train_i2i if isinstance(train_i2i, dict) else {}) & set(models[MODELS]["train_i2i"])
-    )
+    misplaced = sorted(set(train_i2i if isinstance(train_i2i, dict) else {}) & set(models[MODELS]["train_i2i"]))
     if misplaced:
         keys = ", ".join(f"train_i2i.{key}" for key in misplaced)
         raise ParamsError(str(path), f"states {keys}", fix=f"set options of I2I models in {MODELS}")

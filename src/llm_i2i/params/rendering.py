@@ -77,9 +77,7 @@ def _table(rows: list[str]) -> str:
     return "\n".join(["| option | type | laptop | explanation |", "| --- | --- | --- | --- |", *rows]) + "\n"
 
 
-def _rows(
-    definitions: Tree, section: type[Section], values: Mapping[str, Any], prefix: str = ""
-) -> Iterator[str]:
+def _rows(definitions: Tree, section: type[Section], values: Mapping[str, Any], prefix: str = "") -> Iterator[str]:
     schema = definitions["$defs"][section.__name__]
     for key, field in _fields(section).items():
         if inner := _section(field):
@@ -115,9 +113,7 @@ def _yaml_lines(key: str, value: Any, field: FieldInfo | None, indent: str) -> I
     if isinstance(value, dict) and value:
         yield _commented(f"{indent}{key}:", text)
         for inner, content in _ordered(value, section):
-            yield from _yaml_lines(
-                inner, content, _fields(section).get(inner) if section else None, indent + "  "
-            )
+            yield from _yaml_lines(inner, content, _fields(section).get(inner) if section else None, indent + "  ")
     else:
         yield _commented(f"{indent}{key}: {_scalar(value)}", text)
 
@@ -153,9 +149,7 @@ def _element(value: Any) -> str:
 
 def _ordered(values: Mapping[str, Any], section: type[Section] | None) -> list[tuple[str, Any]]:
     order = list(_fields(section)) if section else []
-    return sorted(
-        values.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order)
-    )
+    return sorted(values.items(), key=lambda entry: order.index(entry[0]) if entry[0] in order else len(order))
 
 
 def _fields(section: type[Section] | None) -> dict[str, FieldInfo]:

@@ -5,14 +5,7 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from llm_i2i.params.augmentation import Arm, ControlsParams, FuseParams
-from llm_i2i.params.data import (
-    EncodeTextParams,
-    IdentifyParams,
-    RuntimeParams,
-    SplitParams,
-    TagParams,
-    ValidateParams,
-)
+from llm_i2i.params.data import EncodeTextParams, IdentifyParams, RuntimeParams, SplitParams, TagParams, ValidateParams
 from llm_i2i.params.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share, dial, knob
 from llm_i2i.params.i2i import EvaluateParams, Model, TrainI2iParams
 from llm_i2i.params.llm import (
@@ -67,8 +60,7 @@ class Params(Section):
     """Every option of a run: a profile, overlaid by params.yaml."""
 
     profile: str = Field(
-        default="",
-        description="a file of profiles/, which says what this file does not; empty = all is said here",
+        default="", description="a file of profiles/, which says what this file does not; empty = all is said here"
     )
     seed: NonNegativeInt = dial("of everything random")
     runtime: RuntimeParams
@@ -122,9 +114,7 @@ class Params(Section):
             if "untuned" in self.evaluate_generator.arms:
                 raise ValueError("evaluate_generator.arms: untuned says nothing of base_model.source compact")
             if self.identify.identifier != "token":
-                raise ValueError(
-                    "base_model.source compact knows no words: it needs identify.identifier token"
-                )
+                raise ValueError("base_model.source compact knows no words: it needs identify.identifier token")
         shortest = min(self.evaluate.ks)
         if self.evaluate_generator.num_beams < shortest:
             raise ValueError(f"evaluate_generator.num_beams: must be at least {shortest} (evaluate.ks)")

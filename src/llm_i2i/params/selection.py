@@ -15,9 +15,7 @@ class SelectionRule(Section):
     )
     mode: Literal["threshold", "volume"] = knob("threshold on p_yes | volume: so many pairs by confidence")
     threshold: Share = knob("threshold: keep pairs with at least this p_yes")
-    pairs_per_user: NonNegativeFloat = knob(
-        "volume: keep the most confident pairs, so many per user on average"
-    )
+    pairs_per_user: NonNegativeFloat = knob("volume: keep the most confident pairs, so many per user on average")
     max_synthetic_per_user: PositiveInt = knob("at most this many pairs per user, the first in this order")
     connected_only: bool = knob("drop a pair whose item nobody took together with an item of its user")
     item_quota: NonNegativeInt = knob("also keep this many most confident pairs per item; 0 = none")

@@ -13,9 +13,7 @@ from llm_i2i.reporting.words import interval_of, metric_name, say, signed, span
 from llm_i2i.schema import GENERATOR, OVERALL, TAIL
 
 Results = Mapping[str, Mapping[str, Json]]  # by data set, then experiment: content of its results file
-Runs = dict[
-    str, dict[tuple[str, str], Json]
-]  # rows of one metric: by name of the run, then slice and comparison
+Runs = dict[str, dict[tuple[str, str], Json]]  # rows of one metric: by name of the run, then slice and comparison
 METRIC = "recall@10"
 METRICS = ("recall@5", "ndcg@5", METRIC, "ndcg@10")
 PLAIN, CONTROL = "swing", "item_knn"  # the model of the headline, and the arm that the LLM has to beat
@@ -128,9 +126,7 @@ def published_table(dataset: str, content: Json) -> Table:
         if row["model"] in shown_models(content) and (row["slice"], row["against"]) == (OVERALL, ""):
             name = words.run_name(row["model"], _name(content, row) or row["arm"])
             ours.setdefault(name, {})[row["metric"]] = row["value"]
-    lines: list[tuple[Any, ...]] = [
-        (name, "measured here", *map(values.get, METRICS)) for name, values in ours.items()
-    ]
+    lines: list[tuple[Any, ...]] = [(name, "measured here", *map(values.get, METRICS)) for name, values in ours.items()]
     lines += [tuple(line) for line in words.texts()["published"].get(dataset, ())]
     lines.sort(key=lambda line: -(line[2 + METRICS.index(METRIC)] or 0.0))
     return view("published", lines, columns=[(metric_name(metric), ".4f") for metric in METRICS])
@@ -219,9 +215,7 @@ def short(label: str) -> str:
 
 def reference_of(content: Json) -> str:
     """What a table compares with: a control of equal volume, else a point, else arm real; "" = nothing."""
-    names = sorted(
-        {row["against"] for row in _main_rows(content)} - {""}, key=lambda name: (CONTROL not in name, name)
-    )
+    names = sorted({row["against"] for row in _main_rows(content)} - {""}, key=lambda name: (CONTROL not in name, name))
     controls = [name for name in names if short(name) in CONTROL_ARMS]
     return next(iter([*controls, *(name for name in names if name.startswith("point ")), *names]), "")
 
@@ -257,10 +251,7 @@ def question_runs(content: Json) -> Runs:
 def verdict(content: Json, runs: Runs) -> str:
     """What a table means: its highest values, and how many runs, of all models, are better and worse."""
     against, baselines = reference_of(content), _baselines(content)
-    told: dict[str, Any] = {
-        "against": short(against),
-        "models": len({row["model"] for row in content["rows"]}),
-    }
+    told: dict[str, Any] = {"against": short(against), "models": len({row["model"] for row in content["rows"]})}
     for part in HEADLINES:
         values = {name: rows[part, ""]["value"] for name, rows in runs.items() if (part, "") in rows}
         best = max(values, key=values.__getitem__)
@@ -271,11 +262,7 @@ def verdict(content: Json, runs: Runs) -> str:
         ]
         told |= {f"{part}_run": best, f"{part}_value": values[best], f"{part}_n": len(compared)}
         told |= {f"{part}_{outcome}": compared.count(outcome) for outcome in MARKS}
-    keys = {
-        "table_highest": True,
-        "table_means": against,
-        "all_models": told["models"] > len(shown_models(content)),
-    }
+    keys = {"table_highest": True, "table_means": against, "all_models": told["models"] > len(shown_models(content))}
     return " ".join(say(key, **told) for key, applies in keys.items() if applies)
 
 

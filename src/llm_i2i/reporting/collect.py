@@ -51,9 +51,7 @@ class ReportInputs:
     # recommender of its own, on a sample of the test users
     generator_alone: dict[str, tuple[Json, pd.DataFrame]]
     held_out: Json | None  # AUC and reliability of the discriminator
-    judge: (
-        Json | None
-    )  # What stage judge learned and how good it is; {} where the discriminator alone decides
+    judge: Json | None  # What stage judge learned and how good it is; {} where the discriminator alone decides
     calibration: Json | None  # What scoring wrote about calibration
     synthesis: Json | None  # What synthesis wrote about itself (counts, validity)
     training: dict[str, pd.DataFrame]  # Training log of generator and discriminator (step, loss, ...)

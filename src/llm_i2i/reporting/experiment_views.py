@@ -74,9 +74,7 @@ def _slice_sentences(rows: pd.DataFrame, part: str) -> list[str]:
         counts = group["outcome"].value_counts()
         top = _highest(group, "difference")
         number = {name: counts.get(name, 0) for name in MARKS}
-        sentences.append(
-            say("against", name=against, n=len(group), span=span(interval_of(top)), **number, **top)
-        )
+        sentences.append(say("against", name=against, n=len(group), span=span(interval_of(top)), **number, **top))
     if compared.empty and part != "overall":
         sentences.append(say("no_interval", part=slice_name(part)))
     return sentences

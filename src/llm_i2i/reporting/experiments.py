@@ -36,9 +36,7 @@ class PointResult:
     error: str = ""  # Why it failed, else ""
 
 
-def evaluate_experiment(
-    experiment: Experiment, points: Sequence[PointResult], *, resamples: int, seed: int
-) -> Json:
+def evaluate_experiment(experiment: Experiment, points: Sequence[PointResult], *, resamples: int, seed: int) -> Json:
     """Turn the ranks of every point, failed ones too, into rows, differences and intervals.
 
     Args:

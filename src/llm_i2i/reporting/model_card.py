@@ -24,9 +24,7 @@ class Promotion:
     about: ModelCardParams  # Section model_card
 
 
-def index_card(
-    name: str, promotion: Promotion, *, manifest: Mapping[str, Any], metrics: Mapping[str, Any]
-) -> str:
+def index_card(name: str, promotion: Promotion, *, manifest: Mapping[str, Any], metrics: Mapping[str, Any]) -> str:
     """Card of a promoted index, Markdown with YAML metadata.
 
     Args:
@@ -51,13 +49,7 @@ def index_card(
         license="apache-2.0", library_name="llm-i2i", tags=tags, base_model=base, eval_results=results,
         model_name=name,
     )  # fmt: skip
-    shown = {
-        "manifest": manifest,
-        "metrics": metrics,
-        "slices": slices,
-        "metric_names": METRICS,
-        "purpose": "",
-    }
+    shown = {"manifest": manifest, "metrics": metrics, "slices": slices, "metric_names": METRICS, "purpose": ""}
     return _card(head, name=name, **asdict(promotion), **shown)
 
 

@@ -90,14 +90,7 @@ def plot_points(
     def draw(axes: Any) -> None:
         for place, (label, dots) in enumerate(lines.items()):
             xs, ys = zip(*sorted(dots), strict=True)
-            axes.plot(
-                xs,
-                ys,
-                MARKERS[place % 5] + "-",
-                color=SERIES[place % len(SERIES)],
-                markersize=4.5,
-                label=label,
-            )
+            axes.plot(xs, ys, MARKERS[place % 5] + "-", color=SERIES[place % len(SERIES)], markersize=4.5, label=label)
         for place, (label, value) in enumerate(constants.items()):
             axes.axhline(value, color=INK, linewidth=1.0, linestyle=LINE_STYLES[1 + place % 3], label=label)
         if ticks:
@@ -106,8 +99,7 @@ def plot_points(
         _legend_above(axes, 2)
 
     words = " ".join(
-        f"{label}: " + ", ".join(f"{y:.4f} at {x:g}" for x, y in sorted(dots)) + "."
-        for label, dots in lines.items()
+        f"{label}: " + ", ".join(f"{y:.4f} at {x:g}" for x, y in sorted(dots)) + "." for label, dots in lines.items()
     )
     height, about = 2.6 + 0.12 * (len(lines) + len(constants)), {"metric": metric, "part": part}
     return draw_plot(draw, name, about, kind="points", words=words, height=height, standalone=True)
@@ -139,8 +131,7 @@ def plot_long_tail(items: pd.DataFrame) -> Plot:
         axes.grid(color=GRID)
 
     words = "; ".join(
-        f"{name}: {len(part):,} items, {100 * part.sum() / total:.1f} % of interactions"
-        for name, part in parts.items()
+        f"{name}: {len(part):,} items, {100 * part.sum() / total:.1f} % of interactions" for name, part in parts.items()
     )
     return draw_plot(draw, "long-tail", words=f"{first_upper(words)}.")
 
@@ -182,9 +173,7 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
         for place, (source, values) in enumerate(groups):
             shares, look = np.histogram(values, bins)[0] / max(len(values), 1), LINE_STYLES[place]
             axes.stairs(shares, bins, fill=True, color=SERIES[place], alpha=0.18)
-            axes.stairs(
-                shares, bins, color=SERIES[place], linewidth=1.6, linestyle=look, label=f"{source} rows"
-            )
+            axes.stairs(shares, bins, color=SERIES[place], linewidth=1.6, linestyle=look, label=f"{source} rows")
         if threshold is not None:
             axes.axvline(threshold, color=INK, linewidth=1.0, linestyle=":", label=f"threshold {threshold:g}")
         axes.set(xlim=(0, 1), ylim=(0, None), xlabel="calibrated p_yes", ylabel="share of rows")

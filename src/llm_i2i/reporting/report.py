@@ -77,9 +77,7 @@ def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
     logs, tokens = inputs.training, inputs.tokens_per_s
     rate = {"column": "tokens_per_s", "label": "tokens per second", "name": "speed"}
     losses = {
-        f"loss_{name}": plots.plot_training(
-            {name: logs[name]}, column="loss", label="loss", name=f"loss-{name}"
-        )
+        f"loss_{name}": plots.plot_training({name: logs[name]}, column="loss", label="loss", name=f"loss-{name}")
         for name in TRAININGS
         if name in logs
     }
@@ -126,10 +124,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "n_items": len(inputs.items),
         "n_train": inputs.split_rows["train"],
         "split_manifest": _flatten(inputs.split_manifest),
-        "details": {
-            "Synthesis": _flatten(inputs.synthesis or {}),
-            "Calibration": _flatten(inputs.calibration or {}),
-        },
+        "details": {"Synthesis": _flatten(inputs.synthesis or {}), "Calibration": _flatten(inputs.calibration or {})},
         "provenance": inputs.provenance,
         "protocol_hash": inputs.protocol_hash,
         "protocol": _flatten(next(iter(inputs.metrics.values())).get("protocol", {})),

@@ -25,9 +25,7 @@ def _value_cell(results: Results, run: Run, key: tuple[str, str]) -> Cell | None
 
 
 def _columns(results: Results, slices: list[str]) -> list[tuple[str, str]]:
-    return [
-        (f"{words.first_upper(words.slice_name(name))} ({results.n_users[name]:,})", ".4f") for name in slices
-    ]
+    return [(f"{words.first_upper(words.slice_name(name))} ({results.n_users[name]:,})", ".4f") for name in slices]
 
 
 def main_table(inputs: ReportInputs, results: Results) -> Table:

@@ -144,9 +144,7 @@ def sample_table(inputs: ReportInputs) -> Table:
     other_order = rule.confidence == "logprob"
     fused = inputs.fused.get(generated_arm(inputs), inputs.scored.head(0))
     kept = set(fused.loc[fused["source"] == SOURCE_SYNTHETIC, keys].itertuples(index=False, name=None))
-    history = inputs.train[inputs.train[USER_ID].isin(sample[USER_ID])].sort_values(
-        [USER_ID, schema.POSITION]
-    )
+    history = inputs.train[inputs.train[USER_ID].isin(sample[USER_ID])].sort_values([USER_ID, schema.POSITION])
     last = history.groupby(USER_ID)[ITEM_ID].agg(lambda ids: list(ids)[-HISTORY:]).to_dict()
     cells = []
     for row in sample.to_dict(orient="records"):
@@ -209,15 +207,10 @@ def runtime_table(inputs: ReportInputs) -> Table:
             rows.append((stage, Cell(missing, tone="muted"), None, None, None, None))
             continue
         minutes, memory = _minutes(entries), _peak_gb(entries, "peak_memory_mb")
-        device, runs = (
-            _peak_gb(entries, "peak_device_memory_mb"),
-            (f"{len(entries)} runs",) * (len(entries) > 1),
-        )
+        device, runs = (_peak_gb(entries, "peak_device_memory_mb"), (f"{len(entries)} runs",) * (len(entries) > 1))
         time = Cell(f"{minutes:.1f}" if minutes >= 0.05 else "< 0.1", runs)
         space = Cell(f"{memory:.2f}", (f"device {device:.2f}",) * (device > 0))
-        rows.append(
-            (stage, time, space, *(_words(entries, key) for key in ("device", "precision")), _rates(entries))
-        )
+        rows.append((stage, time, space, *(_words(entries, key) for key in ("device", "precision")), _rates(entries)))
     return view("runtime", rows)
 
 

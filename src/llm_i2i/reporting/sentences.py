@@ -185,9 +185,7 @@ def gate(content: Json) -> dict[str, Any]:
     verdict = str(content.get("verdict") or ("passed" if content.get("passed") else "not passed"))
     lines = []
     for entry in content.get("reasons") or []:
-        shown = (
-            [f"{key}: {value}" for key, value in entry.items()] if isinstance(entry, dict) else [str(entry)]
-        )
+        shown = [f"{key}: {value}" for key, value in entry.items()] if isinstance(entry, dict) else [str(entry)]
         lines.append(", ".join(shown))
     return {"text": say("gate", verdict=verdict), "points": lines}
 

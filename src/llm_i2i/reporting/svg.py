@@ -42,9 +42,7 @@ _STYLE: Final[dict[str, Any]] = {
     "axes.titlesize": 9.0,
     "axes.labelsize": 9.0,
     "legend.fontsize": 8.5,
-    **{
-        f"{axis}tick.{part}": value for axis in "xy" for part, value in (("color", MUTED), ("labelsize", 8.5))
-    },
+    **{f"{axis}tick.{part}": value for axis in "xy" for part, value in (("color", MUTED), ("labelsize", 8.5))},
     "text.color": INK,
     "axes.labelcolor": INK,
     "axes.edgecolor": GRID,

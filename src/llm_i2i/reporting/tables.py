@@ -94,10 +94,7 @@ def difference_cell(interval: Interval | None, *, value: float | None = None) ->
     if interval is None:
         return Cell("–", tone="muted") if value is None else Cell(f"{value:.4f}")
     outcome = outcome_of(interval)
-    lines = (
-        f"{MARKS[outcome]} {signed(interval.mean)}",
-        f"[{signed(interval.low)}, {signed(interval.high)}]",
-    )
+    lines = (f"{MARKS[outcome]} {signed(interval.mean)}", f"[{signed(interval.low)}, {signed(interval.high)}]")
     shown = lines if value is None else (f"{value:.4f}", *lines)
     return Cell(shown[0], shown[1:], outcome)
 

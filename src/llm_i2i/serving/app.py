@@ -158,9 +158,7 @@ def create_app(store: Path, *, api_key: str = "", seconds: float = 1.0) -> FastA
     async def readyz(response: Response) -> Readiness:
         index = current.index
         response.status_code = 503 if index is None else 200
-        return Readiness(
-            ready=index is not None, version=index.version if index else None, refused=current.refused
-        )
+        return Readiness(ready=index is not None, version=index.version if index else None, refused=current.refused)
 
     @app.get("/metrics", response_class=Response)
     def metrics() -> Response:
@@ -193,9 +191,7 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
         if not hmac.compare_digest((given or "").encode("latin-1"), api_key.encode()):
             raise HTTPException(401, "header X-API-Key is missing or wrong")
 
-    router = APIRouter(
-        prefix="/v1", responses=PROBLEMS, dependencies=[Security(check_key)] if api_key else []
-    )
+    router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Security(check_key)] if api_key else [])
 
     def answered(index: FlatIndex, query: Query) -> Answer:
         found = answer(index, query)
@@ -227,10 +223,7 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
         """What is being served."""
         index = current.taken()
         return IndexFacts(
-            version=index.version,
-            n_items=index.n_items,
-            columns=list(index.columns),
-            manifest=index.manifest,
+            version=index.version, n_items=index.n_items, columns=list(index.columns), manifest=index.manifest
         )
 
     return router
@@ -283,12 +276,8 @@ async def _wrong(_: Request, error: DataError) -> Response:
 
 async def _invalid(_: Request, error: RequestValidationError) -> Response:
     """Where and what, but not the client's input back: it may be long, or no text at all."""
-    told = "; ".join(
-        f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5]
-    )
-    return _problem(
-        422, told[:1_000].encode("utf-8", "backslashreplace").decode()
-    )  # a place is the client's too
+    told = "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in error.errors()[:5])
+    return _problem(422, told[:1_000].encode("utf-8", "backslashreplace").decode())  # a place is the client's too
 
 
 async def _failed(_: Request, __: Exception) -> Response:

@@ -82,9 +82,7 @@ class Source:
             index = read_table(folder / "index.parquet", INDEX)
             if index_sha256(index) != manifest.get("content_sha256"):
                 raise ArtifactError(
-                    str(folder),
-                    "index.parquet is not what manifest.json says",
-                    fix="run `dvc repro train_i2i`",
+                    str(folder), "index.parquet is not what manifest.json says", fix="run `dvc repro train_i2i`"
                 )
             manifest["git_revision"] = git_revision()
         items = read_table(Path(self.catalogue), ITEMS)
@@ -116,9 +114,7 @@ class Follower:
         build: Makes the version; by default in another process.
     """
 
-    def __init__(
-        self, source: Source, store: Path, build: Callable[[Source, Path], None] | None = None
-    ) -> None:
+    def __init__(self, source: Source, store: Path, build: Callable[[Source, Path], None] | None = None) -> None:
         self._source, self._store, self._build = source, store, build or build_apart
         self._refused, self._refused_at = "", 0.0
 

@@ -31,9 +31,7 @@ def answer(index: FlatIndex, query: Query) -> Answer:
     links: list[tuple[Link, Neighbours]] = [("index", index.index), ("text", index.text)]
     for source, neighbours in links:
         if len(found) < query.k:
-            items, scores = best(
-                neighbours, asked, decay=index.decay, top_k=query.k - len(found), keep=wanted.mask
-            )
+            items, scores = best(neighbours, asked, decay=index.decay, top_k=query.k - len(found), keep=wanted.mask)
             wanted.refuse(items)
             found += _recommended(index, items, scores, source)
     if len(found) < query.k:

@@ -91,11 +91,7 @@ class _Ids:
 
 
 def write_version(
-    index: pd.DataFrame,
-    manifest: Mapping[str, Any],
-    items: pd.DataFrame,
-    vectors: Array | None,
-    versions: Path,
+    index: pd.DataFrame, manifest: Mapping[str, Any], items: pd.DataFrame, vectors: Array | None, versions: Path
 ) -> str:
     """Write a version and read it back.
 

@@ -28,9 +28,7 @@ class Query(Message):
     k: K = 10
     exclude: Items = Field(default=[], description="items that are not to be recommended")
     filters: dict[Text, Items] = Field(
-        default={},
-        max_length=16,
-        description="columns of the catalogue and the values of which an item must have one",
+        default={}, max_length=16, description="columns of the catalogue and the values of which an item must have one"
     )
 
 
@@ -52,9 +50,7 @@ class Recommended(TypedDict):
     item_id: str
     score: Annotated[
         float,
-        Field(
-            description="index: similarity; text: cosine; popularity: interactions. Not comparable between sources"
-        ),
+        Field(description="index: similarity; text: cosine; popularity: interactions. Not comparable between sources"),
     ]
     source: Link
 
@@ -80,9 +76,7 @@ class IndexFacts(Message):
     version: str
     n_items: int
     columns: list[str] = Field(description="columns that a query can filter on")
-    manifest: dict[str, Any] = Field(
-        description="of the index: model, arm, options, git revision, content hashes"
-    )
+    manifest: dict[str, Any] = Field(description="of the index: model, arm, options, git revision, content hashes")
 
 
 class Readiness(Message):

@@ -47,11 +47,7 @@ def serve(options: Namespace) -> None:
 
 
 def _run(options: Namespace, store: Path) -> None:
-    settings = {
-        "store": str(store),
-        "api_key_file": str(options.api_key_file or ""),
-        "seconds": min(1.0, options.poll),
-    }
+    settings = {"store": str(store), "api_key_file": str(options.api_key_file or ""), "seconds": min(1.0, options.poll)}
     os.environ[SETTINGS] = json.dumps(settings)
     if options.workers > 1:
         remove(store / "metrics")

@@ -11,11 +11,7 @@ from llm_i2i.schema import INTERACTIONS, SYNTHETIC
 @pytest.fixture(scope="module")
 def train():
     """Users walk through thirty items in one order, from where they please, six items each."""
-    rows = [
-        (f"u{user:02d}", f"i{(7 * user + step) % 30:02d}", step, step)
-        for user in range(40)
-        for step in range(6)
-    ]
+    rows = [(f"u{user:02d}", f"i{(7 * user + step) % 30:02d}", step, step) for user in range(40) for step in range(6)]
     return pd.DataFrame(rows, columns=list(INTERACTIONS)).astype(INTERACTIONS)
 
 
@@ -31,9 +27,7 @@ def params():
 def test_it_learns_what_users_take_next_and_writes_the_schema(train, params, tmp_path):
     raw = pd.DataFrame({"item_id": sorted(train["item_id"].unique()), "title": "a thing"})
     items = tag_items(raw, train, params=params.tag, seed=params.seed)
-    rows = compact_rows(
-        train=train, items=items, text=np.zeros((len(items), 2)), params=params, work=tmp_path
-    )
+    rows = compact_rows(train=train, items=items, text=np.zeros((len(items), 2)), params=params, work=tmp_path)
     assert {column: str(dtype) for column, dtype in rows.dtypes.items()} == SYNTHETIC
     assert rows.groupby("user_id").size().tolist() == [2] * 12
     assert rows.merge(train, on=["user_id", "item_id"]).empty

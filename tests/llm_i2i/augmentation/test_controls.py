@@ -58,9 +58,7 @@ def test_item_knn_is_the_users_own_list():
 def test_item_knn_is_filled_up_by_popularity():
     lonely = pd.DataFrame({"user_id": ["u0001"], "item_id": ["i059"], "position": [0]})
     train = pd.concat([TRAIN[(TRAIN["user_id"] != "u0001") & (TRAIN["item_id"] != "i059")], lonely])
-    knn, popular = (
-        write(name, train=train).set_index("user_id")["item_id"] for name in ("item_knn", "popularity")
-    )
+    knn, popular = (write(name, train=train).set_index("user_id")["item_id"] for name in ("item_knn", "popularity"))
     assert knn.loc["u0001"].tolist() == popular.loc["u0001"].tolist()
 
 
@@ -79,9 +77,7 @@ def test_random_is_uniform_over_unseen_items():
 
 
 def test_a_user_who_took_all_gets_none_and_others_as_many():
-    everything = pd.DataFrame(
-        {"user_id": "u0001", "item_id": ITEMS["item_id"], "position": range(len(ITEMS))}
-    )
+    everything = pd.DataFrame({"user_id": "u0001", "item_id": ITEMS["item_id"], "position": range(len(ITEMS))})
     train = pd.concat([TRAIN[TRAIN["user_id"] != "u0001"], everything])
     for name in RECOMMENDERS:
         assert write(name, train=train).groupby("user_id").size().to_dict() == {"u0003": 5, "u0007": 1}

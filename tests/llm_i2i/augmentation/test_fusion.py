@@ -128,11 +128,7 @@ CONTROL = pd.DataFrame(
 def test_control_keeps_as_many_a_user_as_the_arm_it_is_compared_with() -> None:
     fused, counts = run("item_knn", control=CONTROL, max_synthetic_per_user=2)
     assert pairs(fused, "real") == ["ua", "ub", "va", "wc"]
-    assert pairs(fused, "synthetic") == [
-        "ud",
-        "uh",
-        "vg",
-    ]  # llm_i2i keeps 2 of u, 1 of v; by the control's rank
+    assert pairs(fused, "synthetic") == ["ud", "uh", "vg"]  # llm_i2i keeps 2 of u, 1 of v; by the control's rank
     assert (counts["synthetic_in"], counts["synthetic_kept"]) == (6, 3)
     fused, _ = run("item_knn", control=CONTROL, threshold=0.45, max_synthetic_per_user=3)
     assert pairs(fused, "synthetic") == ["ud", "ug", "uh", "vg"]
@@ -253,9 +249,7 @@ SYNTHETIC = st.dictionaries(
 
 @settings(max_examples=20, deadline=None)
 @given(SYNTHETIC, st.sampled_from(["threshold", "volume"]), st.integers(1, 3), st.integers(0, 2**32 - 1))
-def test_properties(
-    drawn: dict[tuple[str, str], tuple[float, int]], mode: str, cap: int, shuffle: int
-) -> None:
+def test_properties(drawn: dict[tuple[str, str], tuple[float, int]], mode: str, cap: int, shuffle: int) -> None:
     scored = scored_rows(*((u, i, "synthetic", p, rank) for (u, i), (p, rank) in drawn.items()))
 
     def kept(level: float, table: pd.DataFrame = scored) -> set[str]:
@@ -280,11 +274,7 @@ def test_properties(
 def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
     items = ITEMS.assign(bucket=["mid", "mid", "tail", "tail", "mid", "mid", "mid", "mid"])
     fused, _ = run(items=items, threshold=0.94, tail_quota=1)
-    assert pairs(fused, "synthetic") == [
-        "uc",
-        "ud",
-        "uf",
-    ]  # f by threshold; c: u .9 before v .4; d: u .6, v .5
+    assert pairs(fused, "synthetic") == ["uc", "ud", "uf"]  # f by threshold; c: u .9 before v .4; d: u .6, v .5
     fused, _ = run(items=items, threshold=0.99, tail_quota=2)
     assert pairs(fused, "synthetic") == ["uc", "ud", "vc", "vd"]
     fused, _ = run("no_discriminator", items=items, tail_quota=2, max_synthetic_per_user=1)
@@ -319,9 +309,7 @@ def test_connected_only_drops_items_nobody_took_with_one_of_the_users() -> None:
     assert pairs(fused, "synthetic") == ["uc"]
     assert counts["synthetic_in"] == 6
     # The volume is taken of what is left; quotas add nothing that is not connected.
-    fused, _ = run(
-        train=train, scored=scored, connected_only=True, mode="volume", pairs_per_user=9.0, item_quota=9
-    )
+    fused, _ = run(train=train, scored=scored, connected_only=True, mode="volume", pairs_per_user=9.0, item_quota=9)
     assert pairs(fused, "synthetic") == ["uc"]
     with pytest.raises(GenerationError, match="connected_only: false"):
         run(connected_only=True)  # TRAIN: c was taken by w alone
@@ -345,9 +333,7 @@ def test_connected_only_equals_a_search_through_all_users(taken: list[tuple[int,
     if not expected:
         return
     scored = scored_rows(*((user, item, "synthetic", 0.9, 1) for user, item in offered))
-    fused, _ = run(
-        train=train, valid=train.iloc[:0], scored=scored, connected_only=True, max_synthetic_per_user=9
-    )
+    fused, _ = run(train=train, valid=train.iloc[:0], scored=scored, connected_only=True, max_synthetic_per_user=9)
     assert pairs(fused, "synthetic") == expected
 
 

@@ -21,9 +21,7 @@ def proposals(*rows: tuple[str, str, int, float, bool]) -> pd.DataFrame:
 
 def test_features_by_hand() -> None:
     train = train_rows(("u", "a"), ("u", "c"), ("v", "a"))
-    rows = pd.DataFrame(
-        {"user_id": ["v", "u"], "item_id": ["d", "b"], "p_yes": [0.5, 0.8], "logprob": [-3.0, -1.0]}
-    )
+    rows = pd.DataFrame({"user_id": ["v", "u"], "item_id": ["d", "b"], "p_yes": [0.5, 0.8], "logprob": [-3.0, -1.0]})
     found = features(rows, Known(train, ITEMS, TEXT))
     assert FEATURES == ("margin", "logprob", "popularity", "history_length", "nearest", "last")
     expected = [
@@ -112,8 +110,6 @@ def test_nothing_to_learn_from_is_one_error(world) -> None:
     other = world["held_out"].assign(item_id="i00")
     proposed = world["proposed"][world["proposed"]["item_id"] != "i00"]
     scored = world["scored"][world["scored"]["item_id"] != "i00"]
-    known = world["known"]._replace(
-        train=pd.concat([world["known"].train, train_rows(*other.itertuples(index=False))])
-    )
+    known = world["known"]._replace(train=pd.concat([world["known"].train, train_rows(*other.itertuples(index=False))]))
     with pytest.raises(DataError, match=r"none of the held-out items is among .*judge\.by: yes_no"):
         judge(scored=scored, proposed=proposed, held_out=other, known=known, params=HEAD)

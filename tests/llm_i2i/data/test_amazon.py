@@ -39,9 +39,7 @@ META_2023 = """\
 """
 
 
-def run(
-    folder: Path, year: str, reviews: str, meta: str, *, name: str = "reviews.json", core: str = "0"
-) -> int:
+def run(folder: Path, year: str, reviews: str, meta: str, *, name: str = "reviews.json", core: str = "0") -> int:
     if name.endswith(".gz"):
         (folder / name).write_bytes(gzip.compress(reviews.encode()))
     else:
@@ -123,10 +121,7 @@ def test_titles_lose_tags_and_scripts_and_nothing_else(tmp_path: Path, title: st
 
 
 def test_halves_in_a_python_literal_belong_together(tmp_path: Path) -> None:
-    assert (
-        items_of(tmp_path, "{'asin': 'A', 'title': 'Cute \\ud83d\\udc3b', 'x': None}")[0][1]
-        == "Cute \U0001f43b"
-    )
+    assert items_of(tmp_path, "{'asin': 'A', 'title': 'Cute \\ud83d\\udc3b', 'x': None}")[0][1] == "Cute \U0001f43b"
 
 
 @pytest.mark.parametrize(
@@ -243,12 +238,7 @@ def test_k_core_by_hand() -> None:
     """u3 goes for want of items, then i3 for want of users, then nothing more."""
     pairs = [("u1", "i1"), ("u1", "i2"), ("u1", "i3"), ("u2", "i1"), ("u2", "i2"), ("u3", "i3")]
     kept = amazon.k_core(pd.DataFrame(pairs, columns=["user_id", "item_id"]), 2)
-    assert list(kept.itertuples(index=False, name=None)) == [
-        ("u1", "i1"),
-        ("u1", "i2"),
-        ("u2", "i1"),
-        ("u2", "i2"),
-    ]
+    assert list(kept.itertuples(index=False, name=None)) == [("u1", "i1"), ("u1", "i2"), ("u2", "i1"), ("u2", "i2")]
     with pytest.raises(DataError, match="nothing is left"):
         amazon.k_core(kept, 3)
 

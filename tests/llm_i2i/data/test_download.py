@@ -106,9 +106,7 @@ def test_a_changed_file_is_never_glued_together(
 
 
 @pytest.mark.parametrize(("ranges", "etag"), [(False, '"one"'), (True, "")])
-def test_a_server_that_cannot_resume_sends_everything_again(
-    server: Server, tmp_path: Path, ranges, etag
-) -> None:
+def test_a_server_that_cannot_resume_sends_everything_again(server: Server, tmp_path: Path, ranges, etag) -> None:
     server.cuts, server.ranges, server.etag = [300_000], ranges, etag
     assert obtain_file(server.url, downloads=tmp_path).read_bytes() == BODY
 

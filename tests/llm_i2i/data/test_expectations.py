@@ -69,9 +69,7 @@ def test_unknown_item_is_an_error_that_names_the_row() -> None:
     row = only_failure(check(raw))
     assert (row["severity"], row["unexpected_count"], row["unexpected_percent"]) == ("error", 1, 33.3333)
     assert row["sample"] == [{"row": 2, "user_id": "u1", "item_id": "ghost", "timestamp": 2}]
-    with pytest.raises(
-        DataError, match=r"(?s)1 expectation.*every item_id is in the items table, 1 row.*ghost"
-    ):
+    with pytest.raises(DataError, match=r"(?s)1 expectation.*every item_id is in the items table, 1 row.*ghost"):
         raise_on_errors(check(raw))
 
 

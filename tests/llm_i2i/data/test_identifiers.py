@@ -67,9 +67,7 @@ def test_item_ids_of_odd_characters_stay_apart():
 
 
 def test_first_level_separates_what_differs_in_words_and_users(items):
-    codes = semantic_codes(
-        item_features(items, taken(TAKEN), text=words(items), seed=1), levels=2, size=2, seed=1
-    )
+    codes = semantic_codes(item_features(items, taken(TAKEN), text=words(items), seed=1), levels=2, size=2, seed=1)
     assert len(set(codes[:12, 0])) == len(set(codes[12:, 0])) == 1
     assert codes[0, 0] != codes[12, 0]
 
@@ -82,12 +80,7 @@ def test_hand_computed_residuals():
     assert codes[:, 2].tolist() == [0, 0, 0, 0]
 
 
-@given(
-    st.lists(st.integers(0, 5), min_size=1, max_size=30),
-    st.integers(1, 3),
-    st.integers(2, 5),
-    st.integers(0, 3),
-)
+@given(st.lists(st.integers(0, 5), min_size=1, max_size=30), st.integers(1, 3), st.integers(2, 5), st.integers(0, 3))
 @settings(max_examples=20, deadline=None)
 def test_codes_are_unique_and_equal_items_differ_in_the_last_token_only(values, levels, size, seed):
     features = np.array(values, dtype=np.float64)[:, None]
@@ -111,21 +104,17 @@ def test_the_same_seed_gives_the_same_codes_and_rows_order_carries_nothing(items
 
 def test_only_code_reads_interactions_and_only_training_ones(items):
     for identifier in ("title", "id", "token"):
-        assert identify_items(
-            items, taken([]), text=words(items), params=named(identifier), seed=1
-        ) == identify_items(items, taken(TAKEN), text=words(items), params=named(identifier), seed=1)
+        assert identify_items(items, taken([]), text=words(items), params=named(identifier), seed=1) == identify_items(
+            items, taken(TAKEN), text=words(items), params=named(identifier), seed=1
+        )
 
 
 def test_features_of_items_without_words_or_users_are_zero():
     features = item_features(catalogue(["one", "two", "three"]), taken([]), text=np.zeros((3, 0)), seed=1)
     assert features.shape == (3, 0)
-    codes = semantic_codes(
-        features.reshape(3, 0) if features.shape[1] else np.zeros((3, 1)), levels=2, size=4, seed=1
-    )
+    codes = semantic_codes(features.reshape(3, 0) if features.shape[1] else np.zeros((3, 1)), levels=2, size=4, seed=1)
     assert codes.tolist() == [[0, 0, 0], [0, 0, 1], [0, 0, 2]]
     named_twice = catalogue(["a b", "a b c", "a d"])
-    cold = item_features(
-        named_twice, taken([(0, 0), (0, 1), (1, 0), (2, 1)]), text=words(named_twice), seed=1
-    )
+    cold = item_features(named_twice, taken([(0, 0), (0, 1), (1, 0), (2, 1)]), text=words(named_twice), seed=1)
     assert cold.shape[1] <= 2 * FEATURES
     assert np.isfinite(cold).all()

@@ -55,15 +55,11 @@ def test_long_titles_that_are_equal_after_the_cut() -> None:
     assert found == ["x" * 200 + " [i0]", "x" * 200 + " [i1]"]
 
 
-WORDS = st.one_of(
-    st.sampled_from(["", "X", "X (1)", "X [i0]", "X [i1] [i1]", "item i0", "\n"]), st.text(max_size=3)
-)
+WORDS = st.one_of(st.sampled_from(["", "X", "X (1)", "X [i0]", "X [i1] [i1]", "item i0", "\n"]), st.text(max_size=3))
 
 
 @settings(deadline=None)
-@given(
-    st.lists(st.tuples(WORDS, st.sampled_from(["", "1", "2"]), st.sampled_from(["", "X", "c"])), min_size=1)
-)
+@given(st.lists(st.tuples(WORDS, st.sampled_from(["", "1", "2"]), st.sampled_from(["", "X", "c"])), min_size=1))
 def test_unique_one_line_never_empty(rows: list[tuple[str, str, str]]) -> None:
     titles, years, categories = (list(column) for column in zip(*rows, strict=True))
     found = texts(*titles, year=years, category=categories)

@@ -30,17 +30,13 @@ def test_convert_writes_exact_bytes(tmp_path: Path) -> None:
         b"user_id,item_id,rating,timestamp\n9,2,3,881250949\n1,1,5,5\n"
     )
     assert (tmp_path / "data" / "items.csv").read_bytes().decode() == (
-        "item_id,title,year,category\n"
-        '1,"Misérables, Les",1995,Drama Musical\n'
-        "2,,,\n"
-        '3,"The ""Big"" One",,Comedy\n'
+        'item_id,title,year,category\n1,"Misérables, Les",1995,Drama Musical\n2,,,\n3,"The ""Big"" One",,Comedy\n'
     )
     assert sorted(path.name for path in (tmp_path / "data").iterdir()) == ["interactions.csv", "items.csv"]
 
 
 @pytest.mark.parametrize(
-    ("inter", "message"),
-    [(INTER.replace("rating", "stars"), "columns"), (INTER + "1\t2\n", "line 4: 2 cells")],
+    ("inter", "message"), [(INTER.replace("rating", "stars"), "columns"), (INTER + "1\t2\n", "line 4: 2 cells")]
 )
 def test_convert_refuses_another_form(tmp_path: Path, inter: str, message: str) -> None:
     with pytest.raises(DataError, match=message):

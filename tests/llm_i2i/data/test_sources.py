@@ -184,9 +184,7 @@ def test_a_column_twice_and_a_broken_parquet(tmp_path: Path) -> None:
 def test_identifiers_that_are_no_identifiers(tmp_path: Path) -> None:
     folder = write_raw(tmp_path)
     (folder / "items.csv").unlink()
-    pd.DataFrame({"item_id": [1.0, 1.5, np.inf], "title": ["a", "b", "c"]}).to_parquet(
-        folder / "items.parquet"
-    )
+    pd.DataFrame({"item_id": [1.0, 1.5, np.inf], "title": ["a", "b", "c"]}).to_parquet(folder / "items.parquet")
     message = problems(folder)
     assert "column 'item_id': 2 row(s)" in message
     assert "row 2: 1.5" in message
@@ -209,8 +207,7 @@ def times_of(folder: Path, cells: pa.Array | list[object]) -> tuple[list[int], s
 
 
 @pytest.mark.parametrize(
-    "further",
-    ["position", "title", "row", "is_repeated", "index", "", "n_interactions", "__index_level_0__", "unit"],
+    "further", ["position", "title", "row", "is_repeated", "index", "", "n_interactions", "__index_level_0__", "unit"]
 )
 @pytest.mark.parametrize("cells", [("", "x"), ("1.5", "nan"), ('"a\nb"', "[1]")])
 def test_further_columns_of_csv_change_nothing(tmp_path: Path, further: str, cells: tuple[str, str]) -> None:
@@ -242,10 +239,7 @@ def test_further_columns_of_parquet_change_nothing(tmp_path: Path, table: str, c
         "interactions": {"user_id": ["u", "v"], "item_id": ["a", "b"], "timestamp": [1, 2]},
         "items": {"item_id": ["a", "b"], "title": ["A", "B"]},
     }
-    foreign = {
-        "interactions": ["category", "title", "year", "row"],
-        "items": ["user_id", "timestamp", "rating"],
-    }
+    foreign = {"interactions": ["category", "title", "year", "row"], "items": ["user_id", "timestamp", "rating"]}
     for name, columns in plain.items():
         further = dict.fromkeys([*foreign[name], "x"], column) if name == table else {}
         write_parquet(folder, name, **further, **columns)
@@ -257,9 +251,7 @@ def test_further_columns_of_parquet_change_nothing(tmp_path: Path, table: str, c
 def test_a_known_column_may_be_the_index_of_pandas(tmp_path: Path) -> None:
     folder = write_raw(tmp_path)
     (folder / "items.csv").unlink()
-    pd.DataFrame({"item_id": ["b", "a"], "title": ["B", "A"]}).set_index("item_id").to_parquet(
-        folder / "items.parquet"
-    )
+    pd.DataFrame({"item_id": ["b", "a"], "title": ["B", "A"]}).set_index("item_id").to_parquet(folder / "items.parquet")
     assert read_raw(folder).items.set_index("item_id")["title"].to_dict() == {"a": "A", "b": "B"}
 
 
@@ -280,9 +272,7 @@ def test_a_known_column_may_be_the_index_of_pandas(tmp_path: Path) -> None:
         (["0", "1500000000000"], [0, 1500000000000], "milliseconds"),  # 0 fits every unit
     ],
 )
-def test_times_of_csv_keep_their_fractions(
-    tmp_path: Path, cells: list[str], times: list[int], unit: str
-) -> None:
+def test_times_of_csv_keep_their_fractions(tmp_path: Path, cells: list[str], times: list[int], unit: str) -> None:
     rows = "".join(f"u,a,{cell}\n" for cell in cells)
     raw = read_raw(write_raw(tmp_path, interactions=HEAD + rows))
     assert (raw.interactions["timestamp"].tolist(), raw.unit) == (times, unit)
@@ -292,11 +282,7 @@ def test_times_of_csv_keep_their_fractions(
     ("cells", "times", "unit"),
     [
         (pa.array([1500000000050], pa.timestamp("ms")), [1500000000050], "milliseconds"),
-        (
-            pa.array([1500000000050001], pa.timestamp("us", "Europe/Berlin")),
-            [1500000000050001],
-            "microseconds",
-        ),
+        (pa.array([1500000000050001], pa.timestamp("us", "Europe/Berlin")), [1500000000050001], "microseconds"),
         (pa.array([1500000000050000001], pa.timestamp("ns")), [1500000000050000001], "nanoseconds"),
         (pa.array([1500000000000000000], pa.timestamp("ns")), [1500000000], "seconds"),
         (pa.array([dt.date(1970, 1, 2)]), [86400], "seconds"),
@@ -305,9 +291,7 @@ def test_times_of_csv_keep_their_fractions(
         (pa.array(["2017-07-14T02:40:00.5Z"]).dictionary_encode(), [1500000000500], "milliseconds"),
     ],
 )
-def test_times_of_parquet_keep_their_fractions(
-    tmp_path: Path, cells: pa.Array, times: list[int], unit: str
-) -> None:
+def test_times_of_parquet_keep_their_fractions(tmp_path: Path, cells: pa.Array, times: list[int], unit: str) -> None:
     assert times_of(write_raw(tmp_path), cells) == (times, unit)
 
 
@@ -333,23 +317,10 @@ def test_what_is_no_whole_time_is_refused(tmp_path: Path, cells: pa.Array) -> No
 
 @pytest.mark.parametrize(
     "value",
-    [
-        "now",
-        "today",
-        "NaT",
-        "1.75",
-        "2017-07-14T02:40:00.1234567891",
-        "1e999999999",
-        "9" * 20,
-        "1_000",
-        "٣",
-        "0x10",
-    ],
+    ["now", "today", "NaT", "1.75", "2017-07-14T02:40:00.1234567891", "1e999999999", "9" * 20, "1_000", "٣", "0x10"],
 )
 def test_words_and_decimals_are_no_times(tmp_path: Path, value: str) -> None:
-    assert "column 'timestamp': 1 row(s)" in problems(
-        write_raw(tmp_path, interactions=f"{HEAD}u,a,{value}\n")
-    )
+    assert "column 'timestamp': 1 row(s)" in problems(write_raw(tmp_path, interactions=f"{HEAD}u,a,{value}\n"))
 
 
 @pytest.mark.parametrize(
@@ -397,18 +368,7 @@ def test_texts_of_parquet(tmp_path: Path, column: str, cells: pa.Array, texts: l
 
 @pytest.mark.parametrize(
     "cell",
-    [
-        {"a": 1},
-        [["x"]],
-        [{"a": 1}],
-        Decimal("1.5"),
-        1.5,
-        1e300,
-        True,
-        b"x",
-        dt.date(1995, 1, 1),
-        dt.timedelta(1),
-    ],
+    [{"a": 1}, [["x"]], [{"a": 1}], Decimal("1.5"), 1.5, 1e300, True, b"x", dt.date(1995, 1, 1), dt.timedelta(1)],
 )
 @pytest.mark.parametrize("column", ["item_id", "title", "category", "year"])
 def test_what_is_no_text_is_refused(tmp_path: Path, column: str, cell: object) -> None:
@@ -424,11 +384,7 @@ def test_lists_are_no_identifiers(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("years", "right"),
-    [
-        ("1995.0,", ["1995", None]),
-        ("1995.00,-5.0", ["1995", "-5"]),
-        ("unknown,1995.5", ["unknown", "1995.5"]),
-    ],
+    [("1995.0,", ["1995", None]), ("1995.00,-5.0", ["1995", "-5"]), ("unknown,1995.5", ["unknown", "1995.5"])],
 )
 def test_a_year_that_pandas_wrote_as_a_float(tmp_path: Path, years: str, right: list[object]) -> None:
     first, second = years.split(",")
@@ -549,9 +505,7 @@ def test_wide_cells(tmp_path: Path, size: int) -> None:
         (",", "user_id:token,item_id:token,timestamp:float\n"),
     ],
 )
-def test_another_separator_comes_with_the_command_that_helps(
-    tmp_path: Path, separator: str, names: str
-) -> None:
+def test_another_separator_comes_with_the_command_that_helps(tmp_path: Path, separator: str, names: str) -> None:
     folder = write_raw(tmp_path, interactions=f"{names}u,007,1\n".replace(",", separator))
     command = problems(folder).partition("plain names: ")[2].partition('")')[0] + '"'
     subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)

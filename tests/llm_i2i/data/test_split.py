@@ -45,9 +45,7 @@ def test_by_hand() -> None:
 
 
 def test_held_out_is_the_last_training_item_of_users_with_three() -> None:
-    table = interactions(
-        *((f"u{n}", item, time) for n in range(3) for time, item in enumerate("abcdefgh"[: n + 4]))
-    )
+    table = interactions(*((f"u{n}", item, time) for n in range(3) for time, item in enumerate("abcdefgh"[: n + 4])))
     everyone = split(table, held_out_share=1.0)
     # Training items: u0 a b, u1 a b c, u2 a b c d: u0 would keep no target.
     assert rows(everyone.held_out) == [("u1", "c"), ("u2", "d")]
@@ -211,9 +209,7 @@ def test_rows_that_go_are_told(caplog: pytest.LogCaptureFixture) -> None:
     assert told["split: without_repeated_items drops 2 of 6 rows (33.3 %)"] == "WARNING"
 
 
-@pytest.mark.parametrize(
-    ("times", "level"), [((1, 1, 1), "WARNING"), ((1, 2, 2), "WARNING"), ((1, 1, 2), "")]
-)
+@pytest.mark.parametrize(("times", "level"), [((1, 1, 1), "WARNING"), ((1, 2, 2), "WARNING"), ((1, 1, 2), "")])
 def test_test_items_that_a_hash_chose_are_told(
     caplog: pytest.LogCaptureFixture, times: tuple[int, ...], level: str
 ) -> None:

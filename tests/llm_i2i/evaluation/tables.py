@@ -35,9 +35,7 @@ def catalogue(item_ids, train: pd.DataFrame) -> pd.DataFrame:
     bucket = np.where(count >= trained[int(0.8 * len(trained))], "head", "mid")
     bucket = np.where(count == 0, "cold", np.where(count <= 5, "tail", bucket))
     table = {"item_id": ids, "title": ids, "text": ids, "n_train": count, "bucket": bucket}
-    return pd.DataFrame(table | {"is_long_tail": (count > 0) & (count <= trained[len(trained) // 5])}).astype(
-        ITEMS
-    )
+    return pd.DataFrame(table | {"is_long_tail": (count > 0) & (count <= trained[len(trained) // 5])}).astype(ITEMS)
 
 
 def random_interactions(n_users: int = 120, n_items: int = 60, seed: int = 0) -> pd.DataFrame:

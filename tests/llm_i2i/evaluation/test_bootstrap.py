@@ -66,9 +66,7 @@ def test_without_spread_between_seeds_it_is_the_bootstrap_over_users(jitter):
     found = difference([one] * 3, [other] * 3, resamples=4000, seed=1)
     users = pooled_difference([one - other], resamples=4000, seed=2)
     assert found.mean == pytest.approx(users.mean)
-    assert (found.low, found.high) == pytest.approx(
-        (users.low, users.high), abs=0.08 * (users.high - users.low)
-    )
+    assert (found.low, found.high) == pytest.approx((users.low, users.high), abs=0.08 * (users.high - users.low))
 
 
 def test_a_change_of_seed_alone_rarely_passes_where_a_user_bootstrap_often_does():

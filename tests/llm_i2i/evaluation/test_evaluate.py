@@ -40,9 +40,7 @@ def rows(*triples):
 def run(index=INDEX_TABLE, items=ITEMS, test=None, **changes):
     test = rows(("v", "d", 2), ("u", "c", 2), ("w", "e", 1)) if test is None else test
     train, valid = rows(("u", "a", 0), ("v", "a", 0), ("w", "b", 0)), rows(("u", "b", 1))
-    return evaluate_index(
-        index=index, train=train, valid=valid, test=test, items=items, protocol=protocol(**changes)
-    )
+    return evaluate_index(index=index, train=train, valid=valid, test=test, items=items, protocol=protocol(**changes))
 
 
 def test_by_hand():
@@ -131,9 +129,7 @@ def test_leak_canary_other_valid_and_test_items_change_no_byte_of_the_index(mode
     )
     assert index_sha256(one) == index_sha256(other)
     # A guard that fails if the canary cannot sing: with valid in the index, the hash does change.
-    leaking = train_index(
-        model=model, fused=as_fused(pd.concat([train, valid])), items=items, params=params, seed=3
-    )
+    leaking = train_index(model=model, fused=as_fused(pd.concat([train, valid])), items=items, params=params, seed=3)
     assert index_sha256(leaking) != index_sha256(one)
 
 
@@ -144,9 +140,7 @@ def test_leak_canary_a_list_does_not_depend_on_its_target():
     given = {"index": index, "train": train, "valid": valid, "items": items, "protocol": protocol()}
     real, _ = evaluate_index(**given, test=test)
     other, _ = evaluate_index(**given, test=test.assign(item_id="i059"))
-    shown = [
-        key for key in real if key.partition("@")[0] in {"coverage", "gini", "average_popularity", "novelty"}
-    ]
+    shown = [key for key in real if key.partition("@")[0] in {"coverage", "gini", "average_popularity", "novelty"}]
     assert len(shown) == 4 * len(protocol().ks)
     assert [real[key] for key in shown] == [other[key] for key in shown]
 
@@ -175,12 +169,7 @@ def test_reference_figures_on_ard(name):
         "item_knn": item_knn(user_items, top_k=len(items)),
     }.items():
         metrics, per_user = evaluate_index(
-            index=to_index(similar, items),
-            train=train,
-            valid=valid,
-            test=test,
-            items=items,
-            protocol=protocol(),
+            index=to_index(similar, items), train=train, valid=valid, test=test, items=items, protocol=protocol()
         )
         hit = per_user["rank"].between(1, 10)
         tail = hit[per_user["item_id"].map(rare)].mean()

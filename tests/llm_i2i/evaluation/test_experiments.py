@@ -27,11 +27,7 @@ def test_grid_is_the_product_then_variants_for_each_seed(tmp_path: Path) -> None
     path = declared(
         tmp_path,
         fixed={"fuse.arms": ["real", "llm_i2i"]},
-        grid={
-            "fuse.mode": ["threshold"],
-            "fuse.threshold": [0.5, 0.9],
-            "fuse.filter_real": [True, False],
-        },
+        grid={"fuse.mode": ["threshold"], "fuse.threshold": [0.5, 0.9], "fuse.filter_real": [True, False]},
         variants={"half": {"fuse.mode": "volume"}},
     )
     points = load_experiment(path).points(seeds=[1, 2])

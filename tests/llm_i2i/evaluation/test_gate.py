@@ -58,8 +58,7 @@ def case(**changes) -> Case:
         update={"seeds": SEEDS, "resamples": 500, "min_overall_gain": 0.0, "max_tail_loss": 0.01}
     )
     return replace(
-        Case(side(ahead), side(middling), params, resamples_seed=0, index_problem="", validated=True),
-        **changes,
+        Case(side(ahead), side(middling), params, resamples_seed=0, index_problem="", validated=True), **changes
     )
 
 

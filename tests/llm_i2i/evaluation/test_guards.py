@@ -28,8 +28,7 @@ def fingerprints(interactions: pd.DataFrame) -> dict[str, str]:
     generated = pd.DataFrame({"user_id": users, "item_id": "", "rank": 1, "held_out": False})
     found = {}
     controls = {
-        name: control_rows(name, train=train, synthetic=generated, items=ITEMS, seed=1)
-        for name in RECOMMENDERS
+        name: control_rows(name, train=train, synthetic=generated, items=ITEMS, seed=1) for name in RECOMMENDERS
     }
     rows = controls["random"][["user_id", "item_id"]]
     scored = rows.assign(source="synthetic", p_yes=0.5, rank=1, logprob=-1.0).astype(JUDGED)
@@ -57,9 +56,7 @@ def test_nothing_before_the_evaluation_depends_on_valid_or_test_items():
 
 
 def test_the_canary_sings_without_the_guard(monkeypatch):
-    monkeypatch.setattr(
-        fusion, "_visible", lambda train, valid, _: pd.concat([train, valid])[["user_id", "item_id"]]
-    )
+    monkeypatch.setattr(fusion, "_visible", lambda train, valid, _: pd.concat([train, valid])[["user_id", "item_id"]])
     found = leaks()
     assert {"fused real", "index real", "fused item_knn", "index item_knn"} <= set(found)
     assert not set(found) & set(RECOMMENDERS)
@@ -68,9 +65,7 @@ def test_the_canary_sings_without_the_guard(monkeypatch):
 def run(**changes):
     train, valid, test = leave_one_out(ROWS)
     index = train_index(model="item_knn", fused=as_fused(train), items=ITEMS, params=PARAMS.train_i2i, seed=1)
-    return evaluate_index(
-        index=index, train=train, valid=valid, test=test, items=ITEMS, protocol=protocol(**changes)
-    )
+    return evaluate_index(index=index, train=train, valid=valid, test=test, items=ITEMS, protocol=protocol(**changes))
 
 
 def difference(one, other, **options) -> tuple[float, float, float]:

@@ -52,23 +52,14 @@ def test_agrees_with_trec_eval_on_random_similarities_with_many_ties(seed):
         score = dense[items].sum(axis=0).astype(np.float64)
         score[items] = 0
         # Scores are multiples of 1/2: a shift below that puts ties in order of the item index.
-        run[f"u{user}"] = {f"i{j}": score[j] - 1e-4 * j for j in range(n_items) if score[j] > 0} or {
-            "none": 1.0
-        }
+        run[f"u{user}"] = {f"i{j}": score[j] - 1e-4 * j for j in range(n_items) if score[j] > 0} or {"none": 1.0}
     qrels = {f"u{user}": {f"i{target}": 1} for user, target in enumerate(targets)}
     for k in (5, 10, 20, 50):
-        cut = {
-            user: dict(sorted(found_.items(), key=lambda pair: -pair[1])[:k]) for user, found_ in run.items()
-        }
+        cut = {user: dict(sorted(found_.items(), key=lambda pair: -pair[1])[:k]) for user, found_ in run.items()}
         measures = {f"recall.{k}", f"ndcg_cut.{k}", f"success.{k}", "recip_rank", f"map_cut.{k}"}
         theirs = pytrec_eval.RelevanceEvaluator(qrels, measures).evaluate(cut)
         ours = accuracy(found.ranks, [k])
-        names = {
-            "recall": f"recall_{k}",
-            "ndcg": f"ndcg_cut_{k}",
-            "hit_rate": f"success_{k}",
-            "mrr": "recip_rank",
-        }
+        names = {"recall": f"recall_{k}", "ndcg": f"ndcg_cut_{k}", "hit_rate": f"success_{k}", "mrr": "recip_rank"}
         for name, their_name in (names | {"map": f"map_cut_{k}"}).items():
             mean = np.mean([theirs[f"u{user}"][their_name] for user in range(n_users)])
             assert ours[f"{name}@{k}"] == pytest.approx(mean, abs=1e-9)

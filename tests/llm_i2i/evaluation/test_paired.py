@@ -62,8 +62,7 @@ def test_a_user_counts_in_a_slice_if_it_is_there_under_every_seed():
 
 def test_seeds_that_test_other_users_make_one_larger_sample():
     found = paired(
-        (per_user([1, 11]), per_user([11, 11])),
-        (per_user([1, 1], users="yz"), per_user([11, 11], users="yz")),
+        (per_user([1, 11]), per_user([11, 11])), (per_user([1, 1], users="yz"), per_user([11, 11], users="yz"))
     )
     expected = pooled_difference([np.array([1.0, 0.0, 1.0, 1.0])], **GIVEN)
     assert found.interval("recall@10", **GIVEN) == expected

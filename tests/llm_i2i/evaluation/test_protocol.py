@@ -40,9 +40,7 @@ def test_frozen_and_strict():
 def test_same_protocol_passes_and_another_names_the_difference():
     require_same_protocol(metrics(protocol()), metrics(protocol()))
     other = metrics(protocol(last_m=3, index="train+valid"), model="swing", arm="real")
-    with pytest.raises(
-        ArtifactError, match=r"swing-real.*index 'train' against 'train\+valid', last_m 0 against 3"
-    ):
+    with pytest.raises(ArtifactError, match=r"swing-real.*index 'train' against 'train\+valid', last_m 0 against 3"):
         require_same_protocol(metrics(protocol()), other)
 
 

@@ -38,9 +38,7 @@ def test_json_lines_round_trip_is_exact(index, tmp_path):
     assert manifest == {"model": "item_knn", "rows": len(index), "content_sha256": index_sha256(index)}
     first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     assert first["item_id"] == index["item_id"].iloc[0]
-    assert [pair[0] for pair in first["neighbours"]] == index["neighbour_id"].tolist()[
-        : len(first["neighbours"])
-    ]
+    assert [pair[0] for pair in first["neighbours"]] == index["neighbour_id"].tolist()[: len(first["neighbours"])]
 
 
 def test_a_failed_export_leaves_the_last_one(tmp_path, monkeypatch):

@@ -41,11 +41,7 @@ def test_ndcg_by_hand_without_the_users_other_items():
 
 def test_patience_counts_checks_without_a_new_best():
     stop = Patience(2)
-    assert [stop.improved(value, epoch) for epoch, value in enumerate((0.1, 0.3, 0.3), 1)] == [
-        True,
-        True,
-        False,
-    ]
+    assert [stop.improved(value, epoch) for epoch, value in enumerate((0.1, 0.3, 0.3), 1)] == [True, True, False]
     assert not stop.over
     stop.improved(0.2, 4)
     assert stop.over

@@ -79,11 +79,7 @@ def test_train_index_for_every_model(model):
     fused = pd.DataFrame(rows, columns=["user_id", "item_id"]).assign(source="real", weight=np.float32(1.0))
     index = train_index(model=model, fused=fused, items=ITEMS, params=load_params().train_i2i, seed=1)
     again = train_index(
-        model=model,
-        fused=fused.sample(frac=1, random_state=1),
-        items=ITEMS,
-        params=load_params().train_i2i,
-        seed=1,
+        model=model, fused=fused.sample(frac=1, random_state=1), items=ITEMS, params=load_params().train_i2i, seed=1
     )
     assert {name: str(dtype) for name, dtype in index.dtypes.items()} == INDEX
     assert index_sha256(index) == index_sha256(again)  # the order of rows means nothing

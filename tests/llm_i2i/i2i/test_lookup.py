@@ -61,12 +61,7 @@ def offline(similar, histories, names, **options) -> list[list[str]]:
 
 
 @settings(max_examples=30, deadline=None)
-@given(
-    user_items=matrices(),
-    last_m=st.integers(0, 4),
-    decay=st.sampled_from([1.0, 0.8, 0.5]),
-    seed=st.integers(0, 99),
-)
+@given(user_items=matrices(), last_m=st.integers(0, 4), decay=st.sampled_from([1.0, 0.8, 0.5]), seed=st.integers(0, 99))
 def test_online_is_offline(user_items, last_m, decay, seed):
     names = [f"i{n:03d}" for n in range(user_items.shape[1])]
     similar = item_knn(user_items, top_k=3)
@@ -87,9 +82,7 @@ def test_online_is_offline(user_items, last_m, decay, seed):
 def test_parity_on_1000_users(last_m, decay, source, tmp_path, request):
     """Item-kNN of small counts: full of ties, which must fall the same way."""
     rng = np.random.default_rng(7)
-    rows = [
-        sorted(set((300 * rng.random(rng.integers(3, 30)) ** 2).astype(int).tolist())) for _ in range(1_000)
-    ]
+    rows = [sorted(set((300 * rng.random(rng.integers(3, 30)) ** 2).astype(int).tolist())) for _ in range(1_000)]
     names = [f"i{n:03d}" for n in range(300)]
     items = pd.DataFrame({"item_id": names}).astype("str")
     for model in (item_knn, swing):
@@ -105,8 +98,7 @@ def test_parity_on_1000_users(last_m, decay, source, tmp_path, request):
         histories = Histories(np.cumsum([0, *map(len, taken)]), np.concatenate(taken).astype(np.int32))
         expected = offline(from_index(index, items), histories, names, top_k=20, last_m=last_m, decay=decay)
         online = [
-            ids(served.recommend([names[item] for item in row], top_k=20, last_m=last_m, decay=decay))
-            for row in taken
+            ids(served.recommend([names[item] for item in row], top_k=20, last_m=last_m, decay=decay)) for row in taken
         ]
         assert online == expected
         assert sum(map(len, expected)) > 10_000

@@ -59,9 +59,7 @@ def test_equals_a_plain_loop(user_items, last_m, decay, seed, top_k):
     generator = np.random.default_rng(seed)
     similar, n_items = item_knn(user_items), user_items.shape[1]
     dense = similar.toarray().astype(np.float64)
-    users = [
-        list(generator.choice(n_items, generator.integers(0, n_items + 1), replace=False)) for _ in range(8)
-    ]
+    users = [list(generator.choice(n_items, generator.integers(0, n_items + 1), replace=False)) for _ in range(8)]
     targets = generator.integers(0, n_items, 8)
     found = recommend(similar, histories(*users), top_k=top_k, targets=targets, last_m=last_m, decay=decay)
     for user, history in enumerate(users):

@@ -58,9 +58,7 @@ def test_the_paper_by_hand():
 
 def test_a_negative_exponent_warns_that_it_raises_heavy_users(caplog):
     with caplog.at_level(logging.WARNING):
-        similar = swing(
-            matrix([list(range(10)), list(range(11))]), user_exponent=-0.35, user_shift=5.0
-        ).toarray()
+        similar = swing(matrix([list(range(10)), list(range(11))]), user_exponent=-0.35, user_shift=5.0).toarray()
     assert similar[0, 1] == pytest.approx(15**0.35 * 16**0.35 / 11, rel=1e-6)
     assert "user_exponent -0.35 < 0 raises heavy users" in caplog.text
     assert f"{(105 / 15) ** 0.35:.2f} times" in caplog.text
@@ -95,9 +93,7 @@ def test_top_k_is_the_head_of_the_full_ranking(user_items, top_k):
 @given(user_items=matrices(), seed=st.integers(0, 1000))
 def test_user_order_does_not_matter(user_items, seed):
     order = np.random.default_rng(seed).permutation(user_items.shape[0])
-    np.testing.assert_allclose(
-        swing(user_items).toarray(), swing(user_items[order]).toarray(), rtol=1e-5, atol=0
-    )
+    np.testing.assert_allclose(swing(user_items).toarray(), swing(user_items[order]).toarray(), rtol=1e-5, atol=0)
 
 
 def test_same_bytes_with_one_and_two_threads():
@@ -156,9 +152,7 @@ def test_hub_users_beyond_the_table_give_the_same_scores():
     dense = generator.random((600, 12)) < 0.3
     dense[:, 0] = True
     options = {"smoothing": 1.0, "user_exponent": 0.5, "user_shift": 0.0}
-    rows = rows_float64(
-        check_user_items(matrix([list(np.flatnonzero(r)) for r in dense], 12)), top_k=12, **options
-    )
+    rows = rows_float64(check_user_items(matrix([list(np.flatnonzero(r)) for r in dense], 12)), top_k=12, **options)
     np.testing.assert_allclose(dense_of(rows), naive_swing(dense, **options), rtol=1e-12, atol=0)
 
 

@@ -72,9 +72,7 @@ def test_more_items_than_int32_is_an_error():
 
 
 def test_unsorted_64_bit_and_boolean_input_is_brought_to_form_and_left_alone():
-    given = sparse.csr_array(
-        (np.ones(3), np.array([2, 0, 1], np.int64), np.array([0, 2, 3], np.int64)), shape=(2, 3)
-    )
+    given = sparse.csr_array((np.ones(3), np.array([2, 0, 1], np.int64), np.array([0, 2, 3], np.int64)), shape=(2, 3))
     result = check_user_items(given)
     assert result.indices.tolist() == [0, 2, 1]
     assert result.indices.dtype == np.int32

@@ -51,9 +51,7 @@ def test_histories_are_the_users_other_items_and_every_interaction_is_a_target()
             history = items[first:last].tolist()
             assert target not in history
             assert len(set(history)) == len(history)
-            assert any(
-                {*history, target} <= set(row) and len(history) == min(3, len(row) - 1) for row in rows
-            )
+            assert any({*history, target} <= set(row) and len(history) == min(3, len(row) - 1) for row in rows)
         targets += positive.tolist()
         assert len(classes) == 7
         assert 1 not in classes
@@ -65,10 +63,7 @@ def test_sampled_softmax_by_hand():
     log_expected = torch.log(torch.tensor([0.5, 1.0, 0.25]))
     user, targets, classes = torch.tensor([[2.0, 1.0]]), torch.tensor([0]), torch.tensor([0, 1, 2, 2])
     loss = sampled_softmax_loss(user, lambda items: vectors[items], targets, classes, log_expected)
-    right, others = (
-        np.exp(2.0) / 0.5,
-        np.exp(1.0) / 1.0 + 2 * np.exp(3.0) / 0.25,
-    )  # class 0 is the target: left out
+    right, others = (np.exp(2.0) / 0.5, np.exp(1.0) / 1.0 + 2 * np.exp(3.0) / 0.25)  # class 0 is the target: left out
     assert float(loss) == pytest.approx(-np.log(right / (right + others)), rel=1e-6)
 
 

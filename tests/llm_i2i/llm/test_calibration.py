@@ -53,9 +53,7 @@ def test_a_temperature_is_judged_on_users_it_was_not_fitted_on():
     label = (rng.random(400) < p_yes(margin, 0.5)).astype(np.int64)
     found = cross_fitted(margin, label, group)
     even = group % 2 == 0
-    np.testing.assert_array_equal(
-        found[even], p_yes(margin[even], fit_temperature(margin[~even], label[~even]))
-    )
+    np.testing.assert_array_equal(found[even], p_yes(margin[even], fit_temperature(margin[~even], label[~even])))
     # What an even user answered changes nothing for even users.
     other = np.where(even, 1 - label, label)
     np.testing.assert_array_equal(cross_fitted(margin, other, group)[even], found[even])
@@ -75,10 +73,6 @@ def test_auc_by_bucket_by_hand():
     margin, label = np.array([3.0, 1.0, 0.0, 2.0]), np.array([1, 1, 0, 0])
     bucket = np.array(["head", "tail", "mid", "tail"])
     found = auc_by_bucket(margin, label, np.array([0, 1, 0, 1]), bucket, seed=0)
-    assert {name: entry["auc"] for name, entry in found.items()} == {
-        "overall": 0.75,
-        "head": 1.0,
-        "tail": 0.5,
-    }
+    assert {name: entry["auc"] for name, entry in found.items()} == {"overall": 0.75, "head": 1.0, "tail": 0.5}
     assert found["tail"]["n_yes"] == 1
     assert found["tail"]["n_no"] == 2

@@ -20,12 +20,7 @@ SCORE = ScoreParams(sources=("generator",), real_rows_per_user=3, max_real_users
 def train_with(params, train, nothing, setup, out):
     settings = params.train_discriminator.model_copy(update={"max_histories": 0, "batch_tokens": 1024})
     return train_discriminator(
-        train=train,
-        held_out=nothing,
-        setup=setup,
-        params=settings,
-        out=out,
-        checkpoints=out / "checkpoints",
+        train=train, held_out=nothing, setup=setup, params=settings, out=out, checkpoints=out / "checkpoints"
     )
 
 
@@ -79,9 +74,7 @@ def test_questions_never_ask_about_the_history(train, items, params):
 @pytest.mark.parametrize("budget", [0, 3])
 def test_real_rows_are_never_asked_about_after_themselves(train, items, budget):
     by_user = histories_by_user(train, items)
-    asked = list(
-        _real_questions(by_user, 10, SCORE.model_copy(update={"real_rows_per_user": budget}), seed=0)
-    )
+    asked = list(_real_questions(by_user, 10, SCORE.model_copy(update={"real_rows_per_user": budget}), seed=0))
     for user, _, history, candidates, _ in asked:
         assert 1 <= len(history) <= 10
         assert not set(history) & set(candidates)
@@ -92,9 +85,7 @@ def test_real_rows_are_never_asked_about_after_themselves(train, items, budget):
 
 def test_max_real_users_is_a_sample(train, items):
     asked = list(
-        _real_questions(
-            histories_by_user(train, items), 10, SCORE.model_copy(update={"max_real_users": 4}), 0
-        )
+        _real_questions(histories_by_user(train, items), 10, SCORE.model_copy(update={"max_real_users": 4}), 0)
     )
     assert len({user for user, *_ in asked}) == 4
 
@@ -115,9 +106,7 @@ def test_held_out_report(adapter):
 
 def test_every_kind_of_negatives_trains(params, train, nothing, setup, tmp_path):
     changed = params.model_copy(
-        update={
-            "train_discriminator": params.train_discriminator.model_copy(update={"negatives": "popularity"})
-        }
+        update={"train_discriminator": params.train_discriminator.model_copy(update={"negatives": "popularity"})}
     )
     train_with(changed, train, nothing, setup, tmp_path)
     report = json.loads((tmp_path / "held_out.json").read_text())

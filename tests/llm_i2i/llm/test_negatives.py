@@ -21,15 +21,11 @@ def test_random_negatives_are_distinct_and_not_the_users_own():
 @pytest.mark.parametrize("kind", KINDS)
 @settings(max_examples=40, deadline=None)
 @given(
-    histories=st.lists(
-        st.lists(st.integers(0, 11), min_size=1, max_size=8, unique=True), min_size=1, max_size=6
-    ),
+    histories=st.lists(st.lists(st.integers(0, 11), min_size=1, max_size=8, unique=True), min_size=1, max_size=6),
     size=st.integers(0, 14),
     seed=st.integers(0, 99),
 )
-def test_every_kind_gives_as_many_distinct_items_outside_the_history_as_there_are(
-    kind, params, histories, size, seed
-):
+def test_every_kind_gives_as_many_distinct_items_outside_the_history_as_there_are(kind, params, histories, size, seed):
     sequences = {f"u{k}": np.array(items) for k, items in enumerate(histories)}
     draw = negative_sampler(kind, sequences, 12, params.train_discriminator)
     for own in sequences.values():

@@ -17,8 +17,7 @@ CHAT = (
     "{% if add_generation_prompt %}<s>assistant\n{% endif %}"
 )
 NO_SYSTEM = (
-    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}"
-    + CHAT
+    "{% if messages[0]['role'] == 'system' %}{{ raise_exception('System role not supported') }}{% endif %}" + CHAT
 )
 
 
@@ -84,12 +83,7 @@ def test_a_bare_template_stays_outside_the_chat(tokenizer):
 
 def test_answers_that_begin_alike_are_an_error(tokenizer):
     template = DiscriminatorTemplate(
-        task="discriminator",
-        version=1,
-        system="s",
-        user="{history}{candidate}",
-        answer_yes="Y",
-        answer_no="Yn",
+        task="discriminator", version=1, system="s", user="{history}{candidate}", answer_yes="Y", answer_no="Yn"
     )
     with pytest.raises(BaseModelError, match="cannot tell"):
         discriminator_prompt(tokenizer, template)

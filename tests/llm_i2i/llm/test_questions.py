@@ -6,12 +6,7 @@ from hypothesis import strategies as st
 from llm_i2i.errors import BaseModelError
 from llm_i2i.llm.engine.trie import Catalogue, tokenize_catalogue
 from llm_i2i.llm.identifiers import Vocabulary
-from llm_i2i.llm.prompts import (
-    DiscriminatorPrompt,
-    discriminator_prompt,
-    discriminator_template,
-    recent_that_fit,
-)
+from llm_i2i.llm.prompts import DiscriminatorPrompt, discriminator_prompt, discriminator_template, recent_that_fit
 from llm_i2i.llm.questions import questions
 from llm_i2i.llm.role import Role
 

@@ -24,9 +24,7 @@ def test_a_template_changed_after_training_is_an_error(params, tmp_path):
     ("max_history", "context", "left"),
     [(10, 100, [0, 1, 2, 3]), (2, 100, [2, 3]), (10, 13, [1, 2, 3]), (10, 12, [2, 3]), (10, 6, [])],
 )
-def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(
-    max_history, context, left, setup, runtime
-):
+def test_the_prompt_for_the_next_item_leaves_room_for_the_longest_answer(max_history, context, left, setup, runtime):
     # The instruction has 2 tokens, the longest answer 4.
     lengths = np.array([4, 3, 2, 2])
     tokens = np.array([[10, 11, 12, 13], [20, 21, 22, -1], [30, 31, -1, -1], [40, 41, -1, -1]])

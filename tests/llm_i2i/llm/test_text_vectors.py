@@ -18,11 +18,7 @@ def encoder(tmp_path_factory, items):
     (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", *words]))
     BertTokenizerFast(vocab=str(folder / "vocab.txt")).save_pretrained(folder / "bert")
     config = BertConfig(
-        vocab_size=len(words) + 5,
-        hidden_size=16,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
+        vocab_size=len(words) + 5, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=16
     )
     BertModel(config).save_pretrained(folder / "bert")
     transformer = Transformer(str(folder / "bert"))
@@ -53,9 +49,7 @@ def test_items_that_share_words_are_near_by_their_own_words(items, params, cpu_f
 
 
 def test_no_encoder_is_one_error(items, params, cpu_fp32, tmp_path):
-    with pytest.raises(
-        BaseModelError, match=r"encode_text\.path nowhere.*no text encoder.*embedded or tfidf"
-    ):
+    with pytest.raises(BaseModelError, match=r"encode_text\.path nowhere.*no text encoder.*embedded or tfidf"):
         encode(items, params, cpu_fp32, tmp_path, source="path", path=str(tmp_path / "nowhere"))
 
 

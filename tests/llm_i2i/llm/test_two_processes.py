@@ -36,19 +36,14 @@ assert facts["processes"] == 2
 
 
 @pytest.mark.slow
-def test_two_processes_train_the_adapter_of_one(
-    tmp_path: Path, params: Params, train, nothing, setup
-) -> None:
+def test_two_processes_train_the_adapter_of_one(tmp_path: Path, params: Params, train, nothing, setup) -> None:
     """Micro-batches that do not divide by two neither deadlock nor change the gradient."""
     settings = {"max_windows": 0, "batch_tokens": 512, "learning_rate": 1e-3}
     one, two = (
-        params.train_generator.model_copy(update={**settings, "accumulation": accumulation})
-        for accumulation in (6, 3)
+        params.train_generator.model_copy(update={**settings, "accumulation": accumulation}) for accumulation in (6, 3)
     )
     out = tmp_path / "adapter-one"
-    facts = train_generator(
-        train=train, held_out=nothing, setup=setup, params=one, out=out, checkpoints=out / "states"
-    )
+    facts = train_generator(train=train, held_out=nothing, setup=setup, params=one, out=out, checkpoints=out / "states")
     assert facts["processes"] == 1
     train.to_parquet(tmp_path / "train.parquet")
     setup.items.to_parquet(tmp_path / "items.parquet")

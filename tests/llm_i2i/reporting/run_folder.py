@@ -39,10 +39,7 @@ def _interactions(rng: np.random.Generator) -> pd.DataFrame:
 
 def _items(train: pd.DataFrame, hostile: dict[int, str]) -> pd.DataFrame:
     ids = [f"i{item:04d}" for item in range(N_ITEMS)]
-    titles = [
-        hostile.get(i, f"The {ADJECTIVES[i % 8]} {NOUNS[i // 8 % 10]} ({1950 + i % 50})")
-        for i in range(N_ITEMS)
-    ]
+    titles = [hostile.get(i, f"The {ADJECTIVES[i % 8]} {NOUNS[i // 8 % 10]} ({1950 + i % 50})") for i in range(N_ITEMS)]
     counts = train["item_id"].value_counts().reindex(ids, fill_value=0).to_numpy()
     trained = np.flatnonzero(counts)
     order = trained[np.argsort(-counts[trained], kind="stable")]
@@ -115,13 +112,9 @@ def _synthetic(train: pd.DataFrame, rng: np.random.Generator) -> tuple[pd.DataFr
     return synthetic, scored
 
 
-def _fuse(
-    arm: str, train: pd.DataFrame, scored: pd.DataFrame, items: pd.DataFrame
-) -> tuple[pd.DataFrame, dict]:
+def _fuse(arm: str, train: pd.DataFrame, scored: pd.DataFrame, items: pd.DataFrame) -> tuple[pd.DataFrame, dict]:
     proposed = scored[scored["source"] == "synthetic"]
-    kept = (
-        proposed[proposed["p_yes"] >= 0.5].groupby("user_id").head(3) if arm != "real" else proposed.head(0)
-    )
+    kept = proposed[proposed["p_yes"] >= 0.5].groupby("user_id").head(3) if arm != "real" else proposed.head(0)
     fused = pd.concat(
         [train[["user_id", "item_id"]].assign(source="real"), kept[["user_id", "item_id", "source"]]]
     ).assign(weight=1.0)
@@ -146,10 +139,7 @@ def _evaluate(
     score = query @ _similarity(_matrix(fused), exponent)
     score[query > 0] = -1.0
     test = split["test"]
-    user, item = (
-        test["user_id"].str[1:].astype(int).to_numpy(),
-        test["item_id"].str[1:].astype(int).to_numpy(),
-    )
+    user, item = (test["user_id"].str[1:].astype(int).to_numpy(), test["item_id"].str[1:].astype(int).to_numpy())
     own = score[user, item]
     rank = np.where(own > 0, 1 + (score[user] > own[:, None]).sum(axis=1), 0)
     by_item = items.set_index("item_id")
@@ -205,13 +195,7 @@ def _held_out(rng: np.random.Generator) -> dict[str, Any]:
         "negatives": "random",
         "auc_by_negatives": {
             kind: {
-                name: {
-                    "auc": value,
-                    "auc_low": value - 0.04,
-                    "auc_high": value + 0.04,
-                    "n_yes": 60,
-                    "n_no": 600,
-                }
+                name: {"auc": value, "auc_low": value - 0.04, "auc_high": value + 0.04, "n_yes": 60, "n_no": 600}
                 for name, value in {"overall": auc, "head": auc + 0.02, "tail": auc - 0.1}.items()
             }
             for kind in ("random", "popularity")
@@ -223,9 +207,7 @@ def _write_training(root: Path, rng: np.random.Generator) -> None:
     for name, start, end in (("generator", 4.2, 2.9), ("discriminator", 0.72, 0.55)):
         step = np.arange(1, 41)
         loss = end + (start - end) * np.exp(-step / 10) + rng.normal(0, 0.04 * start, 40)
-        log = pd.DataFrame(
-            {"step": step, "loss": loss, "learning_rate": 5e-4, "tokens": 1900, "targets": 240}
-        )
+        log = pd.DataFrame({"step": step, "loss": loss, "learning_rate": 5e-4, "tokens": 1900, "targets": 240})
         (root / "artifacts" / name).mkdir(parents=True)
         log.to_csv(root / "artifacts" / name / "training.csv", index=False)
         speed = pd.DataFrame({"step": step, "tokens_per_s": rng.normal(310, 18, 40)})
@@ -266,11 +248,7 @@ def write_run(
     params["score"]["sources"] = ["generator", *params["controls"]["names"]]
     root.mkdir(parents=True, exist_ok=True)
     (root / "params.yaml").write_text(yaml.safe_dump(params, sort_keys=False), encoding="utf-8")
-    data_dvc = {
-        "outs": [
-            {"md5": "0123456789abcdef0123456789abcdef.dir", "size": 2345678, "nfiles": 2, "path": "data"}
-        ]
-    }
+    data_dvc = {"outs": [{"md5": "0123456789abcdef0123456789abcdef.dir", "size": 2345678, "nfiles": 2, "path": "data"}]}
     (root / "data.dvc").write_text(yaml.safe_dump(data_dvc), encoding="utf-8")
 
     protocol = Protocol.from_params(load_params(root / "params.yaml"))
@@ -281,9 +259,7 @@ def write_run(
     for name, table in split.items():
         schema.write_table(table, artifacts / "split" / f"{name}.parquet", schema.INTERACTIONS)
     counts = {name: len(table) for name, table in split.items()}
-    _write_json(
-        artifacts / "split" / "manifest.json", {"counts": counts, "seed": 42, "sha256": {"train": "dd" * 32}}
-    )
+    _write_json(artifacts / "split" / "manifest.json", {"counts": counts, "seed": 42, "sha256": {"train": "dd" * 32}})
     items = _items(split["train"], hostile or {})
     schema.write_table(items, artifacts / "items" / "items.parquet", schema.ITEMS)
     synthetic, scored = _synthetic(split["train"], rng)

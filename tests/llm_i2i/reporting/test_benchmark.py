@@ -24,9 +24,7 @@ from llm_i2i.reporting.words import texts
 ABOUT = {"dataset": "toys", "profile": "compact", "data_md5": "abc.dir", "revision": "0" * 40}
 
 
-def run(
-    model: str, arm: str, value: float, *, point: str = "all", low: dict[str, float] | None = None
-) -> list[dict]:
+def run(model: str, arm: str, value: float, *, point: str = "all", low: dict[str, float] | None = None) -> list[dict]:
     """Rows of one run; `low` is where the interval to each comparison begins, 0.004 wide."""
     rows = []
     for part, users in (("overall", 900), ("tail", 300)):
@@ -204,10 +202,7 @@ def test_without_a_control_a_point_is_the_reference_and_else_real() -> None:
     assert "Against a=1, 0 of 1 are better and 1 worse" in verdict(found, runs)
     assert reference_of(content(run("swing", "llm_i2i", 0.1, low={"arm real": 0.1}))) == "arm real"
     lows = {f"arm {arm}": 0.1 for arm in ("compact", "item_knn_filtered", "item_knn", "real")}
-    assert (
-        reference_of(content(run("swing", "llm_i2i", 0.1, low=lows | {"point item_knn": 0.1})))
-        == "arm item_knn"
-    )
+    assert reference_of(content(run("swing", "llm_i2i", 0.1, low=lows | {"point item_knn": 0.1}))) == "arm item_knn"
     bare = content(run("swing", "real", 0.1))
     assert verdict(bare, question_runs(bare)) == "Highest: real with 0.1000; on the tail real with 0.1000."
 
@@ -228,15 +223,11 @@ def test_labels_lose_the_sections_of_parameters_only() -> None:
 def test_the_document_has_small_tables_and_says_what_differs() -> None:
     one = points("a", "b") | {"seeds": [7], "benchmark": {**ABOUT, "revision": "1" * 40}}
     old = backbones() | {"benchmark": {k: v for k, v in ABOUT.items() if k != "revision"}, "selection": {}}
-    failed = points("a", "fuse.b=1") | {
-        "failures": {"fuse.c=2": "no pair survives (max 0.8); expected one; lower it."}
-    }
+    failed = points("a", "fuse.b=1") | {"failures": {"fuse.c=2": "no pair survives (max 0.8); expected one; lower it."}}
     found = {"backbones": backbones(), "controls": one, "volume": old, "threshold": failed}
     text = render({"toys": found, "beauty": {"backbones": backbones()}}, command="make it")
     assert "Made by `make it`" in text
-    assert (
-        "- Toys: 900 test users, 300 of them with a tail target; profile `compact`, data `abc.dir`." in text
-    )
+    assert "- Toys: 900 test users, 300 of them with a tail target; profile `compact`, data `abc.dir`." in text
     assert "- Seeds 1, 2, 3, unless a table says otherwise" in text
     assert text.count("One seed (7): the intervals do not cover training.") == 1
     assert "Could not be run: c=2 (no pair survives (max 0.8))." in text
@@ -244,8 +235,7 @@ def test_the_document_has_small_tables_and_says_what_differs() -> None:
     assert "Arm `llm_i2i` has the pairs that its point chooses." in text
     assert "How the pairs of arm `llm_i2i` were chosen is not recorded." in text
     assert (
-        "[toys-backbones.csv](results/toys-backbones.csv), [beauty-backbones.csv](results/beauty-backbones.csv)"
-        in text
+        "[toys-backbones.csv](results/toys-backbones.csv), [beauty-backbones.csv](results/beauty-backbones.csv)" in text
     )
     assert "| Toys | controls | 7 | ffffffffffff" in text
     assert "| Toys | volume | 1, 2, 3 | ffffffffffff, ffffffffffff, ffffffffffff | not recorded |" in text

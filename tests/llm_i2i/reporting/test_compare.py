@@ -32,9 +32,7 @@ def per_user(n_hits: int) -> pd.DataFrame:
 
 
 def compared(old: dict, new: dict, tables: dict | None = None) -> list[dict]:
-    return compare_metrics(
-        {RUN: old}, {RUN: new}, tables or {}, metrics=("recall@10",), resamples=500, seed=1
-    )
+    return compare_metrics({RUN: old}, {RUN: new}, tables or {}, metrics=("recall@10",), resamples=500, seed=1)
 
 
 def test_difference_with_interval_where_both_sides_are_at_hand() -> None:

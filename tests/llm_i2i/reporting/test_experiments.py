@@ -8,17 +8,8 @@ import pytest
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.experiments import Experiment
-from llm_i2i.reporting.experiment_views import (
-    experiment_plots,
-    experiment_table,
-    rows_of,
-    tell,
-)
-from llm_i2i.reporting.experiments import (
-    EVERY_POINT,
-    PointResult,
-    evaluate_experiment,
-)
+from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, rows_of, tell
+from llm_i2i.reporting.experiments import EVERY_POINT, PointResult, evaluate_experiment
 
 N = 40  # users; the first 10 have a tail target
 
@@ -62,10 +53,7 @@ def line(result: dict, point: str, arm: str, against: str = "", part: str = "ove
 
 def two_points() -> list[PointResult]:
     real = set(range(4))
-    return [
-        point("a", {"real": real, "llm_i2i": set(range(30))}),
-        point("b", {"real": real, "llm_i2i": set(range(2))}),
-    ]
+    return [point("a", {"real": real, "llm_i2i": set(range(30))}), point("b", {"real": real, "llm_i2i": set(range(2))})]
 
 
 def test_values_differences_and_the_arm_that_never_changes() -> None:
@@ -95,12 +83,7 @@ def test_reference_point_is_compared_arm_by_arm() -> None:
 def test_seeds_that_disagree_keep_0_in_the_interval() -> None:
     real = set(range(4))
     points = [
-        point(
-            "a",
-            {"real": real, "llm_i2i": set(range(20)) if seed == 1 else set()},
-            seed=seed,
-            protocol=f"p{seed}",
-        )
+        point("a", {"real": real, "llm_i2i": set(range(20)) if seed == 1 else set()}, seed=seed, protocol=f"p{seed}")
         for seed in (1, 2)
     ]
     result = evaluate_experiment(trial(variants={"a": {}}), points, resamples=2000, seed=3)

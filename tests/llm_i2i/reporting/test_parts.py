@@ -46,13 +46,7 @@ def test_optional_parts_are_in_the_page_and_escaped(copy_of: Callable[[], Path])
     )  # fmt: skip
     report = build_report(collect(root))
     page = report.html
-    for told in (
-        "Verdict of the gate: not passed",
-        "Against v1",
-        "fuse.threshold",
-        "+0.1000",
-        "Only one of the two",
-    ):
+    for told in ("Verdict of the gate: not passed", "Against v1", "fuse.threshold", "+0.1000", "Only one of the two"):
         assert told in page
         assert told.replace("_", r"\_") in report.markdown
     assert "<script" not in page

@@ -52,7 +52,5 @@ def test_a_strange_data_dvc_is_left_out(text: str, tmp_path: Path) -> None:
 
 
 def test_data_hash(tmp_path: Path) -> None:
-    (tmp_path / "data.dvc").write_text(
-        "outs:\n- md5: abc.dir\n  size: 5\n  nfiles: 2\n  hash: md5\n  path: data\n"
-    )
+    (tmp_path / "data.dvc").write_text("outs:\n- md5: abc.dir\n  size: 5\n  nfiles: 2\n  hash: md5\n  path: data\n")
     assert read_provenance(tmp_path).data == {"md5": "abc.dir", "size": 5, "nfiles": 2}

@@ -134,10 +134,7 @@ def test_the_page_says_what_the_reader_asks(report: Report) -> None:
         "transformers",
     ):
         assert words in text
-    order = [
-        text.index(words)
-        for words in ("How far to trust", "Test metrics by", "By bucket of", "The generator")
-    ]
+    order = [text.index(words) for words in ("How far to trust", "Test metrics by", "By bucket of", "The generator")]
     assert order == sorted(order)
     assert "Expected calibration error" in report.markdown
 
@@ -159,9 +156,7 @@ def test_the_sample_is_seeded_and_matches_the_fused_data(inputs: ReportInputs) -
     for row in table.rows:
         if row[4].text == "kept":
             assert float(row[3].text) >= 0.5
-    everything = inputs.params.model_copy(
-        update={"report": inputs.params.report.model_copy(update={"samples": 10**6})}
-    )
+    everything = inputs.params.model_copy(update={"report": inputs.params.report.model_copy(update={"samples": 10**6})})
     rows = sample_table(dataclasses.replace(inputs, params=everything)).rows
     assert len(rows) == len(inputs.synthetic)
     assert sum(row[4].text == "kept" for row in rows) == inputs.kept["llm_i2i"]["synthetic_kept"]
@@ -224,13 +219,7 @@ def test_only_real_data(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("text", "escaped"),
-    [
-        ("a|b", r"a\|b"),
-        ("<b>", "&lt;b&gt;"),
-        ("a\nb", "a b"),
-        ("x & y", "x &amp; y"),
-        ("*_`[]#~", r"\*\_\`\[\]\#\~"),
-    ],
+    [("a|b", r"a\|b"), ("<b>", "&lt;b&gt;"), ("a\nb", "a b"), ("x & y", "x &amp; y"), ("*_`[]#~", r"\*\_\`\[\]\#\~")],
 )
 def test_escape_markdown(text: str, escaped: str) -> None:
     assert escape_markdown(text) == escaped
@@ -268,10 +257,7 @@ def test_generator_alone_is_compared_on_its_own_users(copy_of: Callable[[], Path
     inputs = collect(root)
     ours, theirs = (some["rank"] > 0).mean(), index.iloc[::4]["rank"].between(1, 10).mean()
     page = build_report(inputs).html
-    assert (
-        f"Recall@10 {ours:.4f} on {len(some)} test users; its base model before fine-tuning has 0.0000"
-        in page
-    )
+    assert f"Recall@10 {ours:.4f} on {len(some)} test users; its base model before fine-tuning has 0.0000" in page
     assert f"; Swing on arm real has {theirs:.4f} on the same users" in page
     assert [name for name, _ in inputs.metrics] == ["swing", "swing", "bpr", "bpr"]
     schema.write_table(some.assign(rank=0), evaluation / "generator-llm_only.parquet", schema.PER_USER)

@@ -26,9 +26,7 @@ def _results(
     means = {("swing", arm): dict.fromkeys(KEYS, 0.12)} if arm else {}
     if baseline is not None:
         means["swing", "real"] = dict.fromkeys(KEYS, baseline)
-    found = {
-        key: interval for key, interval in zip(KEYS, (overall, tail), strict=True) if interval is not None
-    }
+    found = {key: interval for key, interval in zip(KEYS, (overall, tail), strict=True) if interval is not None}
     return Results(means, {("swing", arm): found}, {"overall": n_users, "tail": 99}, "recall@10", arm)
 
 
@@ -76,12 +74,7 @@ def test_nothing_to_compare_says_why(changes: dict[str, object], words: str) -> 
 
 
 def test_signed_numbers() -> None:
-    assert [signed(x) for x in (0.01234, -0.01234, 0.0, -0.00001)] == [
-        "+0.0123",
-        "−0.0123",
-        "0.0000",
-        "0.0000",
-    ]
+    assert [signed(x) for x in (0.01234, -0.01234, 0.0, -0.00001)] == ["+0.0123", "−0.0123", "0.0000", "0.0000"]
 
 
 def test_a_run_without_control_arm_says_so(inputs: ReportInputs, tmp_path: Path) -> None:
@@ -108,9 +101,7 @@ def test_the_discriminator_is_judged_by_its_interval(
 
 
 def test_changed_code_and_broken_expectations_are_named(inputs: ReportInputs) -> None:
-    provenance = dataclasses.replace(
-        inputs.provenance, changed=("params.yaml", "src/a.py", "src/b.py", "src/c.py")
-    )
+    provenance = dataclasses.replace(inputs.provenance, changed=("params.yaml", "src/a.py", "src/b.py", "src/c.py"))
     notes = " ".join(trust_notes(dataclasses.replace(inputs, provenance=provenance), compute_results(inputs)))
     assert "params.yaml, src/a.py, src/b.py and 1 more" in notes
     assert "broke 1 expectation;" in notes

@@ -24,9 +24,7 @@ def test_values_are_formatted_by_their_column() -> None:
 
 
 def test_columns_of_a_run_stand_in_their_place_and_groups_keep_their_order() -> None:
-    shown = view(
-        "main", {"All": [("a", 0.5)], "Tail": [("b", None)]}, columns=[("X", ".4f")], legend="", min_users=3
-    )
+    shown = view("main", {"All": [("a", 0.5)], "Tail": [("b", None)]}, columns=[("X", ".4f")], legend="", min_users=3)
     assert shown.header == ("Model, arm", "X")
     assert [group.label for group in shown.groups] == ["All", "Tail"]
     assert shown.wide
@@ -42,9 +40,7 @@ def test_a_difference_shows_its_interval_and_outcome() -> None:
     assert difference_cell(None, value=0.5) == Cell("0.5000")
 
 
-@pytest.mark.parametrize(
-    ("kind", "call"), [("tables", "view"), ("sentences", "say|told"), ("plots", "draw_plot")]
-)
+@pytest.mark.parametrize(("kind", "call"), [("tables", "view"), ("sentences", "say|told"), ("plots", "draw_plot")])
 def test_every_text_is_used_and_every_used_text_is_there(kind: str, call: str) -> None:
     asked = set(re.findall(rf'(?:{call})\(\s*(?:draw,\s*)?"([a-z_-]+)"', SOURCE))
     assert asked <= set(texts()[kind])

@@ -53,10 +53,7 @@ class Shop:
     @property
     def source(self) -> Source:
         return Source(
-            self.redis or str(self.folder),
-            "p",
-            str(self.root / "items.parquet"),
-            str(self.root / "vectors.npy"),
+            self.redis or str(self.folder), "p", str(self.root / "items.parquet"), str(self.root / "vectors.npy")
         )
 
     def write_index(self, index: pd.DataFrame, **query: float) -> None:

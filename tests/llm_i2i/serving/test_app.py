@@ -106,9 +106,7 @@ JSON = st.recursive(
 @settings(max_examples=40, deadline=None)
 @given(query=st.dictionaries(FIELDS, JSON, max_size=3))
 def test_no_query_at_all_makes_the_service_fail(client, query):
-    told = client.post(
-        "/v1/recommend", content=json.dumps(query), headers={"Content-Type": "application/json"}
-    )
+    told = client.post("/v1/recommend", content=json.dumps(query), headers={"Content-Type": "application/json"})
     assert told.status_code in (200, 422)
     if told.status_code == 200:
         TypeAdapter(Answer).validate_json(told.content, strict=True)

@@ -94,10 +94,7 @@ def other_catalogue(shop, change):
         (change_manifest, "index.parquet is not what manifest.json says"),
         (lambda shop: (shop.folder / "manifest.json").unlink(), "manifest.json: no such file"),
         (lambda shop: (shop.folder / "index.parquet").write_bytes(b"PAR1"), "index.parquet: unreadable"),
-        (
-            lambda shop: other_catalogue(shop, lambda t: t.assign(item_id="a" + t["item_id"])),
-            "not in the cat",
-        ),
+        (lambda shop: other_catalogue(shop, lambda t: t.assign(item_id="a" + t["item_id"])), "not in the cat"),
         (lambda shop: other_catalogue(shop, lambda t: t.iloc[::-1]), "items: are not sorted by item_id"),
         (lambda shop: np.save(shop.root / "vectors.npy", np.zeros((3, 2))), r"shape \(3, 2\)"),
         (lambda shop: setattr(shop, "redis", "redis://127.0.0.1:1/0"), "Redis failed"),

@@ -30,9 +30,4 @@ def test_implied_needs_and_matrices_are_left_out() -> None:
     dag = """flowchart TD
         node1["data.dvc"]\n node2["split"]\n node3["fuse@a"]\n node4["fuse@b"]\n node5["report"]
         node1-->node2\n node1-->node3\n node2-->node3\n node2-->node4\n node3-->node5\n node2-->node5"""
-    assert stage_needs(dag) == {
-        "data.dvc": set(),
-        "split": {"data.dvc"},
-        "fuse": {"split"},
-        "report": {"fuse"},
-    }
+    assert stage_needs(dag) == {"data.dvc": set(), "split": {"data.dvc"}, "fuse": {"split"}, "report": {"fuse"}}

@@ -29,9 +29,7 @@ def experiment(**content: object) -> Experiment:
 
 def test_options_of_models_go_into_their_file_and_all_others_into_params(project: Path) -> None:
     trial = experiment(
-        variants={
-            "a": {"fuse.custom.pairs_per_user": 0.1, "train_i2i.bm25.k1": 2.0, "train_i2i.models": ["bm25"]}
-        }
+        variants={"a": {"fuse.custom.pairs_per_user": 0.1, "train_i2i.bm25.k1": 2.0, "train_i2i.models": ["bm25"]}}
     )
     points = trial.points(seeds=[7])
     check_points("trial", points, sweep._base_params(trial))

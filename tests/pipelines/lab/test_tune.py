@@ -36,9 +36,7 @@ def test_tune_writes_the_chosen_values_and_all_trials(project: Path) -> None:
     written = load_params().train_i2i.swing_tuned.model_dump()
     assert written == {name: best[name] for name in written}
     after = (project / "profiles/models.yaml").read_text(encoding="utf-8")
-    changed = [
-        (old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new
-    ]
+    changed = [(old, new) for old, new in zip(before.splitlines(), after.splitlines(), strict=True) if old != new]
     assert changed
     for old, new in changed:
         assert old.partition("#")[2] == new.partition("#")[2]
@@ -49,9 +47,7 @@ def test_tune_writes_the_chosen_values_and_all_trials(project: Path) -> None:
 
 def test_tune_writes_each_value_as_the_type_of_its_option(project: Path) -> None:
     assert main(["tune", "bpr", "--trials", "3"]) == 0
-    written = yaml.safe_load((project / "profiles/models.yaml").read_text(encoding="utf-8"))["train_i2i"][
-        "bpr_tuned"
-    ]
+    written = yaml.safe_load((project / "profiles/models.yaml").read_text(encoding="utf-8"))["train_i2i"]["bpr_tuned"]
     kinds = {name: type(value) for name, value in load_params().train_i2i.bpr_tuned.model_dump().items()}
     assert {name: type(value) for name, value in written.items()} == kinds
     assert kinds["with_bias"] is bool

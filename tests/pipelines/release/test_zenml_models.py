@@ -25,12 +25,7 @@ print(json.dumps({v.name: [v.stage, v.run_metadata] for v in versions}))
 def test_versions_and_stages(tmp_path):
     environment = {**os.environ, "LLM_I2I_ZENML": "on", "PYTHONPATH": f"{ROOT}:{ROOT / 'src'}"}
     done = subprocess.run(
-        [sys.executable, "-c", SCRIPT],
-        cwd=tmp_path,
-        env=environment,
-        capture_output=True,
-        text=True,
-        check=False,
+        [sys.executable, "-c", SCRIPT], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False
     )
     assert done.returncode == 0, done.stderr
     found = json.loads(done.stdout.splitlines()[-1])

@@ -49,9 +49,7 @@ def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloa
         BaseModelError: The model cannot be obtained; the message says what to do.
     """
     out.mkdir(parents=True, exist_ok=True)
-    prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random, "compact": _compact}[
-        params.source
-    ]
+    prepare = {"embedded": _embedded, "hub": _hub, "path": _path, "random": _random, "compact": _compact}[params.source]
     manifest = {"source": params.source, **prepare(params, seed, out, downloads)}
     write_json(manifest, out / MANIFEST)
     log.info("base_model: %s, %.0f M parameters", manifest["id"], manifest["n_parameters"] / 1e6)
@@ -131,16 +129,9 @@ def _path(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any
     folder = Path(params.path).expanduser()
     if not (folder / "config.json").is_file() or not any(folder.glob("*.safetensors")):
         raise BaseModelError(
-            f"base_model.path {folder}",
-            "no config.json with *.safetensors there",
-            "a Hugging Face model folder",
+            f"base_model.path {folder}", "no config.json with *.safetensors there", "a Hugging Face model folder"
         )
-    return {
-        "id": folder.name,
-        "path": str(folder.resolve()),
-        "revision": "local",
-        **_describe_folder(folder),
-    }
+    return {"id": folder.name, "path": str(folder.resolve()), "revision": "local", **_describe_folder(folder)}
 
 
 def _hub(params: BaseModelParams, _: int, __: Path, ___: Path) -> dict[str, Any]:

@@ -47,9 +47,7 @@ class Generated:
 class NextItems:
     """Ranks the catalogue: from the logits where every item is one token, else by beam search over the trie."""
 
-    def __init__(
-        self, module: TargetLogits, catalogue: Catalogue, device: torch.device, *, softmax: Softmax
-    ) -> None:
+    def __init__(self, module: TargetLogits, catalogue: Catalogue, device: torch.device, *, softmax: Softmax) -> None:
         """A causal LM on `device` and the catalogue whose items it names; the softmax as in training.
 
         With "vocabulary" an item's score is its log-probability as text under the model. With "catalogue" each
@@ -172,9 +170,7 @@ def beam_search(
     beams = _Nodes.root(len(prompts), device)
     finished: _Nodes | None = None
     while True:
-        children = _expand(
-            beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling, softmax=softmax
-        )
+        children = _expand(beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling, softmax=softmax)
         is_item = on_device.leaf_item[ends[children.node]] >= 0
         ended = children.best(children.score.masked_fill(~is_item, _NEVER), n)
         finished = ended if finished is None else finished.joined(ended)
@@ -232,9 +228,7 @@ def _feed(
     return logits, torch.cat([seen, own], dim=2)
 
 
-def _padded(
-    items: torch.Tensor, logprobs: torch.Tensor, log_q: torch.Tensor, there: torch.Tensor, n: int
-) -> Generated:
+def _padded(items: torch.Tensor, logprobs: torch.Tensor, log_q: torch.Tensor, there: torch.Tensor, n: int) -> Generated:
     """Items, where there is one, in `n` columns."""
 
     def padded(values: torch.Tensor, nothing: float) -> npt.NDArray[Any]:

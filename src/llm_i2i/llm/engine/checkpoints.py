@@ -63,9 +63,7 @@ class TrainingLog:
         }
 
 
-def training_fingerprint(
-    sequences: SequenceOf[Sequence], params: LlmTraining, *, seed: int, last_step: int
-) -> str:
+def training_fingerprint(sequences: SequenceOf[Sequence], params: LlmTraining, *, seed: int, last_step: int) -> str:
     """SHA-256 of everything that determines a training on one machine."""
     digest = hashlib.sha256(f"{params.model_dump_json()}{seed}/{last_step}".encode())
     for sequence in sequences:

@@ -51,13 +51,7 @@ def write_compact(params: CompactParams, *, seed: int, out: Path) -> Any:
 
 
 def item_vectors(
-    items: pd.DataFrame,
-    by_user: dict[str, IntArray],
-    *,
-    text: FloatArray,
-    item_init: str,
-    size: int,
-    seed: int,
+    items: pd.DataFrame, by_user: dict[str, IntArray], *, text: FloatArray, item_init: str, size: int, seed: int
 ) -> npt.NDArray[np.float64]:
     """First item embeddings: factors of who took what, optionally beside factors of the items' text vectors.
 
@@ -118,10 +112,7 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     pad, start, end, unknown = VOCABULARY[:4]
     words = Tokenizer(models.WordLevel({word: i for i, word in enumerate(VOCABULARY)}, unk_token=unknown))
     words.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex("[\n?]"), behavior="isolated"),
-            pre_tokenizers.Split(" ", behavior="removed"),
-        ]
+        [pre_tokenizers.Split(Regex("[\n?]"), behavior="isolated"), pre_tokenizers.Split(" ", behavior="removed")]
     )
     words.decoder = decoders.Fuse()
     return PreTrainedTokenizerFast(

@@ -58,11 +58,7 @@ class TargetLogits(nn.Module):
         return functional.linear(hidden, head.weight[columns], bias).float()
 
     def forward(
-        self,
-        inputs: dict[str, torch.Tensor],
-        rows: torch.Tensor,
-        positions: torch.Tensor,
-        columns: torch.Tensor | None,
+        self, inputs: dict[str, torch.Tensor], rows: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor | None
     ) -> torch.Tensor:
         """Logits at (row, position) pairs.
 

@@ -61,9 +61,7 @@ def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
     known = tokenizer.get_vocab().keys() & set(new_tokens)
     if known:
         raise BaseModelError(
-            "tokenizer",
-            f"has {len(known)} of the new item tokens already (first: {min(known)!r})",
-            "new names",
+            "tokenizer", f"has {len(known)} of the new item tokens already (first: {min(known)!r})", "new names"
         )
     added = [AddedToken(token, special=True, normalized=False) for token in new_tokens]
     tokenizer.add_tokens(added, special_tokens=True)

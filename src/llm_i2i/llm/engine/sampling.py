@@ -51,11 +51,7 @@ def gumbel_noise(keys: list[str], n_nodes: int, *, seed: int) -> npt.NDArray[np.
 
 
 def perturb(
-    steps: torch.Tensor,
-    parent_log_q: torch.Tensor,
-    parent_score: torch.Tensor,
-    noise: torch.Tensor,
-    temperature: float,
+    steps: torch.Tensor, parent_log_q: torch.Tensor, parent_score: torch.Tensor, noise: torch.Tensor, temperature: float
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Perturbed log-probabilities of all children, their maximum set to the parent's (Kool et al., equation 6).
 

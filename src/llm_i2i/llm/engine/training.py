@@ -61,9 +61,7 @@ class EarlyStopping:
     patience: int
 
 
-def plan_steps(
-    lengths: list[int], params: LlmTraining, *, seed: int, n_processes: int = 1
-) -> list[list[IntArray]]:
+def plan_steps(lengths: list[int], params: LlmTraining, *, seed: int, n_processes: int = 1) -> list[list[IntArray]]:
     """The whole training as a list of optimizer steps, each a list of micro-batches of sequence indices.
 
     Every epoch visits every sequence once, in batches of similar length; batches and their order are drawn anew. A
@@ -171,9 +169,7 @@ class _Loop:
             loss = weighted_nll(logits, batch.labels, batch.weights, weight_total)
             self.accelerator.backward(loss)
             sums = _Sums(
-                sums.loss + float(loss.detach()),
-                sums.tokens + batch.n_tokens,
-                sums.targets + len(batch.labels),
+                sums.loss + float(loss.detach()), sums.tokens + batch.n_tokens, sums.targets + len(batch.labels)
             )
         sums = self._over_processes(sums)
         torch.nn.utils.clip_grad_norm_(self.trainable, 1.0)
@@ -230,11 +226,7 @@ def _no_longer_rises(training_log: TrainingLog, patience: int) -> bool:
 
 
 def _evaluate(
-    module: TargetLogits,
-    early_stopping: EarlyStopping,
-    step: int,
-    training_log: TrainingLog,
-    checkpoint: Checkpoint,
+    module: TargetLogits, early_stopping: EarlyStopping, step: int, training_log: TrainingLog, checkpoint: Checkpoint
 ) -> None:
     """Evaluate, and remember the weights if they are the best so far."""
     module.eval()
@@ -260,6 +252,4 @@ def _optimizer(trainable: list[torch.nn.Parameter], params: LlmTraining) -> torc
 
 def _linear_schedule(optimizer: torch.optim.Optimizer, warmup: int, total: int) -> LambdaLR:
     """Linear warm-up over `warmup` steps, then linear decay to 1/(total - warmup + 1); no step has rate 0."""
-    return LambdaLR(
-        optimizer, lambda step: min((step + 1) / (warmup + 1), (total - step) / (total - warmup + 1e-9))
-    )
+    return LambdaLR(optimizer, lambda step: min((step + 1) / (warmup + 1), (total - step) / (total - warmup + 1e-9)))

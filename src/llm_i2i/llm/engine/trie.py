@@ -185,13 +185,7 @@ def build_trie(catalogue: Catalogue) -> Trie:
     child_start = np.zeros(n_nodes + 1, dtype=np.int64)
     np.cumsum(np.bincount(parent, minlength=n_nodes), out=child_start[1:])
     return Trie(
-        child_start,
-        np.concatenate(tokens),
-        np.arange(1, n_nodes),
-        n_leaves,
-        leaf_item,
-        _forks(child_start),
-        path,
+        child_start, np.concatenate(tokens), np.arange(1, n_nodes), n_leaves, leaf_item, _forks(child_start), path
     )
 
 

@@ -67,20 +67,11 @@ def hub(base_model):  # noqa: C901  # one small server
             if path.startswith("/api/"):
                 revision = path.split("/revision/")[-1] if "/revision/" in path else "main"
                 if revision not in ("main", COMMIT):
-                    return self.answer(
-                        404, X_Error_Code="RevisionNotFound", X_Error_Message="Revision not found"
-                    )
+                    return self.answer(404, X_Error_Code="RevisionNotFound", X_Error_Message="Revision not found")
                 files = sorted(p for p in base_model.iterdir() if p.is_file() and p.name != "manifest.json")
-                info: object = {
-                    "id": "team/tiny",
-                    "sha": COMMIT,
-                    "siblings": [{"rfilename": p.name} for p in files],
-                }
+                info: object = {"id": "team/tiny", "sha": COMMIT, "siblings": [{"rfilename": p.name} for p in files]}
                 if "/tree/" in path:
-                    info = [
-                        {"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40}
-                        for p in files
-                    ]
+                    info = [{"type": "file", "path": p.name, "size": p.stat().st_size, "oid": "0" * 40} for p in files]
                 return self.answer(200, json.dumps(info).encode(), Content_Type="application/json")
             file = base_model / path.split("/")[-1]
             if not file.is_file():

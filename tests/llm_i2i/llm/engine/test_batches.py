@@ -17,14 +17,7 @@ def test_positions_of_blocks_count_on_from_the_shared_beginning():
     assert batch.inputs["position_ids"][0].tolist() == [0, 1, 2, 3, 3, 4]
     assert batch.positions.tolist() == [3, 5, 1]
     sees = batch.inputs["attention_mask"][0, 0]
-    assert sees[4].tolist() == [
-        True,
-        True,
-        True,
-        False,
-        True,
-        False,
-    ]  # the second block does not see the first
+    assert sees[4].tolist() == [True, True, True, False, True, False]  # the second block does not see the first
 
 
 @torch.no_grad()
@@ -33,8 +26,7 @@ def test_packed_questions_equal_separate_ones(module):
     beginnings = [rng.integers(3, 200, size=n) for n in (4, 11)]
     blocks = [[rng.integers(3, 200, size=k) for k in sizes] for sizes in ((1, 5, 2), (3, 3))]
     sequences = [
-        packed(b, parts, np.zeros(len(parts), dtype=np.int64))
-        for b, parts in zip(beginnings, blocks, strict=True)
+        packed(b, parts, np.zeros(len(parts), dtype=np.int64)) for b, parts in zip(beginnings, blocks, strict=True)
     ]
     batch = collate(sequences, pad_id=0)
     together = module(batch.inputs, batch.rows, batch.positions, None)

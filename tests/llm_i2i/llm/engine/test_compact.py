@@ -26,12 +26,7 @@ from llm_i2i.llm.engine.models import load_for_inference, load_for_training, wit
 from llm_i2i.llm.engine.training import EarlyStopping, TrainingSetup, train_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
-from llm_i2i.llm.prompts import (
-    discriminator_prompt,
-    discriminator_template,
-    generator_prompt,
-    generator_template,
-)
+from llm_i2i.llm.prompts import discriminator_prompt, discriminator_template, generator_prompt, generator_template
 from llm_i2i.llm.role import LlmSetup, adapter_sha256
 from llm_i2i.llm.scoring import score
 from llm_i2i.llm.synthesis import synthesize
@@ -52,11 +47,7 @@ def compact(params, tmp_path_factory):
 def cyclic(train, items):
     """Users walk through the catalogue in one order, from where they please."""
     ids = items["item_id"].to_numpy()
-    rows = [
-        (f"u{user:02d}", ids[(7 * user + step) % len(ids)], step, step)
-        for user in range(40)
-        for step in range(6)
-    ]
+    rows = [(f"u{user:02d}", ids[(7 * user + step) % len(ids)], step, step) for user in range(40) for step in range(6)]
     return pd.DataFrame(rows, columns=list(train)).astype(train.dtypes.to_dict())
 
 
@@ -69,9 +60,7 @@ def identifiers(items, cyclic, text, params):
 
 @pytest.fixture(scope="module")
 def settings(params):
-    early = params.train_generator.early_stopping.model_copy(
-        update={"patience": 2, "every": 10.0, "max_users": 10}
-    )
+    early = params.train_generator.early_stopping.model_copy(update={"patience": 2, "every": 10.0, "max_users": 10})
     return params.train_generator.model_copy(
         update={
             "template": "generator_bare_v1",
@@ -92,11 +81,7 @@ def last(cyclic):
 @pytest.fixture(scope="module")
 def common(cyclic, last, items, text, identifiers, compact, cpu_fp32):
     torch.set_num_threads(1)
-    return {
-        "train": cyclic,
-        "held_out": last,
-        "setup": LlmSetup(items, identifiers, text, compact, cpu_fp32, seed=1),
-    }
+    return {"train": cyclic, "held_out": last, "setup": LlmSetup(items, identifiers, text, compact, cpu_fp32, seed=1)}
 
 
 @pytest.fixture(scope="module")
@@ -114,9 +99,7 @@ def test_items_begin_as_factors_of_what_is_trained_on_and_as_nothing_of_those_he
     vectors = with_vectors(tokens, items, by_user, text=text, base_model=compact, seed=3).vectors
     assert vectors.shape == (len(items), 64)
     fewer = {user: by_user[user] for user in list(by_user)[1:]}
-    assert not np.allclose(
-        with_vectors(tokens, items, fewer, text=text, base_model=compact, seed=3).vectors, vectors
-    )
+    assert not np.allclose(with_vectors(tokens, items, fewer, text=text, base_model=compact, seed=3).vectors, vectors)
 
 
 def test_items_that_the_same_users_took_begin_alike(items, text):
@@ -128,9 +111,7 @@ def test_items_that_the_same_users_took_begin_alike(items, text):
 
 
 def test_items_of_an_empty_view_begin_as_noise_that_tells_them_apart(items):
-    vectors = item_vectors(
-        items, {}, text=np.zeros((len(items), 4)), item_init="text+interactions", size=16, seed=3
-    )
+    vectors = item_vectors(items, {}, text=np.zeros((len(items), 4)), item_init="text+interactions", size=16, seed=3)
     assert vectors.shape == (len(items), 16)
     assert len(np.unique(vectors, axis=0)) == len(items)
     assert np.abs(vectors).max() < 5 * INIT_SCALE * INIT_NOISE
@@ -145,9 +126,7 @@ def test_a_model_starts_with_these_vectors_unless_it_is_told_to_start_from_noise
     rows = {}
     for name, folder in (("factors", compact), ("random", tmp_path)):
         tokens = load_vocabulary(folder, identifiers, items, seed=3).new_tokens
-        new = with_vectors(
-            tokens, items, histories_by_user(cyclic, items), text=text, base_model=folder, seed=3
-        )
+        new = with_vectors(tokens, items, histories_by_user(cyclic, items), text=text, base_model=folder, seed=3)
         model = load_for_training(folder, settings, runtime, seed=1, new_tokens=new)
         rows[name] = model.get_input_embeddings().weight.detach().numpy()[new.ids]
         expected = new.vectors
@@ -162,16 +141,12 @@ def test_the_same_seed_gives_the_same_model_and_another_seed_another(common, set
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         folder = tmp_path / name
         setup = replace(common["setup"], seed=seed)
-        train_generator(
-            **(common | {"setup": setup}), params=short, out=folder, checkpoints=folder / "checkpoints"
-        )
+        train_generator(**(common | {"setup": setup}), params=short, out=folder, checkpoints=folder / "checkpoints")
         hashes.append(adapter_sha256(folder))
     assert hashes[0] == hashes[1] != hashes[2]
 
 
-def test_early_stopping_keeps_the_best_weights_and_never_trains_on_what_is_held_out(
-    generator, settings, cyclic, last
-):
+def test_early_stopping_keeps_the_best_weights_and_never_trains_on_what_is_held_out(generator, settings, cyclic, last):
     searched = pd.read_csv(generator / "early_stopping.csv")
     assert searched["epoch"].iloc[0] == pytest.approx(10.0, abs=0.5)
     log = pd.read_csv(generator / "training.csv")
@@ -179,20 +154,12 @@ def test_early_stopping_keeps_the_best_weights_and_never_trains_on_what_is_held_
     assert log["targets"].sum() / targets_per_epoch == pytest.approx(searched["epoch"].iloc[-1], abs=1.0)
 
 
-def test_it_learns_the_rule_and_beats_itself_before_training(
-    common, settings, generator, cyclic, items, params
-):
+def test_it_learns_the_rule_and_beats_itself_before_training(common, settings, generator, cyclic, items, params):
     test = cyclic.groupby("user_id").tail(1).reset_index(drop=True)
     history = cyclic.drop(cyclic.groupby("user_id").tail(1).index)
     protocol = Protocol.from_params(params)
     asked = EvaluateGeneratorParams(arms=["llm_only"], max_users=0, num_beams=20, batch_users=7)
-    arguments = {
-        "setup": common["setup"],
-        "history": history,
-        "test": test,
-        "params": settings,
-        "protocol": protocol,
-    }
+    arguments = {"setup": common["setup"], "history": history, "test": test, "params": settings, "protocol": protocol}
     after, per_user = evaluate_generator(**arguments, generator=generator, asked=asked)
     before, _ = evaluate_generator(**arguments, generator=None, asked=asked)
     assert after["n_users"] == 40
@@ -203,9 +170,7 @@ def test_it_learns_the_rule_and_beats_itself_before_training(
     assert per_user["item_id"].tolist() == test.sort_values("user_id")["item_id"].tolist()
     assert per_user["rank"].between(1, 5).mean() == pytest.approx(after["overall"]["recall@5"])
     one_batch = asked.model_copy(update={"batch_users": 64})
-    pd.testing.assert_frame_equal(
-        evaluate_generator(**arguments, generator=generator, asked=one_batch)[1], per_user
-    )
+    pd.testing.assert_frame_equal(evaluate_generator(**arguments, generator=generator, asked=one_batch)[1], per_user)
     # Its query is its prompt: comparable with an index but for that.
     require_same_protocol(after, {"protocol": protocol.model_dump(mode="json"), "protocol_hash": protocol.hash,
                                   "test_sha256": after["test_sha256"]}, same_query=False)  # fmt: skip
@@ -214,9 +179,7 @@ def test_it_learns_the_rule_and_beats_itself_before_training(
         **arguments, generator=generator, asked=asked.model_copy(update={"max_users": 10})
     )
     assert some["n_users"] == 10
-    pd.testing.assert_frame_equal(
-        chosen, per_user[per_user["user_id"].isin(chosen["user_id"])].reset_index(drop=True)
-    )
+    pd.testing.assert_frame_equal(chosen, per_user[per_user["user_id"].isin(chosen["user_id"])].reset_index(drop=True))
     with pytest.raises(ArtifactError, match="none of 40 users has a history"):
         evaluate_generator(**arguments | {"history": history.iloc[:0]}, generator=generator, asked=asked)
 
@@ -276,9 +239,7 @@ def _fit(compact, settings, runtime, items, identifiers, folder, values, patienc
     return module, log, weights
 
 
-def test_early_stopping_keeps_the_best_weights_and_stops(
-    compact, settings, runtime, items, identifiers, tmp_path
-):
+def test_early_stopping_keeps_the_best_weights_and_stops(compact, settings, runtime, items, identifiers, tmp_path):
     values = [0.1, 0.4, 0.3, 0.4, 0.9, 0.9]
     module, log, weights = _fit(compact, settings, runtime, items, identifiers, tmp_path, values)
     assert [value for _, value in log.evaluations] == [0.1, 0.4, 0.3, 0.4]
@@ -346,12 +307,9 @@ def test_target_ranks_by_hand():
 
 def test_the_whole_chain(common, generator, items, params, tmp_path):
     sampled = SynthesizeParams.model_validate(
-        params.synthesize.model_dump()
-        | {"items_per_user": 3, "num_beams": 4, "max_users": 0, "batch_users": 9}
+        params.synthesize.model_dump() | {"items_per_user": 3, "num_beams": 4, "max_users": 0, "batch_users": 9}
     )
-    synthetic, stats, _ = synthesize(
-        **common, adapter=generator, params=sampled, checkpoints=tmp_path / "shards"
-    )
+    synthetic, stats, _ = synthesize(**common, adapter=generator, params=sampled, checkpoints=tmp_path / "shards")
     assert {c: str(t) for c, t in synthetic.dtypes.items()} == SYNTHETIC
     assert stats["rows"] == 40 * 3
     assert synthetic["held_out"].sum() == 10 * 3

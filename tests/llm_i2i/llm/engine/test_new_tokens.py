@@ -13,13 +13,7 @@ from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.models import (
-    add_adapter,
-    load_for_inference,
-    load_quantized,
-    load_tokenizer,
-    save_model,
-)
+from llm_i2i.llm.engine.models import add_adapter, load_for_inference, load_quantized, load_tokenizer, save_model
 from llm_i2i.llm.engine.training import TrainingSetup, train_model
 from llm_i2i.llm.engine.trie import build_trie
 from llm_i2i.llm.generator import train_generator
@@ -130,21 +124,13 @@ def test_training_moves_the_new_rows_only_and_the_adapter_brings_them_back(
     ids = new.ids
     module = TargetLogits(
         add_adapter(
-            load_quantized(folder, runtime, new_tokens=new),
-            params.train_generator,
-            seed=3,
-            name="x",
-            new_tokens=new,
+            load_quantized(folder, runtime, new_tokens=new), params.train_generator, seed=3, name="x", new_tokens=new
         )
     )
     lm = module.lm
-    before = [
-        w.detach().clone() for w in (lm.get_input_embeddings().weight, lm.get_output_embeddings().weight)
-    ]
+    before = [w.detach().clone() for w in (lm.get_input_embeddings().weight, lm.get_output_embeddings().weight)]
     trainable = {name for name, p in module.named_parameters() if p.requires_grad}
-    assert {n for n in trainable if "lora_" not in n} == {
-        n for n in trainable if "trainable_tokens_delta" in n
-    }
+    assert {n for n in trainable if "lora_" not in n} == {n for n in trainable if "trainable_tokens_delta" in n}
     run = np.tile(ids[[4, 9, 2]], 4)
     sequence = Sequence(run, np.zeros_like(run), np.arange(11), run[1:], np.ones(11))
     settings = params.train_generator.model_copy(update={"learning_rate": 1e-2, "batch_tokens": 24})
@@ -190,11 +176,7 @@ def test_the_whole_llm_part_runs_on_every_identifier(
     identifier, train, items, text, nothing, base_model, params, cpu_fp32, tmp_path
 ):
     names = named(identifier, items, train)
-    common = {
-        "train": train,
-        "held_out": nothing,
-        "setup": LlmSetup(items, names, text, base_model, cpu_fp32, seed=1),
-    }
+    common = {"train": train, "held_out": nothing, "setup": LlmSetup(items, names, text, base_model, cpu_fp32, seed=1)}
     for fit, section, name in (
         (train_generator, params.train_generator, "generator"),
         (train_discriminator, params.train_discriminator, "discriminator"),
@@ -206,9 +188,7 @@ def test_the_whole_llm_part_runs_on_every_identifier(
     for decoding in ("sample", "beam"):
         chosen = settings.model_copy(update={"decoding": decoding})
         shards = tmp_path / decoding
-        rows, stats, _ = synthesize(
-            adapter=tmp_path / "generator", params=chosen, checkpoints=shards, **common
-        )
+        rows, stats, _ = synthesize(adapter=tmp_path / "generator", params=chosen, checkpoints=shards, **common)
         assert stats["rows"] == stats["valid_rows"] == 24 * 3
     asked = ScoreParams(sources=("generator",), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
     scored, _, _ = score(
@@ -242,9 +222,7 @@ def test_ten_thousand_rows_are_catalogue_items_outside_the_history(identifier, b
     texts = list(dict.fromkeys([*hostile, *plain]))
     items = pd.DataFrame({"item_id": [f"i{n:03d}" for n in range(len(texts))], "text": texts}).astype("str")
     histories = [rng.choice(len(items), size=int(rng.integers(1, 60)), replace=False) for _ in range(500)]
-    pairs = [
-        (f"u{u:03d}", items["item_id"][i], 0, n) for u, h in enumerate(histories) for n, i in enumerate(h)
-    ]
+    pairs = [(f"u{u:03d}", items["item_id"][i], 0, n) for u, h in enumerate(histories) for n, i in enumerate(h)]
     train = pd.DataFrame(pairs, columns=["user_id", "item_id", "timestamp", "position"])
     vocabulary = load_vocabulary(base_model, named(identifier, items, train), items, seed=1)
     module = TargetLogits(load_for_inference(base_model, None, runtime, new_tokens=vocabulary.new_tokens))

@@ -60,10 +60,7 @@ def test_draws_follow_the_distribution_without_replacement(module, catalogue, te
     n_draws = 6000
     keys = [str(k) for k in range(n_draws)]
     found = np.concatenate(
-        [
-            draw(module, catalogue, keys[k : k + 1500], temperature=temperature).items
-            for k in range(0, n_draws, 1500)
-        ]
+        [draw(module, catalogue, keys[k : k + 1500], temperature=temperature).items for k in range(0, n_draws, 1500)]
     )
     for first, second in permutations(np.flatnonzero(q), 2):
         expected = q[first] * q[second] / (1 - q[first])
@@ -81,9 +78,7 @@ def test_log_q_is_the_distributions(module, catalogue):
 
 def test_a_low_temperature_gives_the_greedy_path_first(module, catalogue):
     greedy = exact_q(module, catalogue, 1e-3).argmax()
-    assert (
-        draw(module, catalogue, ["a", "b", "c"], temperature=1e-6, n=1).items.ravel().tolist() == [greedy] * 3
-    )
+    assert draw(module, catalogue, ["a", "b", "c"], temperature=1e-6, n=1).items.ravel().tolist() == [greedy] * 3
 
 
 def test_a_users_items_depend_on_no_other_user(module, catalogue):

@@ -30,24 +30,17 @@ def sequences(n: int = 24) -> list[Sequence]:
 
 @pytest.fixture
 def settings(params):
-    return params.train_generator.model_copy(
-        update={"batch_tokens": 64, "checkpoint_every": 2, "learning_rate": 5e-3}
-    )
+    return params.train_generator.model_copy(update={"batch_tokens": 64, "checkpoint_every": 2, "learning_rate": 5e-3})
 
 
 def fresh(base_model, runtime, settings) -> TargetLogits:
-    return TargetLogits(
-        add_adapter(load_quantized(base_model, runtime), settings, seed=3, name="random-llama")
-    )
+    return TargetLogits(add_adapter(load_quantized(base_model, runtime), settings, seed=3, name="random-llama"))
 
 
 def fit(base_model, runtime, settings, folder):
     module = fresh(base_model, runtime, settings)
     log = train_model(
-        module,
-        sequences(),
-        TrainingSetup(settings, runtime, seed=5, pad_id=0),
-        checkpoints=folder / "checkpoints",
+        module, sequences(), TrainingSetup(settings, runtime, seed=5, pad_id=0), checkpoints=folder / "checkpoints"
     )
     save_model(module.model, folder / "adapter")
     return adapter_sha256(folder / "adapter"), log
@@ -148,9 +141,7 @@ def test_accumulation_changes_the_adapter_only_by_rounding(base_model, runtime, 
             module, weighted, TrainingSetup(changed, runtime, seed=5, pad_id=0), checkpoints=tmp_path / "none"
         )
         assert len(log.rows) == 1
-        adapters.append(
-            (log.rows[0][1], torch.cat([p.flatten() for p in module.parameters() if p.requires_grad]))
-        )
+        adapters.append((log.rows[0][1], torch.cat([p.flatten() for p in module.parameters() if p.requires_grad])))
     assert adapters[0][0] == pytest.approx(adapters[1][0], abs=1e-4)
     torch.testing.assert_close(adapters[0][1], adapters[1][1], atol=2e-3, rtol=0)
 
@@ -174,9 +165,7 @@ class PlanOnly:
 
 def steps_equal(found, expected):
     """`expected` itself if `found` is the same plan: numpy arrays have no plain equality."""
-    same = all(
-        np.array_equal(a, b) for s, t in zip(found, expected, strict=True) for a, b in zip(s, t, strict=True)
-    )
+    same = all(np.array_equal(a, b) for s, t in zip(found, expected, strict=True) for a, b in zip(s, t, strict=True))
     return expected if same else found
 
 
