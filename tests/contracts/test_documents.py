@@ -133,10 +133,11 @@ def test_readme_is_short_and_counts_the_stages() -> None:
 
 def test_the_verdicts_follow_the_intervals() -> None:
     text = " ".join(DOCUMENTS["README.md"].split())
-    control = "{toys|beauty}/controls: equal volume/swing/llm_i2i/{overall|tail}/recall@10/arm item_knn/low"
-    lows = [low for _, low in resolve(control)]
-    assert ("no gain is shown overall" in text) == (lows[0] <= 0 and lows[2] <= 0)
-    assert ("On Toys' tail there is one" in text) == (lows[1] > 0 >= lows[3])
+    against = "{toys|beauty}/ablation: our recipe/swing/llm_i2i/{overall|tail}/recall@10/arm %s/low"
+    control = [low for _, low in resolve(against % "item_knn")]
+    assert ("none shown) on Beauty" in text) == (control[3] <= 0 < min(control[:3]))
+    judge = [low for _, low in resolve(against % "no_discriminator")]
+    assert ("adds +0.0016 on Toys (−0.0003 to +0.0035, no difference shown) and" in text) == (judge[0] <= 0 < judge[2])
     told = {}
     for model in ("swing", "bpr"):
         ((_, low), (_, high)) = resolve(f"summary: differences/{model}/llm_i2i/recall@10/{{low|high}}")

@@ -64,7 +64,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, raw_data: Path) -> Projec
         folder.mkdir()
         project = Project.copy(folder, zenml=True, data=raw_data)
         ran = project.repro()
-        assert len(ran) == 29, ran
+        assert len(ran) == 30, ran
         project.commit("a run")
     return project
 

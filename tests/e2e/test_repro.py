@@ -165,7 +165,7 @@ from zenml.client import Client
 run, = Client().list_pipeline_runs(hydrate=True)
 print(run.status, len(run.steps), sorted(run.steps["report"].spec.upstream_steps)[0])
 """
-    assert re.search(r"^completed 29 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
+    assert re.search(r"^completed 30 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
 
 
 def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:
