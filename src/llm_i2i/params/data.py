@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from llm_i2i.params.fields import NonNegativeInt, OpenShare, PositiveInt, Section, Share, dial, knob
+from llm_i2i.params.fields import NonNegativeInt, OpenShare, PositiveInt, Section, Share, dial, knob, source_is_complete
 
 
 class RuntimeParams(Section):
@@ -66,13 +66,7 @@ class EncodeTextParams(Section):
     path: str = knob("path: a local folder of sentence-transformers")
     batch_items: PositiveInt = knob("items encoded at a time")
 
-    @model_validator(mode="after")
-    def _source_is_complete(self) -> "EncodeTextParams":
-        if self.source == "hub" and not (self.id and self.revision):
-            raise ValueError("source hub needs `id` and `revision`")
-        if self.source == "path" and not self.path:
-            raise ValueError("source path needs `path`")
-        return self
+    _source_is_complete = model_validator(mode="after")(source_is_complete)
 
 
 class IdentifyParams(Section):

@@ -21,6 +21,15 @@ class Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, strict=False)
 
 
+def source_is_complete(section: Any) -> Any:
+    """Rule of a section that obtains a model: what its `source` needs is there."""
+    if section.source == "hub" and not (section.id and section.revision):
+        raise ValueError("source hub needs `id` and `revision`")
+    if section.source == "path" and not section.path:
+        raise ValueError("source path needs `path`")
+    return section
+
+
 def dial(explanation: str) -> Any:
     """An option that a user decides: it stands in params.yaml and in every profile."""
     return Field(description=explanation, json_schema_extra={DIAL: True})

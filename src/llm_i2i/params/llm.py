@@ -15,6 +15,7 @@ from llm_i2i.params.fields import (
     Share,
     dial,
     knob,
+    source_is_complete,
 )
 
 Control = Literal["random", "popularity", "item_knn", "compact"]
@@ -55,13 +56,7 @@ class BaseModelParams(Section):
     path: str = knob("path: a local model folder")
     compact: CompactParams = knob("compact: sizes of the small Llama")
 
-    @model_validator(mode="after")
-    def _source_is_complete(self) -> "BaseModelParams":
-        if self.source == "hub" and not (self.id and self.revision):
-            raise ValueError("source hub needs `id` and `revision`")
-        if self.source == "path" and not self.path:
-            raise ValueError("source path needs `path`")
-        return self
+    _source_is_complete = model_validator(mode="after")(source_is_complete)
 
 
 class LlmTraining(Section):
