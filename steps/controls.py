@@ -1,6 +1,7 @@
 """Stage controls: one control's synthetic pairs, as many per user as the generator wrote."""
 
 from llm_i2i.augmentation.controls import control_rows
+from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.files import staged
 from llm_i2i.params import load_params
 from llm_i2i.schema import INTERACTIONS, ITEMS, SYNTHETIC, read_table, write_table
@@ -20,7 +21,6 @@ def controls(name: str) -> Outcome:
     if name == "compact":
         # torch and transformers, which the cheap ones do without
         from llm_i2i.augmentation.compact_control import compact_rows  # noqa: PLC0415
-        from llm_i2i.llm.text_vectors import read_text_vectors  # noqa: PLC0415
 
         rows = compact_rows(
             train=train,

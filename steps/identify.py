@@ -1,8 +1,8 @@
 """Stage identify: name every item for the LLM."""
 
+from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.data.identifiers import identify_items
 from llm_i2i.files import staged, write_json
-from llm_i2i.llm.text_vectors import read_text_vectors
 from llm_i2i.params import load_params
 from llm_i2i.schema import IDENTIFIERS, INTERACTIONS, ITEM_ID, ITEMS, read_table, write_table
 from steps import paths

@@ -2,8 +2,8 @@
 
 from llm_i2i.augmentation.judge import Known
 from llm_i2i.augmentation.judge import judge as core
+from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.files import staged, write_json
-from llm_i2i.llm.text_vectors import read_text_vectors
 from llm_i2i.params import load_params
 from llm_i2i.schema import GENERATOR, HELD_OUT, INTERACTIONS, ITEMS, JUDGED, SCORED, SYNTHETIC, read_table, write_table
 from steps import paths

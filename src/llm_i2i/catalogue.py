@@ -1,12 +1,13 @@
 """The catalogue's numbering: an item's index is its row in items.parquet; and users' histories in these indices."""
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 import pandas as pd
 
-from llm_i2i.arrays import Array, IntArray
+from llm_i2i.arrays import Array, FloatArray, IntArray
 from llm_i2i.errors import ArtifactError
 from llm_i2i.schema import ITEM_ID, POSITION, USER_ID
 
@@ -51,6 +52,23 @@ def item_indices(ids: pd.Series, items: pd.DataFrame, *, where: str) -> IntArray
         found = f"{int(unknown.sum()):,} rows name items that are not in the catalogue (first: {first})"
         raise ArtifactError(where, found, "item_id of items.parquet", "run `dvc repro tag`")
     return indices
+
+
+def read_text_vectors(path: Path, items: pd.DataFrame) -> FloatArray:
+    """The vectors of stage encode_text, float32 (n_items, n_dimensions).
+
+    Raises:
+        ArtifactError: The file is missing, unreadable or of another catalogue.
+    """
+    try:
+        vectors: FloatArray = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise ArtifactError(str(path), f"unreadable ({error})", "an array", "run `dvc repro`") from error
+    if vectors.ndim != 2 or len(vectors) != len(items):
+        raise ArtifactError(
+            str(path), f"shape {vectors.shape}", f"one row for each of {len(items):,} items", "run `dvc repro`"
+        )
+    return vectors
 
 
 def histories_of(users: pd.Series, interactions: pd.DataFrame, items: pd.DataFrame) -> Histories:

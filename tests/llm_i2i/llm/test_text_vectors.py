@@ -6,8 +6,9 @@ from sentence_transformers import SentenceTransformer
 from sentence_transformers.models import Pooling, Transformer
 from transformers import BertConfig, BertModel, BertTokenizerFast
 
+from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.errors import ArtifactError, BaseModelError
-from llm_i2i.llm.text_vectors import encode_items, read_text_vectors
+from llm_i2i.llm.text_vectors import encode_items
 
 
 @pytest.fixture(scope="module")
