@@ -119,7 +119,8 @@ def _is_done(path: Path) -> bool:
     """Whether a point was measured; one that failed is tried again."""
     if not path.is_file() or not path.with_suffix(".parquet").is_file():
         return False
-    return not read_json(path)["error"]
+    record = read_json(path)
+    return not record["error"] and "judge" in record  # older points lack it: collected anew, not run
 
 
 def _run_point(experiment: Experiment, point: Point, params: dict[str, Any], path: Path, bar: Any) -> None:
@@ -214,11 +215,12 @@ def _reason(log: Path) -> str:
 def _collect(
     revision: Revision, params: dict[str, Any], record: dict[str, Any], *, generator_alone: bool
 ) -> pd.DataFrame:
-    """Put metrics and kept counts into the record; return the per-user ranks of all runs."""
+    """Put metrics, kept counts and the judge's figures into the record; return the per-user ranks of all runs."""
     items = schema.read_table(revision.output("artifacts/items/items.parquet"), schema.ITEMS)
     long_tail = set(items.loc[items["is_long_tail"], schema.ITEM_ID])
     arms, models = params["fuse"]["arms"], params["train_i2i"]["models"]
     record["fused"] = {arm: read_json(revision.output(f"artifacts/fused/{arm}.json")) for arm in arms}
+    record["judge"] = read_json(revision.output("artifacts/judged/judge.json"))
     record["metrics"], tables = {}, []
     runs = [(model, arm) for model in models for arm in arms]
     alone = [(schema.GENERATOR, arm) for arm in params["evaluate_generator"]["arms"] if generator_alone]
@@ -241,6 +243,7 @@ def _read_point(path: Path, point: Point) -> PointResult:
         metrics={(m["model"], m["arm"]): m for m in record["metrics"].values()},
         fused=record["fused"],
         per_user=schema.read_table(path.with_suffix(".parquet"), PER_USER_COLUMNS),
+        judge=record["judge"],
     )
 
 

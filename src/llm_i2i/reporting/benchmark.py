@@ -8,9 +8,9 @@ from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import BASELINE_ARM, Json
 from llm_i2i.reporting.experiments import EVERY_POINT
 from llm_i2i.reporting.results import AUGMENTED_ARM, CONTROL_ARMS, HEADLINES
-from llm_i2i.reporting.tables import MARKS, Table, markdown_table, view
-from llm_i2i.reporting.words import interval_of, metric_name, say, signed, span
-from llm_i2i.schema import GENERATOR, OVERALL, TAIL
+from llm_i2i.reporting.tables import MARKS, Cell, Table, markdown_table, view
+from llm_i2i.reporting.words import interval_of, metric_name, percent, say, signed, span
+from llm_i2i.schema import BUCKETS, GENERATOR, OVERALL, TAIL
 
 Results = Mapping[str, Mapping[str, Json]]  # by data set, then experiment: content of its results file
 Runs = dict[str, dict[tuple[str, str], Json]]  # rows of one metric: by name of the run, then slice and comparison
@@ -18,6 +18,7 @@ METRIC = "recall@10"
 METRICS = ("recall@5", "ndcg@5", METRIC, "ndcg@10")
 PLAIN, CONTROL = "swing", "item_knn"  # the model of the headline, and the arm that the LLM has to beat
 SELECTED = (AUGMENTED_ARM, "synthetic_only")  # arms whose pairs `fuse.selection` chooses
+SLICES_OF_JUDGE = (OVERALL, *BUCKETS[:-1])  # no user takes a cold item in training
 WHERE = {OVERALL: "all targets", TAIL: "the tail"}
 
 
@@ -32,6 +33,7 @@ def render(results: Results, *, command: str) -> str:
         title, table = dataset.capitalize(), runs_table(arms[dataset], f"arm {BASELINE_ARM}")
         told = "\n".join(f"- {line}" for line in reading(dataset, found, arms[dataset]))
         parts += [f"## {title}", say("about_headline"), markdown_table(table), told]
+        parts += [markdown_table(table) for table in judge_tables(found)]
         if tuned := with_tuned_models(found):
             published = published_table(dataset, tuned)
             parts += [f"### {title} beside published figures", markdown_table(published)]
@@ -39,6 +41,20 @@ def render(results: Results, *, command: str) -> str:
         parts += _question(name, {data: found[name] for data, found in results.items() if name in found})
     parts += ["## Where the tables come from", markdown_table(_sources_table(results))]
     return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
+
+
+def judge_tables(found: Mapping[str, Json]) -> list[Table]:
+    """How well the judge and what it is made of order a user's proposals: of the first experiment and point with it."""
+    for content in found.values():
+        for aucs in content.get("judge", {}).values():
+            lines = [(order, *(_auc(by_part.get(part)) for part in SLICES_OF_JUDGE)) for order, by_part in aucs.items()]
+            users = aucs["judge"][OVERALL]["n_users"]
+            return [view("benchmark_judge", lines, columns=[(part, ".3f") for part in SLICES_OF_JUDGE], users=users)]
+    return []
+
+
+def _auc(found: Json | None) -> Cell | None:
+    return Cell(f"{found['auc']:.3f} [{found['auc_low']:.3f}, {found['auc_high']:.3f}]") if found else None
 
 
 def with_tuned_models(found: Mapping[str, Json]) -> Json | None:
@@ -109,7 +125,7 @@ def runs_table(runs: Runs, against: str) -> Table:
     """By run: pairs kept, then for all targets and for the tail the value and the difference to `against`."""
     lines = []
     for name, rows in runs.items():
-        line: list[Any] = [name, rows[OVERALL, ""]["synthetic_kept"] or None]
+        line: list[Any] = [name, _pairs(rows[OVERALL, ""])]
         for part in HEADLINES:
             value, compared = rows.get((part, "")), rows.get((part, against))
             mark = compared and MARKS[compared["outcome"]]
@@ -117,6 +133,14 @@ def runs_table(runs: Runs, against: str) -> Table:
         lines.append(line)
     to = (f"Difference to {short(against)}", "")
     return view("runs", lines, columns=[to, ("Recall@10, tail", ".4f"), to])
+
+
+def _pairs(row: Json) -> Cell | None:
+    """Synthetic pairs that a run was trained on and, where that was recorded, the share of tail items among them."""
+    if not row["synthetic_kept"]:
+        return None
+    tail = f" ({percent(row['tail_kept'] / row['synthetic_kept'])} tail)" if "tail_kept" in row else ""
+    return Cell(f"{row['synthetic_kept']:,.0f}{tail}")
 
 
 def published_table(dataset: str, content: Json) -> Table:

@@ -1,7 +1,7 @@
 """What a declared experiment shows: one row per point, model and arm, with paired differences and intervals."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import pandas as pd
@@ -16,8 +16,8 @@ from llm_i2i.reporting.results import DECIMALS, MIN_USERS
 from llm_i2i.reporting.words import outcome_of
 
 EVERY_POINT = "every point"
-COLUMNS = ("point", "model", "arm", "seeds", "synthetic_kept", "slice", "metric", "n_users", "value", "against",
-           "difference", "low", "high", "outcome")  # fmt: skip
+COLUMNS = ("point", "model", "arm", "seeds", "synthetic_kept", "tail_kept", "slice", "metric", "n_users", "value",
+           "against", "difference", "low", "high", "outcome")  # fmt: skip
 PER_USER_COLUMNS = {**schema.PER_USER, "model": "str", "arm": "str", "is_long_tail": "bool"}
 Key = tuple[str, str, str]  # (point, model, arm)
 
@@ -33,6 +33,7 @@ class PointResult:
     fused: Mapping[str, Json]  # Kept counts by arm
     # Per-user ranks of all its runs (`PER_USER_COLUMNS`); None if it failed
     per_user: pd.DataFrame | None = None
+    judge: Json = field(default_factory=dict)  # Content of judged/judge.json: {} where nothing was learned
     error: str = ""  # Why it failed, else ""
 
 
@@ -48,7 +49,8 @@ def evaluate_experiment(experiment: Experiment, points: Sequence[PointResult], *
     Returns:
         What reports and benchmarks read: name, question, seeds, protocol hash by seed and model (a tuned model brings
         a query of its own), why points failed, and rows: one per point (`EVERY_POINT` where an arm is the same in all
-        of them), model, arm, slice, metric and comparison (`COLUMNS`).
+        of them), model, arm, slice, metric and comparison (`COLUMNS`); and judge: how well the judge and what it is
+        made of order a user's proposals, by point (`pooled_auc`).
 
     Raises:
         ArtifactError: Points of one seed were measured under different protocols or on different users.
@@ -63,8 +65,11 @@ def evaluate_experiment(experiment: Experiment, points: Sequence[PointResult], *
     seeds = sorted({point.seed for point in points})
     lines = {}
     for key, tables in ranks.items():
-        kept = [point.fused.get(key[2], {}).get("synthetic_kept", 0) for point in _of_run(key, points)]
-        base = {"seeds": len(seeds), "synthetic_kept": round(float(np.mean(kept)), 1)}
+        fused = [point.fused.get(key[2], {}) for point in _of_run(key, points)]
+        kept = [report.get("synthetic_kept", 0) for report in fused]
+        tail = [report.get("by_bucket", {}).get(schema.TAIL, {}).get("synthetic", 0) for report in fused]
+        counts = {"synthetic_kept": kept, "tail_kept": tail}
+        base = {"seeds": len(seeds)} | {name: round(float(np.mean(found)), 1) for name, found in counts.items()}
         pairs = {}
         for name, other in _baselines(experiment, key):
             # Their protocols have been compared by `_protocols`.
@@ -81,7 +86,44 @@ def evaluate_experiment(experiment: Experiment, points: Sequence[PointResult], *
         "protocol_hash": protocols,
         "failures": {point.label: point.error for point in points if point.error},
         "rows": _once(lines, points),
+        "judge": _judges(points),
     }
+
+
+def _judges(points: Sequence[PointResult]) -> Json:
+    """`pooled_auc` of every point at which a judge was learned."""
+    learned: dict[str, list[Json]] = {}
+    for point in points:
+        if point.judge:
+            learned.setdefault(point.label, []).append(point.judge["auc_within_user"])
+    return {label: pooled_auc(found) for label, found in learned.items()}
+
+
+def pooled_auc(by_seed: Sequence[Json]) -> Json:
+    """AUC within a user's proposals over the users of all seeds.
+
+    Args:
+        by_seed: Per seed, by order and slice: auc, auc_low, auc_high (95 % interval) and n_users.
+
+    Returns:
+        The same over all seeds: means weighted by users. The half width is that of a mean of independent groups, the
+        root of the weighted half widths' sum of squares, since each seed asks other users and trains models of its own.
+    """
+    pooled: Json = {}
+    for order in by_seed[0]:
+        for part in dict.fromkeys(part for found in by_seed for part in found[order]):
+            groups = [found[order][part] for found in by_seed if part in found[order]]
+            users = np.array([group["n_users"] for group in groups])
+            share = users / users.sum()
+            half = np.array([(group["auc_high"] - group["auc_low"]) / 2 for group in groups])
+            auc, width = (float(share @ [group["auc"] for group in groups]), float(np.hypot.reduce(share * half)))
+            pooled.setdefault(order, {})[part] = {
+                "auc": round(auc, DECIMALS),
+                "auc_low": round(auc - width, DECIMALS),
+                "auc_high": round(auc + width, DECIMALS),
+                "n_users": int(users.sum()),
+            }
+    return pooled
 
 
 def _baselines(experiment: Experiment, key: Key) -> Iterator[tuple[str, Key]]:

@@ -9,6 +9,7 @@ from llm_i2i.evaluation.experiments import load_experiment
 from llm_i2i.params import FuseParams
 from llm_i2i.reporting.benchmark import (
     headline,
+    judge_tables,
     published_table,
     question_runs,
     reading,
@@ -91,6 +92,27 @@ def test_each_arm_once_highest_first_with_its_difference_to_real() -> None:
         ["item_knn", "10", *["0.0580", "▲ +0.0070 [+0.0050, +0.0090]"] * 2],
         ["real", "–", "0.0500", "–", "0.0500", "–"],
     ]  # fmt: skip
+
+
+def test_pairs_are_shown_with_the_tails_among_them() -> None:
+    rows = run("swing", "llm_i2i", 0.06)
+    shown = content([row | {"tail_kept": 4.0} for row in rows])
+    assert cells(runs_table(headline({"backbones": shown}), "arm real"))[0][1] == "10 (40.0 % tail)"
+
+
+def test_the_judge_is_shown_where_one_was_learned() -> None:
+    def auc(value: float) -> dict:
+        return {"auc": value, "auc_low": value - 0.1, "auc_high": value + 0.1, "n_users": 1234}
+
+    learned = {"judge": {"overall": auc(0.7), "tail": auc(0.6)}, "text": {"overall": auc(0.65)}}
+    found = {"threshold": points("a"), "backbones": backbones() | {"judge": {"a": learned, "b": {}}}}
+    (table,) = judge_tables(found)
+    assert cells(table) == [
+        ["judge", "0.700 [0.600, 0.800]", "–", "–", "0.600 [0.500, 0.700]"],
+        ["text", "0.650 [0.550, 0.750]", "–", "–", "–"],
+    ]
+    assert "1,234 users" in table.caption
+    assert judge_tables({"threshold": points("a")}) == []
 
 
 def test_an_arm_comes_from_the_first_experiment_that_has_it_and_each_selection_is_a_row() -> None:

@@ -1,6 +1,7 @@
 """Rows, differences and texts of an experiment, worked by hand."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pandas as pd
@@ -9,7 +10,7 @@ import pytest
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, rows_of, tell
-from llm_i2i.reporting.experiments import EVERY_POINT, PointResult, evaluate_experiment
+from llm_i2i.reporting.experiments import EVERY_POINT, PointResult, evaluate_experiment, pooled_auc
 
 N = 40  # users; the first 10 have a tail target
 
@@ -34,7 +35,11 @@ def point(label: str, hits: dict[str, set[int]], *, seed: int = 1, protocol: str
         ("swing", arm): {"protocol_hash": protocol, "test_sha256": "t", "reachable_share": len(found) / N}
         for arm, found in hits.items()
     }
-    fused = {arm: {"synthetic_kept": 0 if arm == "real" else 100} for arm in hits}
+    kept = {"real": 0}
+    fused = {
+        arm: {"synthetic_kept": kept.get(arm, 100), "by_bucket": {"tail": {"synthetic": kept.get(arm, 40)}}}
+        for arm in hits
+    }
     tables = pd.concat([per_user("swing", arm, found) for arm, found in hits.items()], ignore_index=True)
     return PointResult(label, seed, metrics, fused, tables)
 
@@ -68,6 +73,31 @@ def test_values_differences_and_the_arm_that_never_changes() -> None:
     assert difference["difference"] == pytest.approx(26 / 40)
     assert difference["low"] > 0
     assert line(result, "b", "llm_i2i", "arm real")["difference"] == pytest.approx(-2 / 40)
+
+
+def test_kept_pairs_and_the_tails_among_them() -> None:
+    result = evaluate_experiment(trial(), two_points(), resamples=50, seed=3)
+    assert {(row["arm"], row["synthetic_kept"], row["tail_kept"]) for row in result["rows"]} == {
+        ("real", 0.0, 0.0),
+        ("llm_i2i", 100.0, 40.0),
+    }
+    assert result["judge"] == {}
+
+
+def test_auc_of_several_seeds_is_weighted_by_users() -> None:
+    def auc(value: float, half: float, users: int) -> dict:
+        low, high = round(value - half, 6), round(value + half, 6)
+        return {"auc": value, "auc_low": low, "auc_high": high, "n_users": users}
+
+    one = {"judge": {"overall": auc(0.7, 0.04, 300), "tail": auc(0.5, 0.1, 10)}}
+    other = {"judge": {"overall": auc(0.8, 0.03, 100)}}
+    pooled = pooled_auc([one, other])["judge"]
+    # 0.75 * 0.7 + 0.25 * 0.8; half width: the root of (0.75 * 0.04)^2 + (0.25 * 0.03)^2
+    assert pooled["overall"] == {"auc": 0.725, "auc_low": 0.694077, "auc_high": 0.755923, "n_users": 400}
+    assert pooled["tail"] == auc(0.5, 0.1, 10)
+    a, b = two_points()
+    result = evaluate_experiment(trial(), [replace(a, judge={"auc_within_user": one}), b], resamples=50, seed=3)
+    assert result["judge"] == {"a": one}
 
 
 def test_no_interval_for_few_users() -> None:
