@@ -12,7 +12,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.llm.engine import training
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.models import add_adapter, load_for_inference, load_quantized, save_model
+from llm_i2i.llm.engine.models import add_adapter, load_for_inference, load_for_training, load_quantized, save_model
 from llm_i2i.llm.engine.training import TrainingSetup, plan_steps, train_model
 from llm_i2i.llm.role import adapter_sha256
 
@@ -57,27 +57,27 @@ def test_base_is_nf4_with_double_quantization_and_only_the_adapter_trains(base_m
     assert all("lora_" in name for name in trainable)
 
 
-def test_gradients_are_right_after_a_forward_in_eval_mode(base_model, runtime, settings):
-    """4-bit gradients equal those of the same weights unpacked, also once the model was read in eval mode."""
+def test_the_cpu_trains_on_unpacked_weights_of_the_same_values(base_model, runtime, settings):
+    """Logits and gradients are those of the 4-bit base, which in train mode unpacks at every product."""
     ids = torch.tensor([[40, 90, 140, 40, 90, 140, 41, 91]])
-    gradients = []
-    for unpack in (False, True):
-        model = load_quantized(base_model, runtime)
-        if unpack:
-            model = model.dequantize(dtype=runtime.dtype)
-        model = add_adapter(model, settings, seed=3, name="x")
+    found = []
+    for model in (
+        load_for_training(base_model, settings, runtime, seed=3),
+        add_adapter(load_quantized(base_model, runtime, training=True), settings, seed=3, name="x"),
+    ):
         torch.manual_seed(0)
         for name, p in model.named_parameters():
             if "lora_B" in name:
                 torch.nn.init.normal_(p, std=0.5)
-        model.eval()
-        with torch.no_grad():
-            model(input_ids=ids)
         model.train()
-        model(input_ids=ids, labels=ids).loss.backward()
-        gradients.append(torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad]))
-    similarity = torch.nn.functional.cosine_similarity(gradients[0], gradients[1], dim=0)
-    assert similarity > 0.999
+        shown = model(input_ids=ids, labels=ids)
+        shown.loss.backward()
+        gradients = torch.cat([p.grad.flatten() for p in model.parameters() if p.requires_grad])
+        found.append((any(isinstance(m, bnb.nn.Linear4bit) for m in model.modules()), shown.logits, gradients))
+    (in_4_bit, logits, gradients), (_, logits_4_bit, gradients_4_bit) = found
+    assert not in_4_bit
+    torch.testing.assert_close(logits, logits_4_bit)
+    torch.testing.assert_close(gradients, gradients_4_bit)
 
 
 def test_loss_falls_and_plain_peft_loads_the_adapter(base_model, runtime, settings, tmp_path):
