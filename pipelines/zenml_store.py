@@ -76,10 +76,6 @@ def _create_store(locks: Path) -> None:
 
 def _start_faster() -> None:
     """Skip work that ZenML does at every start and this project does not need."""
-    from pydantic._internal import _config  # noqa: PLC0415
-
-    # ZenML declares 800 pydantic models, of which a stage uses a few dozen: each is built when it is first used.
-    _config.config_defaults["defer_build"] = True
     from zenml.environment import Environment  # noqa: PLC0415
     from zenml.integrations.registry import integration_registry  # noqa: PLC0415
 
