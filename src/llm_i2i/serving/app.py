@@ -7,7 +7,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from itertools import groupby
 from operator import itemgetter
@@ -184,14 +184,9 @@ def from_environment() -> FastAPI:
 
 
 def _recommendations(current: Current, items: Counter, api_key: str) -> APIRouter:
-    async def check_key(
-        given: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
-    ) -> None:
-        # A header's bytes arrive as Latin-1.
-        if not hmac.compare_digest((given or "").encode("latin-1"), api_key.encode()):
-            raise HTTPException(401, "header X-API-Key is missing or wrong")
-
-    router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Security(check_key)] if api_key else [])
+    router = APIRouter(
+        prefix="/v1", responses=PROBLEMS, dependencies=[Security(_key_check(api_key))] if api_key else []
+    )
 
     def answered(index: FlatIndex, query: Query) -> Answer:
         found = answer(index, query)
@@ -202,6 +197,8 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
     @router.post("/recommend")
     async def recommend(query: Query) -> Answer:
         """Recommend for a user's history."""
+        if query.explain:  # takes as long as many others
+            return await run_in_threadpool(answered, current.taken(), query)
         return answered(current.taken(), query)
 
     @router.post("/recommend:batch")
@@ -211,22 +208,37 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
         return {"answers": [answered(index, query) for query in batch.queries]}
 
     @router.get("/items/{item_id:path}/similar")
-    async def similar(item_id: Text, options: Annotated[Similar, Parameters()]) -> Answer:
+    def similar(item_id: Text, options: Annotated[Similar, Parameters()]) -> Answer:
         """Items like this one."""
         index = current.taken()
         if index.place(item_id) is None:
             raise HTTPException(404, "no such item in the catalogue")
-        return answered(index, Query(history=[item_id], k=options.k))
+        return answered(index, Query(history=[item_id], **options.model_dump()))
 
     @router.get("/index")
     async def facts() -> IndexFacts:
         """What is being served."""
         index = current.taken()
         return IndexFacts(
-            version=index.version, n_items=index.n_items, columns=list(index.columns), manifest=index.manifest
+            version=index.version,
+            n_items=index.n_items,
+            columns=list(index.columns),
+            explains=index.explains,
+            manifest=index.manifest,
         )
 
     return router
+
+
+def _key_check(api_key: str) -> Callable[..., Awaitable[None]]:
+    async def check_key(
+        given: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
+    ) -> None:
+        # A header's bytes arrive as Latin-1.
+        if not hmac.compare_digest((given or "").encode("latin-1"), api_key.encode()):
+            raise HTTPException(401, "header X-API-Key is missing or wrong")
+
+    return check_key
 
 
 class Limits:

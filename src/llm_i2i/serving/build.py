@@ -9,8 +9,10 @@ import logging
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,12 +22,13 @@ import pandas as pd
 from llm_i2i.arrays import Array
 from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.errors import ArtifactError, LlmI2iError
-from llm_i2i.files import json_sha256, read_json, remove, write_json
+from llm_i2i.files import file_sha256, json_sha256, read_json, remove, write_json
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import current_version, load_redis
 from llm_i2i.i2i.index import index_sha256
-from llm_i2i.schema import INDEX, ITEMS, read_table
-from llm_i2i.serving.flat import write_version
+from llm_i2i.schema import FUSED, INDEX, ITEMS, SOURCE_REAL, read_table
+from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.write import Content, write_version
 
 log = logging.getLogger(__name__)
 
@@ -40,14 +43,18 @@ class Source:
     Attributes:
         index: Folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB.
         prefix: First part of the Redis keys.
-        catalogue: items.parquet.
-        vectors: vectors.npy of stage encode_text; without the file there are no recommendations by text.
+        artifacts: Folder artifacts of the run. What explains an edge lies there: the table that the index was trained
+            on, and the same model's index of arm real.
+        catalogue: items.parquet; empty = that of the run.
+        vectors: vectors.npy of stage encode_text; empty = that of the run. Without the file there are no
+            recommendations by text.
     """
 
     index: str
     prefix: str
-    catalogue: str
-    vectors: str
+    artifacts: str
+    catalogue: str = ""
+    vectors: str = ""
 
     @property
     def name(self) -> str:
@@ -60,33 +67,58 @@ class Source:
         Raises:
             ArtifactError: Redis cannot be reached.
         """
-        files = [self.catalogue, self.vectors]
+        files = [self._items, self._vectors]
+        version: str | None = None
         if "://" in self.index:
             version = current_version(self.index, prefix=self.prefix)
         else:
-            version = ""
-            files += [f"{self.index}/{name}" for name in ("index.parquet", "manifest.json")]
-        return json_sha256([astuple(self), version, *map(_file_stamp, files)])
+            files += _index_files(Path(self.index))
+        # Of which arm an index is, only reading it tells: any change of what could explain it counts.
+        run = Path(self.artifacts)
+        files += [*run.glob("fused/*.parquet"), *run.glob(f"i2i/*-{SOURCE_REAL}/*")]
+        return json_sha256([astuple(self), version, *map(_file_stamp, sorted(files))])
 
-    def read(self) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Array | None]:
-        """Index, its manifest, catalogue and text vectors.
+    def read(self) -> Content:
+        """Everything that a version is made of.
 
         Raises:
-            ArtifactError: A part is missing or damaged.
+            ArtifactError: A part is missing or damaged; what only explains is left out instead, with a warning.
         """
         if "://" in self.index:
             index, manifest = load_redis(self.index, prefix=self.prefix)
         else:
-            folder = Path(self.index)
-            manifest = read_json(folder / "manifest.json", fix="run `dvc repro train_i2i`")
-            index = read_table(folder / "index.parquet", INDEX)
-            if index_sha256(index) != manifest.get("content_sha256"):
-                raise ArtifactError(
-                    str(folder), "index.parquet is not what manifest.json says", fix="run `dvc repro train_i2i`"
-                )
+            index, manifest = _read_index(Path(self.index))
             manifest["git_revision"] = git_revision()
-        items = read_table(Path(self.catalogue), ITEMS)
-        return index, manifest, items, _vectors(Path(self.vectors), items)
+        items = read_table(self._items, ITEMS)
+        fused, real = (_if_usable(read, manifest) for read in (self._fused, self._real))
+        return Content(index, manifest, items, _read_vectors(self._vectors, items), fused, real)
+
+    @property
+    def _items(self) -> Path:
+        return Path(self.catalogue or f"{self.artifacts}/items/items.parquet")
+
+    @property
+    def _vectors(self) -> Path:
+        return Path(self.vectors or f"{self.artifacts}/text/vectors.npy")
+
+    def _fused(self, manifest: Mapping[str, Any]) -> pd.DataFrame:
+        """The table that the index was trained on."""
+        path = Path(self.artifacts, "fused", f"{manifest.get('arm')}.parquet")
+        table = read_table(path, FUSED)
+        if file_sha256(path) != manifest.get("fused_sha256"):
+            raise ArtifactError(str(path), "is not what the index was trained on", fix="run `dvc repro train_i2i`")
+        return table
+
+    def _real(self, manifest: Mapping[str, Any]) -> pd.DataFrame | None:
+        """The same model's index of arm real; none is needed for arm real itself."""
+        if manifest.get("arm") == SOURCE_REAL:
+            return None
+        folder = Path(self.artifacts, "i2i", f"{manifest.get('model')}-{SOURCE_REAL}")
+        index, facts = _read_index(folder)
+        for name in ("params", "items_sha256"):
+            if facts.get(name) != manifest.get(name):
+                raise ArtifactError(str(folder), f"has other {name}", "those of the index", "run `dvc repro train_i2i`")
+        return index
 
 
 def build(source: Source, store: Path) -> None:
@@ -97,12 +129,23 @@ def build(source: Source, store: Path) -> None:
     """
     stamp = source.stamp()
     before = read_state(store).get("version")
-    version = write_version(*source.read(), store / "versions")
+    version = write_version(source.read(), store / "versions")
     built = str(time.time_ns())  # tells workers of a version that has been repaired
     write_state(store, version=version, built=built, stamp=stamp, source=source.name, refused="")
     for folder in (store / "versions").iterdir():
         if folder.name not in (version, before):
             remove(folder)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[FlatIndex]:
+    """The source's version for this process alone.
+
+    Raises:
+        ArtifactError: The source is missing or damaged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield FlatIndex(Path(folder) / write_version(source.read(), Path(folder)))
 
 
 class Follower:
@@ -186,16 +229,47 @@ def build_apart(source: Source, store: Path) -> None:
     sys.stderr.write(done.stderr)
 
 
-def _file_stamp(path: str) -> list[int] | None:
-    """A file's size and time; None if there is none."""
+def _file_stamp(path: Path) -> list[str | int]:
+    """A file's name, size and time; only its name if there is none."""
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
+        return [str(path)]
+    return [str(path), found.st_size, found.st_mtime_ns]
+
+
+def _index_files(folder: Path) -> list[Path]:
+    return [folder / "index.parquet", folder / "manifest.json"]
+
+
+def _read_index(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """An index and its manifest.
+
+    Raises:
+        ArtifactError: One is missing, or they do not fit each other.
+    """
+    table, facts = _index_files(folder)
+    manifest = read_json(facts, fix="run `dvc repro train_i2i`")
+    index = read_table(table, INDEX)
+    if index_sha256(index) != manifest.get("content_sha256"):
+        raise ArtifactError(
+            str(folder), "index.parquet is not what manifest.json says", fix="run `dvc repro train_i2i`"
+        )
+    return index, manifest
+
+
+def _if_usable(
+    read: Callable[[Mapping[str, Any]], pd.DataFrame | None], manifest: Mapping[str, Any]
+) -> pd.DataFrame | None:
+    """What a version can do without; a warning says why it must."""
+    try:
+        return read(manifest)
+    except ArtifactError as error:
+        log.warning("serve: explanations tell less: %s", error)
         return None
-    return [found.st_size, found.st_mtime_ns]
 
 
-def _vectors(path: Path, items: pd.DataFrame) -> Array | None:
+def _read_vectors(path: Path, items: pd.DataFrame) -> Array | None:
     if not path.exists():
         log.warning("serve: %s does not exist, so new items have no neighbours by text", path)
         return None

@@ -10,6 +10,7 @@ import numpy as np
 from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError
 from llm_i2i.i2i.lookup import Neighbours, best
+from llm_i2i.serving.explain import explain
 from llm_i2i.serving.flat import FlatIndex
 from llm_i2i.serving.messages import Answer, Link, Query, Recommended
 
@@ -33,10 +34,15 @@ def answer(index: FlatIndex, query: Query) -> Answer:
         if len(found) < query.k:
             items, scores = best(neighbours, asked, decay=index.decay, top_k=query.k - len(found), keep=wanted.mask)
             wanted.refuse(items)
-            found += _recommended(index, items, scores, source)
+            more = _recommended(index, items, scores, source)
+            if query.explain:
+                for item, told in zip(items, more, strict=True):
+                    told["why"] = explain(index, neighbours, asked, item)
+            found += more
     if len(found) < query.k:
         items, scores = _popular(index, wanted, query.k - len(found))
-        found += _recommended(index, items, scores, "popularity")
+        more = _recommended(index, items, scores, "popularity")
+        found += [{**told, "why": []} for told in more] if query.explain else more
     reason = None
     if len(found) < query.k:  # popularity knows the whole catalogue: there is nothing else
         reason = f"{len(found)} of {index.n_items} items pass the filters and are neither excluded nor in the history"
@@ -84,6 +90,6 @@ def _popular(index: FlatIndex, wanted: _Wanted, k: int) -> tuple[list[int], list
 
 def _recommended(index: FlatIndex, items: list[int], scores: list[float], source: Link) -> list[Recommended]:
     return [
-        {"item_id": index.item_id(item), "score": score, "source": source}
+        {"item_id": index.item_id(item), "title": index.title(item) or None, "score": score, "source": source}
         for item, score in zip(items, scores, strict=True)
     ]

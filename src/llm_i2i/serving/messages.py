@@ -1,6 +1,6 @@
 """What clients ask and what they are told. Every limit on a request stands here and in the OpenAPI document."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -11,7 +11,9 @@ MAX_K = 100
 Text = Annotated[str, Field(max_length=512)]
 Items = Annotated[list[Text], Field(max_length=1_000)]
 Link = Literal["index", "text", "popularity"]  # of the chain, in this order
+Explained = Literal["users", "real"]  # of an edge: who supports it, and what arm real's index knows of it
 K = Annotated[int, Field(ge=1, le=MAX_K, description="items wanted")]
+Explain = Annotated[bool, Field(description="tell of each item what each item of the history adds")]
 
 
 class Message(BaseModel):
@@ -30,6 +32,7 @@ class Query(Message):
     filters: dict[Text, Items] = Field(
         default={}, max_length=16, description="columns of the catalogue and the values of which an item must have one"
     )
+    explain: Explain = False
 
 
 class Batch(Message):
@@ -42,17 +45,36 @@ class Similar(Message):
     """Options of the items like one item."""
 
     k: K = 10
+    explain: Explain = False
+
+
+class Why(TypedDict):
+    """What an item of the history adds to a recommended item: their edge, and what arm real's index knows of it."""
+
+    item_id: str
+    title: str | None
+    contribution: Annotated[float, Field(description="to the score: weight in the query x score of the edge")]
+    score: Annotated[float, Field(description="of the edge in the index; of source text: the cosine")]
+    rank: Annotated[int, Field(description="of the recommended item among this item's neighbours, from 1")]
+    users: Annotated[int | None, Field(description="who took both items; null = not known here")]
+    synthetic_users: Annotated[
+        int | None, Field(description="who have both items, at least one by a synthetic pair; null = not known here")
+    ]
+    real_score: Annotated[float | None, Field(description="of the same edge in arm real's index; null = no such edge")]
+    real_rank: Annotated[int | None, Field(description="as real_score")]
 
 
 class Recommended(TypedDict):
     """An item, and which link of the chain recommends it."""
 
     item_id: str
+    title: str | None
     score: Annotated[
         float,
         Field(description="index: similarity; text: cosine; popularity: interactions. Not comparable between sources"),
     ]
     source: Link
+    why: NotRequired[Annotated[list[Why], Field(description="if asked for: by item of the history, most first")]]
 
 
 class Answer(TypedDict):
@@ -76,6 +98,9 @@ class IndexFacts(Message):
     version: str
     n_items: int
     columns: list[str] = Field(description="columns that a query can filter on")
+    explains: list[Explained] = Field(
+        description="what can be told of an edge: who supports it (users), and what arm real's index knows of it (real)"
+    )
     manifest: dict[str, Any] = Field(description="of the index: model, arm, options, git revision, content hashes")
 
 

@@ -35,7 +35,7 @@ def serve(options: Namespace) -> None:
     (store / "versions").mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(store / "lock", timeout=0):
-            source = Source(options.index, options.prefix, str(options.catalogue), str(options.vectors))
+            source = Source(options.index, options.prefix, options.artifacts, options.catalogue, options.vectors)
             follower = Follower(source, store)
             follower.start()
             threading.Thread(target=follower.run, args=(options.poll,), daemon=True).start()

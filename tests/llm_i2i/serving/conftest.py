@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
-from llm_i2i.files import write_json
+from llm_i2i.files import file_sha256, write_json
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEMS, write_table
 from llm_i2i.serving.app import create_app
@@ -41,6 +41,7 @@ class Shop:
 
     root: Path
     redis: str = ""
+    arm: str = "real"
 
     @property
     def store(self) -> Path:
@@ -48,18 +49,25 @@ class Shop:
 
     @property
     def folder(self) -> Path:
-        return self.root / "i2i" / "swing-real"
+        return self.root / "i2i" / f"swing-{self.arm}"
 
     @property
     def source(self) -> Source:
-        return Source(
-            self.redis or str(self.folder), "p", str(self.root / "items.parquet"), str(self.root / "vectors.npy")
-        )
+        return Source(self.redis or str(self.folder), "p", str(self.root))
 
-    def write_index(self, index: pd.DataFrame, **query: float) -> None:
-        write_table(index, self.folder / "index.parquet", INDEX)
-        facts = {"model": "swing", "arm": "real", "params": {"swing": query}}
-        write_json({**facts, "content_sha256": index_sha256(index)}, self.folder / "manifest.json")
+    @property
+    def catalogue(self) -> Path:
+        return self.root / "items" / "items.parquet"
+
+    @property
+    def vectors(self) -> Path:
+        return self.root / "text" / "vectors.npy"
+
+    def write_index(self, index: pd.DataFrame, arm: str = "real", **query: float) -> None:
+        folder, fused = self.root / "i2i" / f"swing-{arm}", self.root / "fused" / f"{arm}.parquet"
+        write_table(index, folder / "index.parquet", INDEX)
+        facts = {"model": "swing", "arm": arm, "params": {"swing": query}, "content_sha256": index_sha256(index)}
+        write_json(facts | ({"fused_sha256": file_sha256(fused)} if fused.exists() else {}), folder / "manifest.json")
 
     def build(self) -> FlatIndex:
         build(self.source, self.store)
@@ -87,10 +95,11 @@ def a_shop(folder: Path) -> Shop:
         "category": [CATEGORIES[n] for n in category],
     }
     made = Shop(folder)
-    write_table(pd.DataFrame(table), folder / "items.parquet", ITEMS)
+    write_table(pd.DataFrame(table), made.catalogue, ITEMS)
     vectors = np.eye(8)[category] + 0.1 * rng.random((N_ITEMS, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.save(folder / "vectors.npy", vectors.astype(np.float32))
+    made.vectors.parent.mkdir()
+    np.save(made.vectors, vectors.astype(np.float32))
     made.write_index(an_index())
     return made
 

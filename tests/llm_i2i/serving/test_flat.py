@@ -6,7 +6,7 @@ import pytest
 from llm_i2i.errors import ArtifactError
 from llm_i2i.i2i.export import current_version, export_redis
 from llm_i2i.schema import ITEMS, read_table, write_table
-from llm_i2i.serving import flat
+from llm_i2i.serving import write
 from llm_i2i.serving.build import build
 from tests.llm_i2i.serving.conftest import NAMES, an_index
 
@@ -38,7 +38,7 @@ def test_equal_content_has_an_equal_name(shop):
 
 
 def test_an_index_without_neighbours_and_a_shop_without_vectors(shop):
-    (shop.root / "vectors.npy").unlink()
+    (shop.vectors).unlink()
     shop.write_index(an_index().iloc[:0])
     served = shop.build()
     assert served.index.items.size == served.text.items.size == 0
@@ -47,7 +47,7 @@ def test_an_index_without_neighbours_and_a_shop_without_vectors(shop):
 
 def test_text_neighbours_in_parts_are_the_same(shop, monkeypatch):
     whole = shop.build()
-    monkeypatch.setattr(flat, "CELLS", 1_000)  # two items at a time
+    monkeypatch.setattr(write, "CELLS", 1_000)  # two items at a time
     parts = shop.build()
     assert list(parts.text.bounds) == list(whole.text.bounds)
     assert np.allclose(parts.text.scores, whole.text.scores)
@@ -73,7 +73,7 @@ def test_any_damage_is_refused(shop, name, damage):
 
 def test_a_pickle_is_never_read(shop):
     shop.build()
-    np.save(shop.root / "vectors.npy", np.array([{}] * len(NAMES)), allow_pickle=True)
+    np.save(shop.vectors, np.array([{}] * len(NAMES)), allow_pickle=True)
     with pytest.raises(ArtifactError, match=r"vectors\.npy: unreadable"):
         shop.build()
 
@@ -84,7 +84,7 @@ def change_manifest(shop):
 
 
 def other_catalogue(shop, change):
-    path = shop.root / "items.parquet"
+    path = shop.catalogue
     write_table(change(read_table(path, ITEMS)), path, ITEMS)
 
 
@@ -96,7 +96,7 @@ def other_catalogue(shop, change):
         (lambda shop: (shop.folder / "index.parquet").write_bytes(b"PAR1"), "index.parquet: unreadable"),
         (lambda shop: other_catalogue(shop, lambda t: t.assign(item_id="a" + t["item_id"])), "not in the cat"),
         (lambda shop: other_catalogue(shop, lambda t: t.iloc[::-1]), "items: are not sorted by item_id"),
-        (lambda shop: np.save(shop.root / "vectors.npy", np.zeros((3, 2))), r"shape \(3, 2\)"),
+        (lambda shop: np.save(shop.vectors, np.zeros((3, 2))), r"shape \(3, 2\)"),
         (lambda shop: setattr(shop, "redis", "redis://127.0.0.1:1/0"), "Redis failed"),
     ],
 )

@@ -15,8 +15,7 @@ from tests.conftest import ROOT
 
 def options(shop, *more) -> list[str]:
     return [
-        "serve", "--index", str(shop.folder), "--catalogue", str(shop.root / "items.parquet"),
-        "--vectors", str(shop.root / "vectors.npy"), "--store", str(shop.store), *more,
+        "serve", "--index", str(shop.folder), "--artifacts", str(shop.root), "--store", str(shop.store), *more,
     ]  # fmt: skip
 
 
