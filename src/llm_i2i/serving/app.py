@@ -34,10 +34,12 @@ from llm_i2i.serving.messages import (
     Answer,
     Answers,
     Batch,
+    CatalogueItems,
     IndexFacts,
     Problem,
     Query,
     Readiness,
+    Search,
     Similar,
     Text,
 )
@@ -206,6 +208,12 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
         """Recommend for several histories, from one version."""
         index = current.taken()
         return {"answers": [answered(index, query) for query in batch.queries]}
+
+    @router.get("/items")
+    def search(options: Annotated[Search, Parameters()]) -> CatalogueItems:
+        """Items by words of their titles, most popular first."""
+        index = current.taken()
+        return {"items": [index.item(place) for place in index.search(options.title, options.limit)]}
 
     @router.get("/items/{item_id:path}/similar")
     def similar(item_id: Text, options: Annotated[Similar, Parameters()]) -> Answer:

@@ -8,6 +8,7 @@ VERSION is the hash of that manifest, so a folder's name answers for every byte 
     index_bounds int64 (n + 1,), index_items int32, index_scores float32: the index, as `i2i.lookup.Neighbours`
     text_bounds, text_items, text_scores: the same, nearest by text, for items without neighbours in the index
     popular_items int32 (n,), popular_counts int64 (n,): most interactions first
+    search_bounds, search_bytes: the words of the titles, most popular item first, as `write.searchable` makes them
     column_NUMBER int32 (n,): which value of a column an item has
 
 To explain, each where its table was there:
@@ -17,6 +18,8 @@ To explain, each where its table was there:
         was trained on, ascending, and whether only a synthetic pair says so
 """
 
+import re
+import unicodedata
 from bisect import bisect_left
 from functools import lru_cache
 from pathlib import Path
@@ -28,10 +31,10 @@ from llm_i2i.arrays import Array
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, json_sha256, read_json
 from llm_i2i.i2i.lookup import Neighbours, own_query
-from llm_i2i.schema import SOURCE_REAL
+from llm_i2i.schema import IS_LONG_TAIL, SOURCE_REAL
 
 if TYPE_CHECKING:
-    from llm_i2i.serving.messages import Explained
+    from llm_i2i.serving.messages import CatalogueItem, Explained
 
 CACHED = 1 << 16
 
@@ -84,12 +87,51 @@ class FlatIndex:
             name: ({value: code for code, value in enumerate(values)}, arrays[f"column_{number}"])
             for number, (name, values) in enumerate(manifest["columns"])
         }
+        self._values = {name: list(codes) for name, (codes, _) in self.columns.items()}
+        self._search = arrays["search_bounds"], arrays["search_bytes"]
         ids, titles = (_Texts(_view(arrays[f"{of}_bounds"]), _view(arrays[f"{of}_bytes"])) for of in ("id", "title"))
         self.n_items = len(ids)
         # What is often asked for is kept: id and title by place, and place by id (None if the catalogue has none).
         self.item_id = lru_cache(CACHED)(ids.text)
         self.title = lru_cache(CACHED)(titles.text)
         self.place = lru_cache(CACHED)(ids.place)
+
+    def item(self, place: int) -> "CatalogueItem":
+        """What the catalogue says about an item."""
+        value = {name: self._values[name][column[place]] for name, (_, column) in self.columns.items()}
+        return {
+            "item_id": self.item_id(place),
+            "title": self.title(place) or None,
+            "category": value.get("category"),
+            "bucket": value["bucket"],
+            "is_long_tail": value[IS_LONG_TAIL] == "True",
+        }
+
+    def search(self, words: str, limit: int) -> list[int]:
+        """Places of items in whose titles a word begins with each of some words, most popular first.
+
+        Args:
+            words: Upper and lower case and accents are the same; without a word every item is found.
+            limit: Longest list.
+        """
+        rarest, *others = sorted((b" " + word for word in searchable(words).split()), key=len, reverse=True) or [b""]
+        if not rarest:
+            return [int(place) for place in self.popular_items[:limit]]
+        bounds, content = self._search
+        found: list[int] = []
+        pattern, at = re.compile(re.escape(rarest)), 0
+        while len(found) < limit and (hit := pattern.search(content.data, bounds[at])):
+            at = int(np.searchsorted(bounds, hit.start(), side="right"))  # the next title
+            title = bytes(content[bounds[at - 1] : bounds[at]])
+            if all(word in title for word in others):
+                found.append(int(self.popular_items[at - 1]))
+        return found
+
+
+def searchable(title: str) -> bytes:
+    """A title's words without upper case, accents and signs, a blank before each."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", title.casefold()) if not unicodedata.combining(c))
+    return "".join(f" {word}" for word in re.findall(r"\w+", plain)).encode()
 
 
 class _Texts:

@@ -48,6 +48,29 @@ class Similar(Message):
     explain: Explain = False
 
 
+class Search(Message):
+    """Options of a search in the catalogue."""
+
+    title: Text = Field(default="", description="words, or their beginnings, that the title must have")
+    limit: Annotated[int, Field(ge=1, le=MAX_K, description="items wanted")] = 20
+
+
+class CatalogueItem(TypedDict):
+    """What the catalogue says about an item."""
+
+    item_id: str
+    title: str | None
+    category: str | None
+    bucket: str
+    is_long_tail: bool
+
+
+class CatalogueItems(TypedDict):
+    """Items found, most popular first."""
+
+    items: list[CatalogueItem]
+
+
 class Why(TypedDict):
     """What an item of the history adds to a recommended item: their edge, and what arm real's index knows of it."""
 

@@ -15,7 +15,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, json_sha256, remove, staged, write_json
 from llm_i2i.i2i.index import from_index
 from llm_i2i.schema import ITEM_ID, SOURCE_REAL, USER_ID
-from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.flat import FlatIndex, searchable
 
 log = logging.getLogger(__name__)
 
@@ -88,10 +88,12 @@ def _arrays(content: Content) -> dict[str, Array]:
     items = content.items
     index = _neighbours("index", content.index, items)
     lonely = np.flatnonzero(np.diff(index["index_bounds"]) == 0)
+    titles = items["title"].fillna("")
     popular = np.argsort(-items["n_train"].to_numpy(), kind="stable")
     return {
         **_texts("id", items[ITEM_ID]),
-        **_texts("title", items["title"].fillna("")),
+        **_texts("title", titles),
+        **_texts("search", [str(searchable(title), "utf-8") for title in titles.take(popular)]),
         **index,
         **_nearest_by_text(lonely, len(items), content.vectors),
         **(_neighbours("real", content.real, items) if content.real is not None else {}),

@@ -41,6 +41,19 @@ def test_similar_items(client):
     assert client.get(f"/v1/items/{NAMES[3]}/similar", params={"l": 4}).status_code == 422
 
 
+def test_the_catalogue_is_searched(client):
+    told = client.get("/v1/items", params={"title": "I 007"}).json()
+    assert told == {
+        "items": [
+            {"item_id": NAMES[7], "title": NAMES[7], "category": "puzzles", "bucket": "mid", "is_long_tail": False}
+        ]
+    }
+    assert len(client.get("/v1/items").json()["items"]) == 20
+    assert len(client.get("/v1/items", params={"title": "i", "limit": 3}).json()["items"]) == 3
+    for wrong in ({"limit": 0}, {"limit": 101}, {"title": "a" * 513}, {"text": "a"}):
+        assert client.get("/v1/items", params=wrong).status_code == 422
+
+
 def test_facts_of_the_index(client):
     told = client.get("/v1/index").json()
     assert told["manifest"]["model"] == "swing"
@@ -159,7 +172,7 @@ def test_metrics_tell_routes_statuses_and_sources(open_shop):
 def test_openapi_says_what_is_served(client):
     document = client.get("/openapi.json").json()
     v1 = {path for path in document["paths"] if path.startswith("/v1/")}
-    assert v1 == {"/v1/recommend", "/v1/recommend:batch", "/v1/items/{item_id}/similar", "/v1/index"}
+    assert v1 == {"/v1/recommend", "/v1/recommend:batch", "/v1/items", "/v1/items/{item_id}/similar", "/v1/index"}
     query = document["components"]["schemas"]["Query"]
     assert query["additionalProperties"] is False
     assert query["properties"]["k"]["maximum"] == MAX_K

@@ -1,6 +1,7 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from llm_i2i.errors import ArtifactError
@@ -116,3 +117,41 @@ def test_the_stamp_follows_what_counts_in_redis(shop, redis_url):
     assert current_version(redis_url, prefix="p") == version
     assert shop.source.stamp() != empty
     assert shop.source.stamp() == shop.source.stamp()
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "found"),
+    [
+        ("star", 9, ["1", "4", "2"]),  # most popular first
+        ("STAR Trek", 9, ["4", "2"]),
+        ("trek star", 1, ["4"]),
+        ("ar", 9, []),  # a word begins so
+        ("amelie", 9, ["3"]),
+        ("Amélie!", 9, ["3"]),
+        ("ii", 9, ["2"]),
+        ("wars (1977)", 9, ["1"]),
+        ("star missing", 9, []),
+        ("star*", 9, ["1", "4", "2"]),
+        (" .-", 3, ["1", "0", "4"]),  # no word at all
+        ("", 2, ["1", "0"]),
+    ],
+)
+def test_titles_are_searched_by_words(shop, words, limit, found):
+    other_catalogue(shop, lambda _: pd.DataFrame({
+        "item_id": list("01234"), "title": ["", "Star Wars (1977)", "Star Trek II", "AMÉLIE", "Trek: to the Stars"],
+        "text": list("01234"), "n_train": [9, 9, 1, 0, 4], "bucket": "mid", "is_long_tail": False,
+    }))  # fmt: skip
+    shop.vectors.unlink()
+    shop.write_index(an_index().iloc[:0])
+    index = shop.build()
+    assert [index.item_id(place) for place in index.search(words, limit)] == sorted(
+        found, key=lambda item: ([9, 9, 1, 0, 4][int(item)] * -1, item)
+    )
+
+
+def test_what_the_catalogue_says(shop):
+    index = shop.build()
+    told = {"item_id": NAMES[1], "title": NAMES[1], "category": "dolls", "bucket": "mid", "is_long_tail": False}
+    assert index.item(1) == told
+    other_catalogue(shop, lambda table: table.drop(columns="category").assign(title="", is_long_tail=True))
+    assert shop.build().item(1) == told | {"title": None, "category": None, "is_long_tail": True}
