@@ -99,7 +99,10 @@ def _add_source(command: argparse.ArgumentParser) -> None:
     command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command.add_argument(
-        "--artifacts", default="artifacts", help="folder of the run's tables, to explain with (default artifacts)"
+        "--artifacts", default="artifacts", help="folder of the run's other tables (default artifacts)"
+    )
+    command.add_argument(
+        "--half-life", type=float, default=90.0, help="days after which an interaction counts half as popularity (90)"
     )
     command.add_argument("--catalogue", default="", help="(default ARTIFACTS/items/items.parquet)")
     command.add_argument(
@@ -117,14 +120,13 @@ def _serve(options: argparse.Namespace) -> None:
 
 def _explain(options: argparse.Namespace) -> None:
     """Print each recommended item and below it what each item of the history adds, separated by tabs."""
-    from llm_i2i.serving.build import Source, opened  # noqa: PLC0415 - half a second
+    from llm_i2i.serving.build import opened, source_of  # noqa: PLC0415 - half a second
     from llm_i2i.serving.chain import answer  # noqa: PLC0415
     from llm_i2i.serving.messages import MAX_K, Query  # noqa: PLC0415
 
     if not 1 <= options.top_k <= MAX_K:
         raise DataError("--top-k", f"is {options.top_k}", f"1 to {MAX_K}")
-    source = Source(options.index, options.prefix, options.artifacts, options.catalogue, options.vectors)
-    with opened(source) as index:
+    with opened(source_of(options)) as index:
         ids = {index.item_id(place) for place in range(index.n_items)}
         history = _known(options.items, ids)
         found = answer(index, Query(history=history, k=options.top_k, explain=True))

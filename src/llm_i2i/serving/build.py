@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
@@ -26,9 +27,9 @@ from llm_i2i.files import file_sha256, json_sha256, read_json, remove, write_jso
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import current_version, load_redis
 from llm_i2i.i2i.index import index_sha256
-from llm_i2i.schema import FUSED, INDEX, ITEMS, SOURCE_REAL, read_table
+from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, SOURCE_REAL, read_table
 from llm_i2i.serving.flat import FlatIndex
-from llm_i2i.serving.write import Content, write_version
+from llm_i2i.serving.write import HALF_LIFE, Content, write_version
 
 log = logging.getLogger(__name__)
 
@@ -44,7 +45,8 @@ class Source:
         index: Folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB.
         prefix: First part of the Redis keys.
         artifacts: Folder artifacts of the run. What explains an edge lies there: the table that the index was trained
-            on, and the same model's index of arm real.
+            on, and the same model's index of arm real; and the training interactions, with their times.
+        half_life: After so many days an interaction counts half as popularity.
         catalogue: items.parquet; empty = that of the run.
         vectors: vectors.npy of stage encode_text; empty = that of the run. Without the file there are no
             recommendations by text.
@@ -53,6 +55,7 @@ class Source:
     index: str
     prefix: str
     artifacts: str
+    half_life: float = HALF_LIFE
     catalogue: str = ""
     vectors: str = ""
 
@@ -67,7 +70,7 @@ class Source:
         Raises:
             ArtifactError: Redis cannot be reached.
         """
-        files = [self._items, self._vectors]
+        files = [self._items, self._vectors, self._train]
         version: str | None = None
         if "://" in self.index:
             version = current_version(self.index, prefix=self.prefix)
@@ -91,7 +94,9 @@ class Source:
             manifest["git_revision"] = git_revision()
         items = read_table(self._items, ITEMS)
         fused, real = (_if_usable(read, manifest) for read in (self._fused, self._real))
-        return Content(index, manifest, items, _read_vectors(self._vectors, items), fused, real)
+        train = read_table(self._train, INTERACTIONS) if self._train.exists() else None
+        vectors = _read_vectors(self._vectors, items)
+        return Content(index, manifest, items, vectors, fused, real, train, self.half_life)
 
     @property
     def _items(self) -> Path:
@@ -100,6 +105,10 @@ class Source:
     @property
     def _vectors(self) -> Path:
         return Path(self.vectors or f"{self.artifacts}/text/vectors.npy")
+
+    @property
+    def _train(self) -> Path:
+        return Path(self.artifacts, "split", "train.parquet")
 
     def _fused(self, manifest: Mapping[str, Any]) -> pd.DataFrame:
         """The table that the index was trained on."""
@@ -119,6 +128,19 @@ class Source:
             if facts.get(name) != manifest.get(name):
                 raise ArtifactError(str(folder), f"has other {name}", "those of the index", "run `dvc repro train_i2i`")
         return index
+
+
+def source_of(options: Namespace) -> Source:
+    """The source that a command line names.
+
+    Raises:
+        LlmI2iError: An option is out of range.
+    """
+    if not options.half_life > 0:
+        raise LlmI2iError("--half-life", f"is {options.half_life}", "more than 0 days")
+    return Source(
+        options.index, options.prefix, options.artifacts, options.half_life, options.catalogue, options.vectors
+    )
 
 
 def build(source: Source, store: Path) -> None:

@@ -83,7 +83,7 @@ def _popular(index: FlatIndex, wanted: _Wanted, k: int) -> tuple[list[int], list
         part = slice(start, start + size)
         kept = np.flatnonzero(wanted.mask(index.popular_items[part]))[: k - len(items)]
         items += index.popular_items[part][kept].tolist()
-        scores += index.popular_counts[part][kept].tolist()
+        scores += index.popular_scores[part][kept].tolist()
         start, size = start + size, size * 4
     return items, scores
 

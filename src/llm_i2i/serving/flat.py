@@ -7,7 +7,7 @@ VERSION is the hash of that manifest, so a folder's name answers for every byte 
     title_bounds, title_bytes: the titles, in the same order
     index_bounds int64 (n + 1,), index_items int32, index_scores float32: the index, as `i2i.lookup.Neighbours`
     text_bounds, text_items, text_scores: the same, nearest by text, for items without neighbours in the index
-    popular_items int32 (n,), popular_counts int64 (n,): most interactions first
+    popular_items int32 (n,), popular_scores float64 (n,): most popular first
     search_bounds, search_bytes: the words of the titles, most popular item first, as `write.searchable` makes them
     column_NUMBER int32 (n,): which value of a column an item has
 
@@ -82,7 +82,7 @@ class FlatIndex:
         )
         known: list[tuple[Explained, object]] = [("users", self.takers), ("real", self.real)]
         self.explains = [name for name, table in known if table]
-        self.popular_items, self.popular_counts = arrays["popular_items"], arrays["popular_counts"]
+        self.popular_items, self.popular_scores = arrays["popular_items"], arrays["popular_scores"]
         self.columns = {
             name: ({value: code for code, value in enumerate(values)}, arrays[f"column_{number}"])
             for number, (name, values) in enumerate(manifest["columns"])

@@ -94,7 +94,7 @@ class Recommended(TypedDict):
     title: str | None
     score: Annotated[
         float,
-        Field(description="index: similarity; text: cosine; popularity: interactions. Not comparable between sources"),
+        Field(description="index: similarity; text: cosine; popularity: decayed count. Compare within one source only"),
     ]
     source: Link
     why: NotRequired[Annotated[list[Why], Field(description="if asked for: by item of the history, most first")]]

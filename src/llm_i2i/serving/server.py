@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import remove
 from llm_i2i.serving.app import SETTINGS
-from llm_i2i.serving.build import Follower, Source
+from llm_i2i.serving.build import Follower, source_of
 
 log = logging.getLogger(__name__)
 
@@ -35,8 +35,7 @@ def serve(options: Namespace) -> None:
     (store / "versions").mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(store / "lock", timeout=0):
-            source = Source(options.index, options.prefix, options.artifacts, options.catalogue, options.vectors)
-            follower = Follower(source, store)
+            follower = Follower(source_of(options), store)
             follower.start()
             threading.Thread(target=follower.run, args=(options.poll,), daemon=True).start()
             _run(options, store)

@@ -1,6 +1,7 @@
 """Write a version: the tables of a run as the flat arrays that flat.py reads."""
 
 import logging
+from bisect import bisect_right
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from llm_i2i.catalogue import item_indices
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, json_sha256, remove, staged, write_json
 from llm_i2i.i2i.index import from_index
-from llm_i2i.schema import ITEM_ID, SOURCE_REAL, USER_ID
+from llm_i2i.schema import ITEM_ID, SOURCE_REAL, TIMESTAMP, USER_ID
 from llm_i2i.serving.flat import FlatIndex, searchable
 
 log = logging.getLogger(__name__)
 
 TEXT_NEIGHBOURS = 100
+HALF_LIFE = 90.0  # days
+UNITS = (10**8, 10**11, 10**14, 10**17)  # where seconds since 1970 begin, and milli-, micro- and nanoseconds
 NO_COLUMNS = (ITEM_ID, "title", "text", "n_train")  # of the catalogue: nobody filters on them
 CELLS = 1 << 24  # similarities held at once
 
@@ -35,6 +38,8 @@ class Content:
         vectors: float32 (n_items, n_dimensions), rows of unit length or zero; None = no recommendations by text.
         fused: `schema.FUSED` that the index was trained on; None = nobody can tell who supports an edge.
         real: `schema.INDEX` of arm real; None = nobody can tell what an edge owes to synthetic pairs.
+        train: `schema.INTERACTIONS`; None = nobody can tell when an item was popular.
+        half_life: After so many days an interaction counts half as popularity.
     """
 
     index: pd.DataFrame
@@ -43,6 +48,8 @@ class Content:
     vectors: Array | None = None
     fused: pd.DataFrame | None = None
     real: pd.DataFrame | None = None
+    train: pd.DataFrame | None = None
+    half_life: float = HALF_LIFE
 
 
 def write_version(content: Content, versions: Path) -> str:
@@ -89,7 +96,8 @@ def _arrays(content: Content) -> dict[str, Array]:
     index = _neighbours("index", content.index, items)
     lonely = np.flatnonzero(np.diff(index["index_bounds"]) == 0)
     titles = items["title"].fillna("")
-    popular = np.argsort(-items["n_train"].to_numpy(), kind="stable")
+    popularity = _popularity(content)
+    popular = np.lexsort((-items["n_train"].to_numpy(), -popularity))
     return {
         **_texts("id", items[ITEM_ID]),
         **_texts("title", titles),
@@ -99,7 +107,7 @@ def _arrays(content: Content) -> dict[str, Array]:
         **(_neighbours("real", content.real, items) if content.real is not None else {}),
         **(_takers(content.fused, items) if content.fused is not None else {}),
         "popular_items": popular.astype(np.int32),
-        "popular_counts": items["n_train"].to_numpy(dtype=np.int64)[popular],
+        "popular_scores": popularity[popular],
     }
 
 
@@ -118,6 +126,20 @@ def _neighbours(name: str, index: pd.DataFrame, items: pd.DataFrame) -> dict[str
         f"{name}_items": similar.indices.astype(np.int32),
         f"{name}_scores": similar.data,
     }
+
+
+def _popularity(content: Content) -> Array:
+    """Each item's training interactions, float64; one that is d days older than the newest counts 0.5^(d / half-life).
+
+    Without times, as where a table holds each user's own order alone, every interaction counts 1.
+    """
+    train, items = content.train, content.items
+    if train is None or train.empty or (latest := int(train[TIMESTAMP].max())) < UNITS[0]:
+        return items["n_train"].to_numpy(dtype=np.float64)
+    a_day = 86_400 * 1_000 ** (bisect_right(UNITS, latest) - 1)
+    ages = (latest - train[TIMESTAMP].to_numpy()) / a_day
+    rows = item_indices(train[ITEM_ID], items, where="train.parquet")
+    return np.bincount(rows, weights=0.5 ** (ages / content.half_life), minlength=len(items))
 
 
 def _takers(fused: pd.DataFrame, items: pd.DataFrame) -> dict[str, Array]:

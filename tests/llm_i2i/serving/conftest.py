@@ -42,6 +42,7 @@ class Shop:
     root: Path
     redis: str = ""
     arm: str = "real"
+    half_life: float = 90.0
 
     @property
     def store(self) -> Path:
@@ -53,7 +54,7 @@ class Shop:
 
     @property
     def source(self) -> Source:
-        return Source(self.redis or str(self.folder), "p", str(self.root))
+        return Source(self.redis or str(self.folder), "p", str(self.root), self.half_life)
 
     @property
     def catalogue(self) -> Path:

@@ -6,9 +6,11 @@ import pytest
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.i2i.export import current_version, export_redis
-from llm_i2i.schema import ITEMS, read_table, write_table
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_table
 from llm_i2i.serving import write
 from llm_i2i.serving.build import build
+from llm_i2i.serving.chain import answer
+from llm_i2i.serving.messages import Query
 from tests.llm_i2i.serving.conftest import NAMES, an_index
 
 
@@ -155,3 +157,24 @@ def test_what_the_catalogue_says(shop):
     assert index.item(1) == told
     other_catalogue(shop, lambda table: table.drop(columns="category").assign(title="", is_long_tail=True))
     assert shop.build().item(1) == told | {"title": None, "category": None, "is_long_tail": True}
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_popularity_decays_with_time(shop, unit):
+    """An interaction of age 0, 90 and 180 days is 1, 1/2 and 1/4; ties go by all interactions, 3, 4, 6 and 9 here."""
+    days = {2: [180, 180], 3: [0], 5: [90], 8: [90, 180, 180]}
+    ages = [(item, n, age) for item, found in days.items() for n, age in enumerate(found)]
+    rows = [(f"u{n}", NAMES[item], (1_600_000_000 - age * 86_400) * unit, n) for item, n, age in ages]
+    train = shop.root / "split" / "train.parquet"
+    write_table(pd.DataFrame(rows, columns=list(INTERACTIONS)), train, INTERACTIONS)
+    popular = answer(shop.build(), Query(k=4))["items"]
+    assert [(int(item["item_id"][2:5]), item["score"]) for item in popular] == [(8, 1.0), (3, 1.0), (5, 0.5), (2, 0.5)]
+    shop.half_life = 45.0
+    assert [item["score"] for item in answer(shop.build(), Query(k=4))["items"]] == [1.0, 0.375, 0.25, 0.125]
+
+
+def test_positions_are_no_times(shop):
+    before = shop.build()
+    rows = [("u", NAMES[1], 0, 0), ("u", NAMES[2], 1, 1)]
+    write_table(pd.DataFrame(rows, columns=list(INTERACTIONS)), shop.root / "split" / "train.parquet", INTERACTIONS)
+    assert shop.build().popular_scores.tolist() == before.popular_scores.tolist()

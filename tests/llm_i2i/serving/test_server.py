@@ -88,6 +88,7 @@ def test_a_service_refuses_damage_and_lets_a_request_end_before_it_stops(shop):
         (["--api-key-file", "nowhere"], "--api-key-file: unreadable"),
         (["--api-key-file", os.devnull], "--api-key-file: is empty"),
         (["--workers", "0"], "--workers: is 0"),
+        (["--half-life", "0"], "--half-life: is 0"),
     ],
 )
 def test_bad_options_are_one_line(shop, capsys, more, told):
