@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from llm_i2i.serving.messages import Explained, Why
 
 PREFIX = "llm-i2i"
+SOURCE = "folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -69,7 +70,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--decay", type=float, help="weight of a query item = decay^age (default: the index's own)")
     command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
     command.add_argument("--split", type=Path, default=Path("artifacts/split"))
-    command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
+    command.add_argument("--index", required=True, help=SOURCE)
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command = commands.add_parser("export", help="write an index to Redis or as JSON lines, exactly")
     command.add_argument("--index", required=True, type=Path, help="folder artifacts/i2i/MODEL-ARM")
@@ -78,9 +79,15 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("explain", help="print why items are recommended, as the service tells it")
     command.add_argument("--items", required=True, help="the history: item ids separated by commas, oldest first")
     command.add_argument("--top-k", type=int, default=10)
-    _add_source(command)
+    command.add_argument("--index", required=True, help=SOURCE)
+    _add_tables(command)
     command = commands.add_parser("serve", help="answer over HTTP, and follow the index when it changes")
-    _add_source(command)
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--index", help=SOURCE)
+    what.add_argument("--arm", action="append", metavar="NAME=SOURCE", help="several indexes, the option for each")
+    command.add_argument("--split", default="", help="shares of the users, such as 50:50 (default: equal)")
+    command.add_argument("--salt", default="", help="another salt splits the users in another way")
+    _add_tables(command)
     command.add_argument(
         "--store", type=Path, default=Path(".serving"), help="folder for what is served (default .serving)"
     )
@@ -94,9 +101,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_source(command: argparse.ArgumentParser) -> None:
-    """The options of `llm_i2i.serving.build.Source`."""
-    command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
+def _add_tables(command: argparse.ArgumentParser) -> None:
+    """The options of `llm_i2i.serving.build.Source`, but for the index."""
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command.add_argument(
         "--artifacts", default="artifacts", help="folder of the run's other tables (default artifacts)"
@@ -126,7 +132,7 @@ def _explain(options: argparse.Namespace) -> None:
 
     if not 1 <= options.top_k <= MAX_K:
         raise DataError("--top-k", f"is {options.top_k}", f"1 to {MAX_K}")
-    with opened(source_of(options)) as index:
+    with opened(source_of(options, options.index)) as index:
         ids = {index.item_id(place) for place in range(index.n_items)}
         history = _known(options.items, ids)
         found = answer(index, Query(history=history, k=options.top_k, explain=True))

@@ -130,17 +130,15 @@ class Source:
         return index
 
 
-def source_of(options: Namespace) -> Source:
-    """The source that a command line names.
+def source_of(options: Namespace, index: str) -> Source:
+    """The source that a command line names for an index.
 
     Raises:
         LlmI2iError: An option is out of range.
     """
     if not options.half_life > 0:
         raise LlmI2iError("--half-life", f"is {options.half_life}", "more than 0 days")
-    return Source(
-        options.index, options.prefix, options.artifacts, options.half_life, options.catalogue, options.vectors
-    )
+    return Source(index, options.prefix, options.artifacts, options.half_life, options.catalogue, options.vectors)
 
 
 def build(source: Source, store: Path) -> None:
@@ -201,15 +199,15 @@ class Follower:
                 log.error("serve: the index is refused, the one before goes on: %s", reason)  # noqa: TRY400
                 write_state(self._store, refused=reason)
 
-    def start(self) -> None:
+    def start(self, *, needed: bool = True) -> None:
         """Look for the first time.
 
         Raises:
-            LlmI2iError: The source cannot be used, and there is no earlier version of it.
+            LlmI2iError: The source is needed and cannot be used, and there is no earlier version of it.
         """
         self.update()
         state = read_state(self._store)
-        if state.get("version") is None or state["source"] != self._source.name:
+        if needed and (state.get("version") is None or state["source"] != self._source.name):
             raise LlmI2iError("serve", state["refused"])
 
     def run(self, seconds: float) -> None:

@@ -12,12 +12,12 @@ from llm_i2i.errors import DataError
 from llm_i2i.i2i.lookup import Neighbours, best
 from llm_i2i.serving.explain import explain
 from llm_i2i.serving.flat import FlatIndex
-from llm_i2i.serving.messages import Answer, Link, Query, Recommended
+from llm_i2i.serving.messages import Link, Query, Ranked, Recommended
 
 LEAST_CHUNK = 256
 
 
-def answer(index: FlatIndex, query: Query) -> Answer:
+def answer(index: FlatIndex, query: Query) -> Ranked:
     """Recommend from one version of the index.
 
     The first link is the offline ranking, to the last bit. A link is asked only for what those before it leave open.
@@ -46,7 +46,7 @@ def answer(index: FlatIndex, query: Query) -> Answer:
     reason = None
     if len(found) < query.k:  # popularity knows the whole catalogue: there is nothing else
         reason = f"{len(found)} of {index.n_items} items pass the filters and are neither excluded nor in the history"
-    return {"items": found, "reason": reason, "user_id": query.user_id, "version": index.version}
+    return {"items": found, "reason": reason, "version": index.version}
 
 
 class _Wanted:

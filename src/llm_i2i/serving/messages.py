@@ -13,6 +13,11 @@ Items = Annotated[list[Text], Field(max_length=1_000)]
 Link = Literal["index", "text", "popularity"]  # of the chain, in this order
 Explained = Literal["users", "real"]  # of an edge: who supports it, and what arm real's index knows of it
 K = Annotated[int, Field(ge=1, le=MAX_K, description="items wanted")]
+ArmName = Annotated[str, Field(max_length=40, description="of the arm that is to answer; default: the user's")]
+UserId = Annotated[Text, Field(description="comes back in the answer, and decides which arm answers")]
+RecommendationId = Annotated[
+    str, Field(pattern=r"^[A-Za-z0-9_-]{1,40}\.[0-9a-f]{16}\.([0-9a-f]{16}|none|chosen)\.[0-9a-f]{16}$")
+]
 Explain = Annotated[bool, Field(description="tell of each item what each item of the history adds")]
 
 
@@ -26,13 +31,14 @@ class Query(Message):
     """For whom, and what may be recommended."""
 
     history: Items = Field(default=[], description="item ids, oldest first; never recommended")
-    user_id: Text | None = Field(default=None, description="comes back in the answer")
+    user_id: UserId | None = None
     k: K = 10
     exclude: Items = Field(default=[], description="items that are not to be recommended")
     filters: dict[Text, Items] = Field(
         default={}, max_length=16, description="columns of the catalogue and the values of which an item must have one"
     )
     explain: Explain = False
+    arm: ArmName | None = None
 
 
 class Batch(Message):
@@ -46,6 +52,8 @@ class Similar(Message):
 
     k: K = 10
     explain: Explain = False
+    user_id: UserId | None = None
+    arm: ArmName | None = None
 
 
 class Search(Message):
@@ -100,13 +108,20 @@ class Recommended(TypedDict):
     why: NotRequired[Annotated[list[Why], Field(description="if asked for: by item of the history, most first")]]
 
 
-class Answer(TypedDict):
+class Ranked(TypedDict):
     """At most k items, best first."""
 
     items: list[Recommended]
     reason: Annotated[str | None, Field(description="why there are fewer than k items")]
-    user_id: str | None
     version: Annotated[str, Field(description="of the index that answered")]
+
+
+class Answer(Ranked):
+    """At most k items, best first, and who answered whom."""
+
+    user_id: str | None
+    arm: str
+    recommendation_id: Annotated[str, Field(description="events about these items carry it")]
 
 
 class Answers(TypedDict):
@@ -115,9 +130,33 @@ class Answers(TypedDict):
     answers: list[Answer]
 
 
-class IndexFacts(Message):
-    """What is being served."""
+class Event(Message):
+    """What became of a recommended item."""
 
+    type: Literal["impression", "click", "purchase"]
+    recommendation_id: RecommendationId
+    item_id: Text
+    user_id: Text | None = Field(default=None, description="without it a purchase cannot become training data")
+    timestamp: int | None = Field(default=None, ge=0, lt=1 << 53, description="seconds since 1970; default: now")
+
+
+class Events(Message):
+    """Events, stored all or none. What is sent twice counts once."""
+
+    events: list[Event] = Field(min_length=1, max_length=1_000)
+
+
+class Stored(Message):
+    """How many events are on disk."""
+
+    stored: int
+
+
+class ArmFacts(Message):
+    """What an arm serves."""
+
+    arm: str
+    share: float = Field(description="of the users")
     version: str
     n_items: int
     columns: list[str] = Field(description="columns that a query can filter on")
@@ -127,12 +166,25 @@ class IndexFacts(Message):
     manifest: dict[str, Any] = Field(description="of the index: model, arm, options, git revision, content hashes")
 
 
-class Readiness(Message):
-    """Whether an index is served, and why a newer one is not."""
+class IndexFacts(Message):
+    """What is being served, the first arm first."""
 
-    ready: bool
+    arms: list[ArmFacts]
+
+
+class ArmState(Message):
+    """What an arm serves, and why not its newest index."""
+
+    arm: str
     version: str | None
     refused: str = Field(description="why the newest index is not served; empty = it is")
+
+
+class Readiness(Message):
+    """Whether every arm that users get serves an index."""
+
+    ready: bool
+    arms: list[ArmState]
 
 
 class Problem(Message):

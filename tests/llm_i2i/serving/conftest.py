@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from llm_i2i.files import file_sha256, write_json
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEMS, write_table
-from llm_i2i.serving.app import create_app
+from llm_i2i.serving.app import Settings, create_app
 from llm_i2i.serving.build import Source, build
 from llm_i2i.serving.flat import FlatIndex
 
@@ -79,7 +79,17 @@ class Shop:
         return FlatIndex(self.store / "versions" / state["version"])
 
     def client(self, **options) -> TestClient:
-        return TestClient(create_app(self.store, **options), raise_server_exceptions=False)
+        events = self.root / "events"
+        events.mkdir(exist_ok=True)
+        settings = {"stores": {"real": str(self.store)}, "shares": {"real": 1.0}, "events": str(events)} | options
+        return TestClient(create_app(Settings(**settings)), raise_server_exceptions=False)
+
+
+def ready(client) -> dict:
+    """What /readyz says of the first arm, after a look for other versions."""
+    client.app.state.arms.refresh()
+    told = client.get("/readyz").json()
+    return {"ready": told["ready"], **told["arms"][0]}
 
 
 def a_shop(folder: Path) -> Shop:

@@ -113,7 +113,7 @@ def test_over_http(small):
         assert told == client.get("/v1/items/a/similar", params={"k": 1, "explain": True}).json()["items"]
         assert told[0]["why"][0]["synthetic_users"] == 1
         assert "why" not in client.post("/v1/recommend", json={"history": ["a"]}).json()["items"][0]
-        assert client.get("/v1/index").json()["explains"] == ["users", "real"]
+        assert client.get("/v1/index").json()["arms"][0]["explains"] == ["users", "real"]
 
 
 def test_offline(small, capsys):

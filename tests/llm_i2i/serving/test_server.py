@@ -60,11 +60,11 @@ def test_a_service_refuses_damage_and_lets_a_request_end_before_it_stops(shop):
             (shop.folder / "index.parquet").write_bytes(b"no table")
             address = f"http://127.0.0.1:{port}/readyz"
             until = time.monotonic() + 60
-            while not (told := httpx2.get(address).json())["refused"]:
+            while not (told := httpx2.get(address).json())["arms"][0]["refused"]:
                 assert time.monotonic() < until
                 time.sleep(0.1)
             assert told["ready"]
-            assert told["refused"].startswith(f"build: {shop.folder}/index.parquet: unreadable")
+            assert told["arms"][0]["refused"].startswith(f"build: {shop.folder}/index.parquet: unreadable")
             server.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             connection.sendall(body[2:])
