@@ -42,7 +42,10 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        {"recommend": _recommend, "explain": _explain, "export": _export, "serve": _serve}[options.command](options)
+        {
+            "recommend": _recommend, "explain": _explain, "export": _export, "serve": _serve,
+            "ab-report": _ab_report, "events-to-interactions": _events_to_interactions,
+        }[options.command](options)  # fmt: skip
         sys.stdout.flush()
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -98,6 +101,16 @@ def _parser() -> argparse.ArgumentParser:
         "--api-key-file", type=Path, help="file with the key that clients send as X-API-Key (default: none)"
     )
     command.add_argument("--poll", type=float, default=5.0, help="seconds between two looks at the index (default 5)")
+    for name, text in (
+        ("ab-report", "print how often users of each arm click and buy"),
+        ("events-to-interactions", "print purchases as rows for the raw interactions"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            "--events", type=Path, default=Path(".serving/events"), help="folder STORE/events (default .serving/events)"
+        )
+    command.add_argument("--data", type=Path, default=Path("data"), help="folder of the raw tables (default data)")
+    command.add_argument("--rating", default="", help="what a purchase counts as, where the raw table has ratings")
     return parser
 
 
@@ -151,6 +164,20 @@ def _shown(why: "Why", known: list["Explained"]) -> list[str]:
     return [
         _one_column(why["item_id"]), one_line(why["title"] or ""), f"{why['score']:.6g} #{why['rank']}", users, real
     ]  # fmt: skip
+
+
+def _ab_report(options: argparse.Namespace) -> None:
+    from llm_i2i.serving.ab import lines, report  # noqa: PLC0415 - half a second
+    from llm_i2i.serving.events import read_events  # noqa: PLC0415
+
+    sys.stdout.writelines(f"{line}\n" for line in lines(report(read_events(options.events))))
+
+
+def _events_to_interactions(options: argparse.Namespace) -> None:
+    from llm_i2i.serving.ab import interactions  # noqa: PLC0415 - half a second
+    from llm_i2i.serving.events import read_events  # noqa: PLC0415
+
+    interactions(read_events(options.events), options.data, sys.stdout, rating=options.rating)
 
 
 def _recommend(options: argparse.Namespace) -> None:
