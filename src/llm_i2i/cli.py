@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 PREFIX = "llm-i2i"
 SOURCE = "folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
+SERVED = f"{SOURCE}, or prod: what holds stage prod in the registry"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -82,11 +83,11 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("explain", help="print why items are recommended, as the service tells it")
     command.add_argument("--items", required=True, help="the history: item ids separated by commas, oldest first")
     command.add_argument("--top-k", type=int, default=10)
-    command.add_argument("--index", required=True, help=SOURCE)
+    command.add_argument("--index", required=True, help=SERVED)
     _add_tables(command)
     command = commands.add_parser("serve", help="answer over HTTP, and follow the index when it changes")
     what = command.add_mutually_exclusive_group(required=True)
-    what.add_argument("--index", help=SOURCE)
+    what.add_argument("--index", help=SERVED)
     what.add_argument("--arm", action="append", metavar="NAME=SOURCE", help="several indexes, the option for each")
     command.add_argument("--split", default="", help="shares of the users, such as 50:50 (default: equal)")
     command.add_argument("--salt", default="", help="another salt splits the users in another way")

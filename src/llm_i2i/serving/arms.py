@@ -19,8 +19,8 @@ from prometheus_client import Counter
 from starlette.exceptions import HTTPException
 
 from llm_i2i.errors import LlmI2iError
-from llm_i2i.serving.build import DAMAGED, read_state
 from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.state import DAMAGED, read_state
 
 log = logging.getLogger(__name__)
 

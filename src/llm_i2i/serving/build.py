@@ -1,7 +1,6 @@
 """From a source to the version that is served, and again whenever the source changes.
 
-STORE/state.json tells the workers which version counts and why a newer one was refused; it is replaced whole. A version
-is made in a process of its own, so that neither its work nor its memory is felt where requests are answered.
+A version is made in a process of its own, so that neither its work nor its memory is felt where requests are answered.
 """
 
 import json
@@ -16,25 +15,30 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from llm_i2i.arrays import Array
+from llm_i2i import registry
 from llm_i2i.catalogue import read_text_vectors
+from llm_i2i.dvc import Revision
 from llm_i2i.errors import ArtifactError, LlmI2iError
-from llm_i2i.files import file_sha256, json_sha256, read_json, remove, write_json
+from llm_i2i.files import file_sha256, json_sha256, read_json, remove
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import current_version, load_redis
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, SOURCE_REAL, read_table
 from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.state import DAMAGED, read_state, write_state
 from llm_i2i.serving.write import HALF_LIFE, Content, write_version
 
 log = logging.getLogger(__name__)
 
+PROD = "prod"
+ITEMS_TABLE, VECTORS, TRAIN = "items/items.parquet", "text/vectors.npy", "split/train.parquet"  # in a run's folder
 RETRY_SECONDS = 60.0
-DAMAGED = "damaged"  # in the store: a worker could not load the version that counts
+Place = Callable[[str], Path]  # of a table of a run
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -42,7 +46,8 @@ class Source:
     """Where an index comes from.
 
     Attributes:
-        index: Folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB.
+        index: Folder artifacts/i2i/MODEL-ARM, redis://HOST:PORT/DB, or prod: the version that holds stage prod in the
+            GTO registry, with all of its run's tables out of git and the DVC cache.
         prefix: First part of the Redis keys.
         artifacts: Folder artifacts of the run. What explains an edge lies there: the table that the index was trained
             on, and the same model's index of arm real; and the training interactions, with their times.
@@ -70,64 +75,86 @@ class Source:
         Raises:
             ArtifactError: Redis cannot be reached.
         """
-        files = [self._items, self._vectors, self._train]
+        files = [Path(path) for path in (self.catalogue, self.vectors) if path]
         version: str | None = None
-        if "://" in self.index:
-            version = current_version(self.index, prefix=self.prefix)
+        if self.index == PROD:
+            version = registry.tags(next(iter(registry.models())))
         else:
-            files += _index_files(Path(self.index))
-        # Of which arm an index is, only reading it tells: any change of what could explain it counts.
-        run = Path(self.artifacts)
-        files += [*run.glob("fused/*.parquet"), *run.glob(f"i2i/*-{SOURCE_REAL}/*")]
+            run = Path(self.artifacts)
+            files += [run / name for name in (ITEMS_TABLE, VECTORS, TRAIN)]
+            # Of which arm an index is, only reading it tells: any change of what could explain it counts.
+            files += [*run.glob("fused/*.parquet"), *run.glob(f"i2i/*-{SOURCE_REAL}/*")]
+            if "://" in self.index:
+                version = current_version(self.index, prefix=self.prefix)
+            else:
+                files += [Path(self.index, name) for name in ("index.parquet", "manifest.json")]
         return json_sha256([astuple(self), version, *map(_file_stamp, sorted(files))])
 
     def read(self) -> Content:
         """Everything that a version is made of.
 
         Raises:
-            ArtifactError: A part is missing or damaged; what only explains is left out instead, with a warning.
+            LlmI2iError: A part is missing or damaged; what only explains is left out instead, with a warning.
         """
-        if "://" in self.index:
+        place: Place = Path(self.artifacts).joinpath
+        if self.index == PROD:
+            place, index, manifest = _promoted()
+        elif "://" in self.index:
             index, manifest = load_redis(self.index, prefix=self.prefix)
         else:
-            index, manifest = _read_index(Path(self.index))
+            index, manifest = _read_index(Path(self.index).joinpath)
             manifest["git_revision"] = git_revision()
-        items = read_table(self._items, ITEMS)
-        fused, real = (_if_usable(read, manifest) for read in (self._fused, self._real))
-        train = read_table(self._train, INTERACTIONS) if self._train.exists() else None
-        vectors = _read_vectors(self._vectors, items)
-        return Content(index, manifest, items, vectors, fused, real, train, self.half_life)
+        items = read_table(Path(self.catalogue) if self.catalogue else place(ITEMS_TABLE), ITEMS)
+        fused = _optional("explanations name no users", lambda: _fused(place, manifest))
+        real = _optional("explanations do not compare with arm real", lambda: _real(place, manifest))
+        train = _optional("popularity does not decay", lambda: read_table(place(TRAIN), INTERACTIONS))
+        vectors = _optional("new items have no neighbours by text", lambda: self._vectors(place))
+        return Content(
+            index, manifest, items, None if vectors is None else read_text_vectors(vectors, items),
+            fused, real, train, self.half_life,
+        )  # fmt: skip
 
-    @property
-    def _items(self) -> Path:
-        return Path(self.catalogue or f"{self.artifacts}/items/items.parquet")
+    def _vectors(self, place: Place) -> Path:
+        path = Path(self.vectors) if self.vectors else place(VECTORS)
+        if not path.exists():
+            raise ArtifactError(str(path), "no such file", fix="run `dvc repro encode_text`")
+        return path
 
-    @property
-    def _vectors(self) -> Path:
-        return Path(self.vectors or f"{self.artifacts}/text/vectors.npy")
 
-    @property
-    def _train(self) -> Path:
-        return Path(self.artifacts, "split", "train.parquet")
+def _promoted() -> tuple[Place, pd.DataFrame, dict[str, Any]]:
+    """The version that holds stage prod, as git and the DVC cache have it: where its tables are, index and manifest."""
+    champion = registry.champion(next(iter(registry.models())))
+    if champion is None:
+        raise ArtifactError("--index prod", "no version holds stage prod", fix="run `python -m pipelines promote`")
+    revision, run = Revision(champion.commit), registry.run_at(champion.commit)
 
-    def _fused(self, manifest: Mapping[str, Any]) -> pd.DataFrame:
-        """The table that the index was trained on."""
-        path = Path(self.artifacts, "fused", f"{manifest.get('arm')}.parquet")
-        table = read_table(path, FUSED)
-        if file_sha256(path) != manifest.get("fused_sha256"):
-            raise ArtifactError(str(path), "is not what the index was trained on", fix="run `dvc repro train_i2i`")
-        return table
+    def place(path: str) -> Path:
+        return revision.output(f"artifacts/{path}")
 
-    def _real(self, manifest: Mapping[str, Any]) -> pd.DataFrame | None:
-        """The same model's index of arm real; none is needed for arm real itself."""
-        if manifest.get("arm") == SOURCE_REAL:
-            return None
-        folder = Path(self.artifacts, "i2i", f"{manifest.get('model')}-{SOURCE_REAL}")
-        index, facts = _read_index(folder)
-        for name in ("params", "items_sha256"):
-            if facts.get(name) != manifest.get(name):
-                raise ArtifactError(str(folder), f"has other {name}", "those of the index", "run `dvc repro train_i2i`")
-        return index
+    index, manifest = _read_index(lambda name: place(f"i2i/{run}/{name}"))
+    metrics = revision.json(f"reports/metrics/{run}.json")
+    return place, index, {**manifest, "registered": champion.name, "git_revision": champion.commit, "metrics": metrics}
+
+
+def _fused(place: Place, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """The table that the index was trained on."""
+    path = place(f"fused/{manifest.get('arm')}.parquet")
+    table = read_table(path, FUSED)
+    if file_sha256(path) != manifest.get("fused_sha256"):
+        raise ArtifactError(str(path), "is not what the index was trained on", fix="run `dvc repro train_i2i`")
+    return table
+
+
+def _real(place: Place, manifest: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The same model's index of arm real; none is needed for arm real itself."""
+    if manifest.get("arm") == SOURCE_REAL:
+        return None
+    folder = f"i2i/{manifest.get('model')}-{SOURCE_REAL}"
+    index, facts = _read_index(lambda name: place(f"{folder}/{name}"))
+    for name in ("params", "items_sha256"):
+        if facts.get(name) != manifest.get(name):
+            raise ArtifactError(folder, f"has other {name}", "those of the index", "run `dvc repro train_i2i`")
+    return index
 
 
 def source_of(options: Namespace, index: str) -> Source:
@@ -220,21 +247,6 @@ class Follower:
                 log.exception("serve: looking for another index failed")
 
 
-def read_state(store: Path) -> dict[str, Any]:
-    """What counts: version, source and its stamp, refused; empty before the first version."""
-    path = store / "state.json"
-    state: dict[str, Any] = read_json(path) if path.exists() else {}
-    return state
-
-
-def write_state(store: Path, **changes: str) -> None:
-    """Change what counts, at once for every reader."""
-    state = read_state(store) | changes
-    partial = store / "state.json.partial"
-    write_json(state, partial)
-    partial.replace(store / "state.json")
-
-
 def build_apart(source: Source, store: Path) -> None:
     """`build` in a process of its own.
 
@@ -258,42 +270,27 @@ def _file_stamp(path: Path) -> list[str | int]:
     return [str(path), found.st_size, found.st_mtime_ns]
 
 
-def _index_files(folder: Path) -> list[Path]:
-    return [folder / "index.parquet", folder / "manifest.json"]
-
-
-def _read_index(folder: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+def _read_index(place: Place) -> tuple[pd.DataFrame, dict[str, Any]]:
     """An index and its manifest.
 
     Raises:
         ArtifactError: One is missing, or they do not fit each other.
     """
-    table, facts = _index_files(folder)
-    manifest = read_json(facts, fix="run `dvc repro train_i2i`")
+    table = place("index.parquet")
+    manifest = read_json(place("manifest.json"), fix="run `dvc repro train_i2i`")
     index = read_table(table, INDEX)
     if index_sha256(index) != manifest.get("content_sha256"):
-        raise ArtifactError(
-            str(folder), "index.parquet is not what manifest.json says", fix="run `dvc repro train_i2i`"
-        )
+        raise ArtifactError(str(table), "is not what manifest.json says", fix="run `dvc repro train_i2i`")
     return index, manifest
 
 
-def _if_usable(
-    read: Callable[[Mapping[str, Any]], pd.DataFrame | None], manifest: Mapping[str, Any]
-) -> pd.DataFrame | None:
-    """What a version can do without; a warning says why it must."""
+def _optional(without: str, read: Callable[[], Part]) -> Part | None:
+    """What a version can do without; a warning says what it then cannot do, and why."""
     try:
-        return read(manifest)
+        return read()
     except ArtifactError as error:
-        log.warning("serve: explanations tell less: %s", error)
+        log.warning("serve: %s: %s", without, error)
         return None
-
-
-def _read_vectors(path: Path, items: pd.DataFrame) -> Array | None:
-    if not path.exists():
-        log.warning("serve: %s does not exist, so new items have no neighbours by text", path)
-        return None
-    return read_text_vectors(path, items)
 
 
 def main() -> int:

@@ -94,7 +94,7 @@ def other_catalogue(shop, change):
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (change_manifest, "index.parquet is not what manifest.json says"),
+        (change_manifest, "index.parquet: is not what manifest.json says"),
         (lambda shop: (shop.folder / "manifest.json").unlink(), "manifest.json: no such file"),
         (lambda shop: (shop.folder / "index.parquet").write_bytes(b"PAR1"), "index.parquet: unreadable"),
         (lambda shop: other_catalogue(shop, lambda t: t.assign(item_id="a" + t["item_id"])), "not in the cat"),

@@ -5,7 +5,8 @@ import pytest
 
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.serving import build as building
-from llm_i2i.serving.build import Follower, build, read_state
+from llm_i2i.serving.build import Follower, build
+from llm_i2i.serving.state import read_state, write_state
 from tests.llm_i2i.serving.conftest import NAMES, an_index, ready
 
 
@@ -146,7 +147,7 @@ def test_no_answer_mixes_two_versions(shop):
         asking.start()
         while asking.is_alive():
             for version in expected:
-                building.write_state(shop.store, version=version)
+                write_state(shop.store, version=version)
                 current.refresh()
         asking.join()
     assert len(answers) == 75
