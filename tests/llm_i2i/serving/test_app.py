@@ -131,6 +131,14 @@ def test_no_query_at_all_makes_the_service_fail(client, query):
         TypeAdapter(Answer).validate_json(told.content, strict=True)
 
 
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/xml"])
+def test_a_body_of_another_kind_is_refused(client, kind):
+    for path in ("recommend", "recommend:batch"):
+        headers = {"Content-Type": kind} if kind else {}
+        assert client.post(f"/v1/{path}", content=b'{"queries": [{}]}', headers=headers).status_code == 422
+    assert client.post("/v1/recommend", content=b"{}", headers={"Content-Type": "application/JSON; a=b"}).is_success
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_too_large_is_refused(client, chunked):
     content = b" " * (MAX_BODY_BYTES + 1)
@@ -189,7 +197,11 @@ def test_openapi_says_what_is_served(client):
     query = document["components"]["schemas"]["Query"]
     assert query["additionalProperties"] is False
     assert query["properties"]["k"]["maximum"] == MAX_K
-    refused = document["paths"]["/v1/recommend"]["post"]["responses"]["422"]
+    recommend = document["paths"]["/v1/recommend"]["post"]
+    asked = recommend["requestBody"]["content"]["application/json"]["schema"]
+    told = recommend["responses"]["200"]["content"]["application/json"]["schema"]
+    assert (asked, told) == ({"$ref": "#/components/schemas/Query"}, {"$ref": "#/components/schemas/Answer"})
+    refused = recommend["responses"]["422"]
     assert refused["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert client.get("/docs").status_code == 404
 
