@@ -112,17 +112,16 @@ def measure(
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--index", required=True)
-    parser.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
-    parser.add_argument("--vectors", type=Path, default=Path("artifacts/text/vectors.npy"))
+    parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--seconds", type=float, default=10.0)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--port", type=int, default=8765)
     options = parser.parse_args()
-    asked = requests(options.catalogue)
+    asked = requests(options.artifacts / "items" / "items.parquet")
     with tempfile.TemporaryDirectory() as store:
         service = [
             sys.executable, "-m", "llm_i2i.cli", "serve", "--index", options.index, "--store", store,
-            "--catalogue", str(options.catalogue), "--vectors", str(options.vectors), "--port", str(options.port),
+            "--artifacts", str(options.artifacts), "--port", str(options.port),
         ]  # fmt: skip
         commands = {"empty": [sys.executable, "-c", EMPTY.replace("PORT", str(options.port))], "llm-i2i serve": service}
         print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.connections} connections")

@@ -9,10 +9,10 @@ import os
 import re
 from graphlib import TopologicalSorter
 
+from llm_i2i.dvc import dvc, stage_outs
 from llm_i2i.errors import LlmI2iError
 from pipelines.zenml_store import zenml_pipeline
 from steps.description import Description
-from steps.dvc import dvc, stage_outs
 from steps.stage import plain_step, zenml_is_on
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import yaml
 
+from llm_i2i.dvc import DVC, environment
 from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.git import git
 from llm_i2i.reporting.benchmark import csv_name, render
 from llm_i2i.reporting.experiment_views import rows_of
 from pipelines import profile
-from steps.dvc import DVC, environment
 from steps.paths import EXPERIMENTS as MEASURED
 
 logger = logging.getLogger(__name__)

@@ -6,12 +6,12 @@ from typing import Any
 import pandas as pd
 
 from llm_i2i import schema
+from llm_i2i.dvc import Revision, experiment_ref
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import read_json, write_json
 from llm_i2i.params import load_params, read_params
 from llm_i2i.reporting.compare import compare_metrics, params_changes
 from llm_i2i.reporting.results import main_k
-from steps.dvc import Revision, experiment_ref
 from steps.paths import COMPARISON, EVALUATION, METRICS
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ import re
 from graphlib import TopologicalSorter
 from pathlib import Path
 
+from llm_i2i.dvc import dvc
 from llm_i2i.stages import STAGES
-from steps.dvc import dvc
 
 DOCUMENT = Path("docs/stage-graph.md")
 

@@ -20,6 +20,7 @@ import pandas as pd
 from tqdm import tqdm
 
 from llm_i2i import schema
+from llm_i2i.dvc import DVC, Revision, environment, experiment_ref
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.evaluation.experiments import Experiment, Point, Value, check_points, digest, load_experiment, resolve
 from llm_i2i.files import content_md5, read_json, write_json
@@ -29,7 +30,6 @@ from llm_i2i.reporting.experiment_views import experiment_plots, experiment_tabl
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment
 from llm_i2i.reporting.tables import escape_markdown, markdown_table
 from pipelines import profile
-from steps.dvc import DVC, Revision, environment, experiment_ref
 from steps.paths import EXPERIMENTS, LOCKS
 
 logger = logging.getLogger(__name__)

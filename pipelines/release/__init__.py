@@ -1,1 +1,1 @@
-"""Tools that decide what serves: replicate, gate, promote, registry."""
+"""Tools that decide what serves: replicate, gate, promote."""

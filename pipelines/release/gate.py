@@ -6,6 +6,8 @@ from typing import Any
 
 import pandas as pd
 
+from llm_i2i import registry
+from llm_i2i.dvc import locked_md5
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.evaluation.gate import Case, Verdict, decide
 from llm_i2i.evaluation.parity import lookup_differs
@@ -13,10 +15,8 @@ from llm_i2i.files import content_md5, read_json, write_json
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.tables import escape_markdown
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table
-from pipelines.release import registry
 from pipelines.release.replicate import candidate_side, champion_side, run_name
 from steps import paths
-from steps.dvc import locked_md5
 
 logger = logging.getLogger(__name__)
 

@@ -7,10 +7,10 @@ from typing import Any
 from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.files import read_json
 from llm_i2i.params import Params, load_params
+from llm_i2i.registry import models
 from llm_i2i.reporting.model_card import METRICS, Promotion, adapter_card, index_card
 from llm_i2i.reporting.provenance import read_provenance
 from llm_i2i.schema import PER_USER, read_table
-from pipelines.release.registry import models
 from steps import paths
 
 logger = logging.getLogger(__name__)

@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
+from llm_i2i import registry
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import read_json
 from llm_i2i.params import load_params
-from pipelines.release import model_cards, registry
+from pipelines.release import model_cards
 from pipelines.release.gate import index_md5
 from steps.paths import GATE
 from steps.stage import zenml_is_on

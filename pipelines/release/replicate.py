@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import yaml
 
+from llm_i2i.dvc import Revision, dvc, experiment_ref, locked_md5
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.experiments import digest
 from llm_i2i.evaluation.gate import Side
 from llm_i2i.files import content_md5, read_json, staged, write_json
-from llm_i2i.git import git, git_bytes
+from llm_i2i.git import git_bytes
 from llm_i2i.params import Params, load_params, read_params
+from llm_i2i.registry import run_at
 from pipelines.lab.sweep import code_digest
-from steps.dvc import Revision, dvc, experiment_ref, locked_md5
 from steps.paths import EVALUATION, METRICS, SEEDS
 
 logger = logging.getLogger(__name__)
@@ -76,9 +76,7 @@ def candidate_side(params: Params) -> Side:
 
 def champion_side(commit: str, params: Params) -> Side:
     """What another commit holds of the same seeds, read from git alone, for whichever model that commit names."""
-    gate = (yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}).get("gate", {})
-    run = f"{gate.get('model')}-{gate.get('arm')}"
-    return _side(run, params, lambda path: git_bytes("show", f"{commit}:./{path.as_posix()}"))
+    return _side(run_at(commit), params, lambda path: git_bytes("show", f"{commit}:./{path.as_posix()}"))
 
 
 def _side(run: str, params: Params, read: Callable[[Path], bytes | None]) -> Side:

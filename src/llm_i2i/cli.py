@@ -1,4 +1,4 @@
-"""`llm-i2i`: recommend from an index, serve it, and export it to those who serve it themselves."""
+"""`llm-i2i`: recommend from an index, explain why, serve it, and export it to those who serve it themselves."""
 
 import argparse
 import csv
@@ -7,9 +7,9 @@ import logging
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
@@ -21,7 +21,12 @@ from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
 from llm_i2i.i2i.lookup import Lookup, own_query
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEM_ID, ITEMS, POSITION, USER_ID, read_table
 
+if TYPE_CHECKING:
+    from llm_i2i.serving.messages import Explained, Why
+
 PREFIX = "llm-i2i"
+SOURCE = "folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
+SERVED = f"{SOURCE}, or prod: what holds stage prod in the registry"
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -38,7 +43,10 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        {"recommend": _recommend, "export": _export, "serve": _serve}[options.command](options)
+        {
+            "recommend": _recommend, "explain": _explain, "export": _export, "serve": _serve,
+            "ab-report": _ab_report, "events-to-interactions": _events_to_interactions,
+        }[options.command](options)  # fmt: skip
         sys.stdout.flush()
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
@@ -66,19 +74,24 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--decay", type=float, help="weight of a query item = decay^age (default: the index's own)")
     command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
     command.add_argument("--split", type=Path, default=Path("artifacts/split"))
-    command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
+    command.add_argument("--index", required=True, help=SOURCE)
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
     command = commands.add_parser("export", help="write an index to Redis or as JSON lines, exactly")
     command.add_argument("--index", required=True, type=Path, help="folder artifacts/i2i/MODEL-ARM")
     command.add_argument("--to", required=True, help="redis://HOST:PORT/DB or FILE.jsonl")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    command = commands.add_parser("explain", help="print why items are recommended, as the service tells it")
+    command.add_argument("--items", required=True, help="the history: item ids separated by commas, oldest first")
+    command.add_argument("--top-k", type=int, default=10)
+    command.add_argument("--index", required=True, help=SERVED)
+    _add_tables(command)
     command = commands.add_parser("serve", help="answer over HTTP, and follow the index when it changes")
-    command.add_argument("--index", required=True, help="folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB")
-    command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
-    command.add_argument("--catalogue", type=Path, default=Path("artifacts/items/items.parquet"))
-    command.add_argument(
-        "--vectors", type=Path, default=Path("artifacts/text/vectors.npy"), help="what the items' words mean"
-    )
+    what = command.add_mutually_exclusive_group(required=True)
+    what.add_argument("--index", help=SERVED)
+    what.add_argument("--arm", action="append", metavar="NAME=SOURCE", help="several indexes, the option for each")
+    command.add_argument("--split", default="", help="shares of the users, such as 50:50 (default: equal)")
+    command.add_argument("--salt", default="", help="another salt splits the users in another way")
+    _add_tables(command)
     command.add_argument(
         "--store", type=Path, default=Path(".serving"), help="folder for what is served (default .serving)"
     )
@@ -89,7 +102,32 @@ def _parser() -> argparse.ArgumentParser:
         "--api-key-file", type=Path, help="file with the key that clients send as X-API-Key (default: none)"
     )
     command.add_argument("--poll", type=float, default=5.0, help="seconds between two looks at the index (default 5)")
+    for name, text in (
+        ("ab-report", "print how often users of each arm click and buy"),
+        ("events-to-interactions", "print purchases as rows for the raw interactions"),
+    ):
+        command = commands.add_parser(name, help=text)
+        command.add_argument(
+            "--events", type=Path, default=Path(".serving/events"), help="folder STORE/events (default .serving/events)"
+        )
+    command.add_argument("--data", type=Path, default=Path("data"), help="folder of the raw tables (default data)")
+    command.add_argument("--rating", default="", help="what a purchase counts as, where the raw table has ratings")
     return parser
+
+
+def _add_tables(command: argparse.ArgumentParser) -> None:
+    """The options of `llm_i2i.serving.build.Source`, but for the index."""
+    command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    command.add_argument(
+        "--artifacts", default="artifacts", help="folder of the run's other tables (default artifacts)"
+    )
+    command.add_argument(
+        "--half-life", type=float, default=90.0, help="days after which an interaction counts half as popularity (90)"
+    )
+    command.add_argument("--catalogue", default="", help="(default ARTIFACTS/items/items.parquet)")
+    command.add_argument(
+        "--vectors", default="", help="what the items' words mean (default ARTIFACTS/text/vectors.npy)"
+    )
 
 
 def _serve(options: argparse.Namespace) -> None:
@@ -100,22 +138,54 @@ def _serve(options: argparse.Namespace) -> None:
     serve(options)
 
 
+def _explain(options: argparse.Namespace) -> None:
+    """Print each recommended item and below it what each item of the history adds, separated by tabs."""
+    from llm_i2i.serving.build import opened, source_of  # noqa: PLC0415 - half a second
+    from llm_i2i.serving.chain import answer  # noqa: PLC0415
+    from llm_i2i.serving.messages import MAX_K, Query  # noqa: PLC0415
+
+    if not 1 <= options.top_k <= MAX_K:
+        raise DataError("--top-k", f"is {options.top_k}", f"1 to {MAX_K}")
+    with opened(source_of(options, options.index)) as index:
+        ids = {index.item_id(place) for place in range(index.n_items)}
+        history = _known(options.items, ids)
+        found = answer(index, Query(history=history, k=options.top_k, explain=True))
+    for rank, item in enumerate(found["items"], start=1):
+        shown = (f"{item['score']:.6g}", item["source"], _one_column(item["item_id"]), one_line(item["title"] or ""))
+        sys.stdout.write("\t".join([str(rank), *shown]) + "\n")
+        for why in item["why"]:
+            sys.stdout.write("\t".join(["", f"+{why['contribution']:.6g}", *_shown(why, index.explains)]) + "\n")
+
+
+def _shown(why: "Why", known: list["Explained"]) -> list[str]:
+    """The item, the edge and its supporters, and the edge in arm real's index."""
+    real = "not in arm real" if why["real_rank"] is None else f"real {why['real_score']:.6g} #{why['real_rank']}"
+    real = real if "real" in known else ""
+    users = "" if why["users"] is None else f"{why['users']} users, {why['synthetic_users']} synthetic"
+    return [
+        _one_column(why["item_id"]), one_line(why["title"] or ""), f"{why['score']:.6g} #{why['rank']}", users, real
+    ]  # fmt: skip
+
+
+def _ab_report(options: argparse.Namespace) -> None:
+    from llm_i2i.serving.ab import lines, report  # noqa: PLC0415 - half a second
+    from llm_i2i.serving.events import read_events  # noqa: PLC0415
+
+    sys.stdout.writelines(f"{line}\n" for line in lines(report(read_events(options.events))))
+
+
+def _events_to_interactions(options: argparse.Namespace) -> None:
+    from llm_i2i.serving.ab import interactions  # noqa: PLC0415 - half a second
+    from llm_i2i.serving.events import read_events  # noqa: PLC0415
+
+    interactions(read_events(options.events), options.data, sys.stdout, rating=options.rating)
+
+
 def _recommend(options: argparse.Namespace) -> None:
     """Print rank, score, id and title, separated by tabs."""
     items = read_table(options.catalogue, ITEMS)
     titles = dict(zip(items[ITEM_ID], items["title"], strict=True))
-    if options.user is not None:
-        history = _history(options.user, options.split)
-    else:
-        history = _parsed(options.items, titles)
-        unknown = [item for item in history if item not in titles]
-        if unknown or not history:
-            raise DataError(
-                "--items",
-                f"not in the catalogue: {', '.join(unknown) or 'nothing given'}",
-                f"ids of {options.catalogue}",
-                """put an id that holds a comma into double quotes, as in --items '"a,b",c'""" if unknown else "",
-            )
+    history = _history(options.user, options.split) if options.user is not None else _known(options.items, titles)
     index, manifest = _index(options)
     last_m, decay = own_query(manifest)
     found = Lookup(index).recommend(
@@ -130,7 +200,21 @@ def _recommend(options: argparse.Namespace) -> None:
         sys.stdout.write(f"{rank}\t{score:.6g}\t{_one_column(item)}\t{one_line(titles.get(item, ''))}\n")
 
 
-def _parsed(text: str, known: Mapping[str, Any]) -> list[str]:
+def _known(text: str, known: Collection[str]) -> list[str]:
+    """Ids separated by commas, all in the catalogue."""
+    history = _parsed(text, known)
+    unknown = [item for item in history if item not in known]
+    if unknown or not history:
+        raise DataError(
+            "--items",
+            f"not in the catalogue: {', '.join(unknown) or 'nothing given'}",
+            "ids of items.parquet",
+            """put an id that holds a comma into double quotes, as in --items '"a,b",c'""" if unknown else "",
+        )
+    return history
+
+
+def _parsed(text: str, known: Collection[str]) -> list[str]:
     """Ids separated by commas. Blanks around one, commas in one and quotes belong to it where the catalogue says so.
 
     The first reading of which the catalogue knows every id counts: cells by commas alone, one id, a row of CSV.

@@ -11,14 +11,20 @@ import pandas as pd
 import pytest
 import yaml
 
+from llm_i2i import registry
+from llm_i2i.errors import LlmI2iError
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import file_sha256, write_json
 from llm_i2i.i2i import index_sha256, item_knn, to_index, user_items_from_frame
 from llm_i2i.params import Params, load_params
 from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_table
+from llm_i2i.serving.build import Follower, Source
+from llm_i2i.serving.build import build as build_version
+from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.state import read_state
 from pipelines.__main__ import main
-from pipelines.release import promote, registry
+from pipelines.release import promote
 from pipelines.release.replicate import identity_of
 from tests.conftest import whole_params
 
@@ -135,7 +141,7 @@ def project(tmp_path, monkeypatch) -> Path:
         "generator": {"path": "artifacts/generator", "type": "model", "desc": "Writes interactions"},
     }
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages, "artifacts": artifacts}), encoding="utf-8")
-    ignored = ["/artifacts", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
+    ignored = ["/artifacts", "/.serving/", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
     Path(".gitignore").write_text("\n".join(ignored) + "\n", encoding="utf-8")
     return tmp_path
 
@@ -148,10 +154,25 @@ def tags() -> list[str]:
     return sorted(shell("git", "tag").split())
 
 
+def served(follower: Follower) -> tuple[str, str]:
+    """What `llm-i2i serve --index prod` serves: the version's name and its commit."""
+    follower.update()
+    state = read_state(Path(".serving"))
+    assert state["refused"] == ""
+    manifest = FlatIndex(Path(".serving/versions") / state["version"]).manifest
+    assert manifest["metrics"]["model"] == "item_knn"
+    return manifest["registered"], manifest["git_revision"]
+
+
 @pytest.mark.slow
 def test_promotion_story(project, capsys):
+    Path(".serving/versions").mkdir(parents=True)
+    source = Source("prod", "", "artifacts")
+    follower = Follower(source, Path(".serving"), build_version)
     # The first champion.
     build(0.8, "first")
+    with pytest.raises(LlmI2iError, match="no version holds stage prod"):
+        follower.start()
     first = registry.head()
     assert main(["promote"]) == 2  # no verdict yet
     assert "run `python -m pipelines gate`" in capsys.readouterr().err
@@ -161,6 +182,7 @@ def test_promotion_story(project, capsys):
     names = ["generator#prod#1", "generator@v0.0.1", "i2i-index#prod#1", "i2i-index@v0.0.1"]
     assert tags() == names
     assert registry.champion("i2i-index") == ("v0.0.1", first)
+    assert served(follower) == ("v0.0.1", first)
     card = Path("reports/model_cards/i2i-index.md").read_text(encoding="utf-8")
     assert "model-index:" in card
     assert verdict()["index_md5"]
@@ -194,11 +216,13 @@ def test_promotion_story(project, capsys):
     assert main(["promote"]) == 0
     assert registry.champion("i2i-index") == ("v0.0.2", better)
     assert registry.champion("generator") == ("v0.0.2", better)
+    assert served(follower) == ("v0.0.2", better)
 
     # Roll-back with the documented command.
     gto = str(Path(sys.executable).with_name("gto"))
     shell(gto, "assign", "i2i-index", "--version", "v0.0.1", "--stage", "prod", "--force")
     assert registry.champion("i2i-index") == ("v0.0.1", first)
+    assert served(follower) == ("v0.0.1", first)
     # What passed against another champion is not promoted: the gate must look again.
     Path("reports/gate.json").write_text(
         json.dumps({**verdict(), "champion": {"name": "v0.0.2", "commit": better}}), encoding="utf-8"

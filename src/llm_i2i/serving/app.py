@@ -1,4 +1,4 @@
-"""The web application of one worker: routes, limits, metrics, and the swap of one version for the next."""
+"""The web application of one worker: routes, limits and metrics."""
 
 import asyncio
 import gc
@@ -7,45 +7,57 @@ import json
 import logging
 import os
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from functools import lru_cache
 from itertools import groupby
 from operator import itemgetter
 from pathlib import Path
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, FastAPI, Request, Response, Security
 from fastapi import Query as Parameters
 from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from fastapi.routing import APIRoute
 from fastapi.security import APIKeyHeader
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector
+from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_i2i.errors import DataError, LlmI2iError
-from llm_i2i.serving.build import DAMAGED, read_state
+from llm_i2i.errors import DataError
+from llm_i2i.serving.arms import Arms, Indexes, Split
 from llm_i2i.serving.chain import answer
-from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.events import EventLog
 from llm_i2i.serving.messages import (
     MAX_BODY_BYTES,
     Answer,
     Answers,
+    ArmFacts,
+    ArmState,
     Batch,
+    CatalogueItems,
+    Events,
     IndexFacts,
     Problem,
     Query,
     Readiness,
+    Search,
     Similar,
+    Stored,
     Text,
 )
 
 log = logging.getLogger(__name__)
 
-# The environment variable by which the server tells its workers store, key file and seconds.
+# The environment variable by which the server tells its workers their settings.
 SETTINGS = "LLM_I2I_SERVE"
+KeyCheck = Callable[[str | None], Awaitable[None]]
 BUCKETS = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.5, 1.0)
 PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem, "description": text}
@@ -55,82 +67,71 @@ PROBLEMS: dict[int | str, dict[str, Any]] = {
         404: "not in the catalogue",
         413: "the body is too large",
         422: "no JSON, or a field is unknown, missing or out of range",
-        503: "no index is loaded yet",
+        503: "no index is loaded yet, or events cannot be stored",
     }.items()
 }
 
 
-class Current:
-    """The version being served by this worker. A request takes `index` once, so it never mixes two versions."""
+@dataclass(frozen=True)
+class Settings:
+    """What a worker is told.
 
-    def __init__(self, store: Path, swaps: Counter) -> None:
-        self.index: FlatIndex | None = None
-        self.refused = ""
-        self._store, self._swaps = store, swaps
-        self._seen: dict[str, Any] = {}
-
-    def refresh(self) -> None:
-        """Load the version that counts, if it is another one, beside the old one, check it, then swap."""
-        try:
-            state = read_state(self._store)
-            if state == self._seen:
-                return
-            version = state.get("version")
-            if version is not None and (self.index is None or version != self.index.version):
-                self.index = FlatIndex(self._store / "versions" / version)
-                self._swaps.labels("loaded").inc()
-                log.info("serve: version %s is served", version)
-            self.refused = state.get("refused", "")
-        except LlmI2iError as error:
-            self.refused = str(error)
-            self._swaps.labels("refused").inc()
-            (self._store / DAMAGED).touch()
-            log.error("serve: a version is refused, the one before goes on: %s", error)  # noqa: TRY400
-        self._seen = state
-
-    def taken(self) -> FlatIndex:
-        """The index for one request.
-
-        Raises:
-            HTTPException: There is none yet.
-        """
-        if self.index is None:
-            raise HTTPException(503, self.refused or "no index is loaded yet")
-        return self.index
-
-    async def follow(self, seconds: float) -> None:
-        """Look for another version every so many seconds."""
-        while True:
-            await asyncio.sleep(seconds)
-            try:
-                await run_in_threadpool(self.refresh)
-            except Exception:  # too many open files, say; the next look may succeed
-                log.exception("serve: looking for another version failed")
-
-
-def create_app(store: Path, *, api_key: str = "", seconds: float = 1.0) -> FastAPI:
-    """The application.
-
-    Args:
-        store: Folder of the versions, as `build` writes it.
+    Attributes:
+        stores: Folder of the versions, as `build` writes it, by name of the arm.
+        shares: Of the users, by name of the arm.
+        events: Folder of the event files.
+        salt: Of the split of users.
         api_key: What header X-API-Key must hold under /v1; empty = no key is asked for.
         seconds: How often to look for another version.
     """
-    registry = CollectorRegistry()
-    seen = Histogram(
-        "llm_i2i_request_seconds", "Time to answer", ["route", "status"], registry=registry, buckets=BUCKETS
-    )
-    items = Counter("llm_i2i_items", "Items recommended, by link of the chain", ["source"], registry=registry)
-    swaps = Counter("llm_i2i_swaps", "Versions loaded and refused", ["outcome"], registry=registry)
-    current = Current(store, swaps)
+
+    stores: Mapping[str, str]
+    shares: Mapping[str, float]
+    events: str
+    salt: str = ""
+    api_key: str = ""
+    seconds: float = 1.0
+
+
+class Metrics:
+    """What the worker counts."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.seconds = Histogram(
+            "llm_i2i_request_seconds", "Time to answer", ["route", "status"], registry=self.registry, buckets=BUCKETS
+        )
+        self.items = self._counter("llm_i2i_items", "Items recommended, by arm and link of the chain", "arm", "source")
+        self.events = self._counter("llm_i2i_events", "Events stored", "type")
+        self.swaps = self._counter("llm_i2i_swaps", "Versions loaded and refused", "outcome")
+
+    def _counter(self, name: str, text: str, *labels: str) -> Counter:
+        return Counter(name, text, labels, registry=self.registry)
+
+    def text(self) -> bytes:
+        """All numbers of all workers, as Prometheus reads them."""
+        found = self.registry
+        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # then each worker's numbers are in files
+            found = CollectorRegistry()
+            MultiProcessCollector(found)  # type: ignore[no-untyped-call]
+        return generate_latest(found)
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The application."""
+    metrics = Metrics()
+    stores = {name: Path(store) for name, store in settings.stores.items()}
+    arms = Arms(stores, Split(settings.shares, settings.salt), metrics.swaps)
+    event_log = EventLog(Path(settings.events))
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
-        await run_in_threadpool(current.refresh)
+        await run_in_threadpool(arms.refresh)
         gc.freeze()  # what was imported lives for ever: collections need not look at it
-        following = asyncio.create_task(current.follow(seconds))
+        following = asyncio.create_task(arms.follow(settings.seconds))
         yield
         following.cancel()
+        event_log.close()
 
     app = FastAPI(
         title="llm-i2i",
@@ -146,28 +147,15 @@ def create_app(store: Path, *, api_key: str = "", seconds: float = 1.0) -> FastA
             Exception: _failed,
         },
     )
-    app.state.current = current
-    app.add_middleware(Limits, seen=seen)
-    app.include_router(_recommendations(current, items, api_key))
-
-    @app.get("/healthz")
-    async def healthz() -> dict[str, bool]:
-        return {"alive": True}
-
-    @app.get("/readyz", responses={503: {"model": Readiness}})
-    async def readyz(response: Response) -> Readiness:
-        index = current.index
-        response.status_code = 503 if index is None else 200
-        return Readiness(ready=index is not None, version=index.version if index else None, refused=current.refused)
-
-    @app.get("/metrics", response_class=Response)
-    def metrics() -> Response:
-        found = registry
-        if "PROMETHEUS_MULTIPROC_DIR" in os.environ:  # then each worker's numbers are in files
-            found = CollectorRegistry()
-            MultiProcessCollector(found)  # type: ignore[no-untyped-call]
-        return Response(generate_latest(found), media_type=CONTENT_TYPE_LATEST)
-
+    app.state.arms = arms
+    app.add_middleware(Limits, seen=metrics.seconds)
+    check_key = _key_check(settings.api_key) if settings.api_key else None
+    keys = [Security(check_key)] if check_key else []
+    recommender = Recommender(arms, metrics)
+    _add_recommend(app, recommender, check_key)
+    for router in (_recommendations(recommender), _catalogue(arms), _events(event_log, metrics)):
+        app.include_router(router, responses=PROBLEMS, dependencies=keys)
+    app.include_router(_operations(arms, metrics))
     return app
 
 
@@ -175,15 +163,170 @@ def from_environment() -> FastAPI:
     """The application as the server of this machine wants it: what every worker calls."""
     logging.basicConfig(format="%(message)s", level=logging.INFO)
     settings = json.loads(os.environ[SETTINGS])
-    key = settings["api_key_file"]
-    return create_app(
-        Path(settings["store"]),
-        api_key=Path(key).read_text(encoding="utf-8").strip() if key else "",
-        seconds=settings["seconds"],
-    )
+    key_file = settings.pop("api_key_file")
+    key = Path(key_file).read_text(encoding="utf-8").strip() if key_file else ""
+    return create_app(Settings(**settings, api_key=key))
 
 
-def _recommendations(current: Current, items: Counter, api_key: str) -> APIRouter:
+class Recommender:
+    """Answers from the versions of a moment, and counts."""
+
+    def __init__(self, arms: Arms, metrics: Metrics) -> None:
+        self.arms = arms
+        self._counted = lru_cache(metrics.items.labels)
+
+    def __call__(self, indexes: Indexes, query: Query) -> Answer:
+        """One query's answer."""
+        arm, index, recommendation_id = indexes.take(query.user_id, query.arm)
+        found = answer(index, query)
+        for source, some in groupby(found["items"], key=itemgetter("source")):
+            self._counted(arm, source).inc(sum(1 for _ in some))
+        return {**found, "user_id": query.user_id, "arm": arm, "recommendation_id": recommendation_id}
+
+
+def _add_recommend(app: FastAPI, recommender: Recommender, check_key: KeyCheck | None) -> None:
+    """The way that most requests take.
+
+    Its route reads and writes bodies itself: the framework's own way takes longer than the answer. For the same reason
+    it belongs to no included router.
+    """
+
+    async def recommend(query: Query) -> Answer:
+        """Recommend for a user's history."""
+        if query.explain:  # takes as long as many others
+            return await run_in_threadpool(recommender, recommender.arms.indexes(), query)
+        return recommender(recommender.arms.indexes(), query)
+
+    async def direct(request: Request) -> Response:
+        if check_key is not None:
+            await check_key(request.headers.get("x-api-key"))
+        told = await recommend(await _read_query(request))
+        return Response(orjson.dumps(told), media_type="application/json")
+
+    class Direct(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+            return direct
+
+    app.router.add_api_route(
+        "/v1/recommend", recommend, methods=["POST"], responses=PROBLEMS, route_class_override=Direct,
+        dependencies=[Security(check_key)] if check_key else [],
+    )  # fmt: skip
+
+
+def _recommendations(recommender: Recommender) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.post("/recommend:batch")
+    def recommend_batch(batch: Batch) -> Answers:  # in a thread: it may take as long as a hundred others
+        """Recommend for several histories, from one version of each arm."""
+        indexes = recommender.arms.indexes()
+        return {"answers": [recommender(indexes, query) for query in batch.queries]}
+
+    @router.get("/items/{item_id:path}/similar")
+    def similar(item_id: Text, options: Annotated[Similar, Parameters()]) -> Answer:
+        """Items like this one."""
+        indexes = recommender.arms.indexes()
+        query = Query(history=[item_id], **options.model_dump())
+        if indexes.take(query.user_id, query.arm).served.place(item_id) is None:
+            raise HTTPException(404, "no such item in the catalogue")
+        return recommender(indexes, query)
+
+    return router
+
+
+async def _read_query(request: Request) -> Query:
+    """The body, refused as the framework refuses one.
+
+    Raises:
+        RequestValidationError: It is no query.
+    """
+    body = await request.body()
+    kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    if kind != "application/json":
+        problem = {"loc": ("header", "content-type"), "msg": f"is {kind or 'missing'}; expected application/json"}
+        raise RequestValidationError([problem])
+    try:
+        return Query.model_validate_json(body)
+    except ValidationError as error:
+        problems = error.errors(include_url=False, include_context=False, include_input=False)
+        raise RequestValidationError([{**found, "loc": ("body", *found["loc"])} for found in problems]) from None
+
+
+def _catalogue(arms: Arms) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.get("/items")
+    def search(options: Annotated[Search, Parameters()]) -> CatalogueItems:
+        """Items by words of their titles, most popular first."""
+        index = arms.indexes().first()
+        return {"items": [index.item(place) for place in index.search(options.title, options.limit)]}
+
+    @router.get("/index")
+    async def facts() -> IndexFacts:
+        """What is being served."""
+        indexes = arms.indexes()
+        indexes.first()
+        return IndexFacts(
+            arms=[
+                ArmFacts(
+                    arm=arm,
+                    share=arms.split.shares[arm],
+                    version=index.version,
+                    n_items=index.n_items,
+                    columns=list(index.columns),
+                    explains=index.explains,
+                    manifest=index.manifest,
+                )
+                for arm, index in indexes.loaded().items()
+            ]
+        )
+
+    return router
+
+
+def _events(event_log: EventLog, metrics: Metrics) -> APIRouter:
+    router = APIRouter(prefix="/v1")
+
+    @router.post("/events")
+    def events(batch: Events) -> Stored:  # in a thread: it waits for the disk
+        """Store what became of recommendations; the answer comes when it is on disk."""
+        try:
+            event_log.append([event.model_dump(exclude_none=True) for event in batch.events])
+        except OSError as error:
+            log.exception("serve: events cannot be stored")
+            raise HTTPException(503, "events cannot be stored") from error
+        for event in batch.events:
+            metrics.events.labels(event.type).inc()
+        return Stored(stored=len(batch.events))
+
+    return router
+
+
+def _operations(arms: Arms, metrics: Metrics) -> APIRouter:
+    router = APIRouter()
+
+    @router.get("/healthz")
+    async def healthz() -> dict[str, bool]:
+        return {"alive": True}
+
+    @router.get("/readyz", responses={503: {"model": Readiness}})
+    async def readyz(response: Response) -> Readiness:
+        ready = arms.is_ready()
+        response.status_code = 200 if ready else 503
+        states = [
+            ArmState(arm=name, version=now.index.version if now.index else None, refused=now.refused)
+            for name, now in arms.current.items()
+        ]
+        return Readiness(ready=ready, arms=states)
+
+    @router.get("/metrics", response_class=Response)
+    def numbers() -> Response:
+        return Response(metrics.text(), media_type=CONTENT_TYPE_LATEST)
+
+    return router
+
+
+def _key_check(api_key: str) -> KeyCheck:
     async def check_key(
         given: Annotated[str | None, Security(APIKeyHeader(name="X-API-Key", auto_error=False))],
     ) -> None:
@@ -191,49 +334,14 @@ def _recommendations(current: Current, items: Counter, api_key: str) -> APIRoute
         if not hmac.compare_digest((given or "").encode("latin-1"), api_key.encode()):
             raise HTTPException(401, "header X-API-Key is missing or wrong")
 
-    router = APIRouter(prefix="/v1", responses=PROBLEMS, dependencies=[Security(check_key)] if api_key else [])
-
-    def answered(index: FlatIndex, query: Query) -> Answer:
-        found = answer(index, query)
-        for source, some in groupby(found["items"], key=itemgetter("source")):
-            items.labels(source).inc(sum(1 for _ in some))
-        return found
-
-    @router.post("/recommend")
-    async def recommend(query: Query) -> Answer:
-        """Recommend for a user's history."""
-        return answered(current.taken(), query)
-
-    @router.post("/recommend:batch")
-    def recommend_batch(batch: Batch) -> Answers:  # in a thread: it may take as long as a hundred others
-        """Recommend for several histories, from one version."""
-        index = current.taken()
-        return {"answers": [answered(index, query) for query in batch.queries]}
-
-    @router.get("/items/{item_id:path}/similar")
-    async def similar(item_id: Text, options: Annotated[Similar, Parameters()]) -> Answer:
-        """Items like this one."""
-        index = current.taken()
-        if index.place(item_id) is None:
-            raise HTTPException(404, "no such item in the catalogue")
-        return answered(index, Query(history=[item_id], k=options.k))
-
-    @router.get("/index")
-    async def facts() -> IndexFacts:
-        """What is being served."""
-        index = current.taken()
-        return IndexFacts(
-            version=index.version, n_items=index.n_items, columns=list(index.columns), manifest=index.manifest
-        )
-
-    return router
+    return check_key
 
 
 class Limits:
     """Refuses too large a body, and measures every answer."""
 
     def __init__(self, app: ASGIApp, *, seen: Histogram) -> None:
-        self._app, self._seen = app, seen
+        self._app, self._seen = app, lru_cache(seen.labels)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -259,7 +367,7 @@ class Limits:
             await self._app(scope, limited, noted)
         finally:
             route = getattr(scope.get("route"), "path", "other")
-            self._seen.labels(route, status).observe(time.perf_counter() - started)
+            self._seen(route, status).observe(time.perf_counter() - started)
 
 
 def _problem(status: int, detail: str) -> Response:

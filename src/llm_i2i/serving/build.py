@@ -1,7 +1,6 @@
 """From a source to the version that is served, and again whenever the source changes.
 
-STORE/state.json tells the workers which version counts and why a newer one was refused; it is replaced whole. A version
-is made in a process of its own, so that neither its work nor its memory is felt where requests are answered.
+A version is made in a process of its own, so that neither its work nor its memory is felt where requests are answered.
 """
 
 import json
@@ -9,28 +8,37 @@ import logging
 import re
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Callable
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import astuple, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pandas as pd
 
-from llm_i2i.arrays import Array
+from llm_i2i import registry
 from llm_i2i.catalogue import read_text_vectors
+from llm_i2i.dvc import Revision
 from llm_i2i.errors import ArtifactError, LlmI2iError
-from llm_i2i.files import json_sha256, read_json, remove, write_json
+from llm_i2i.files import file_sha256, json_sha256, read_json, remove
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import current_version, load_redis
 from llm_i2i.i2i.index import index_sha256
-from llm_i2i.schema import INDEX, ITEMS, read_table
-from llm_i2i.serving.flat import write_version
+from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, SOURCE_REAL, read_table
+from llm_i2i.serving.flat import FlatIndex
+from llm_i2i.serving.state import DAMAGED, read_state, write_state
+from llm_i2i.serving.write import HALF_LIFE, Content, write_version
 
 log = logging.getLogger(__name__)
 
+PROD = "prod"
+ITEMS_TABLE, VECTORS, TRAIN = "items/items.parquet", "text/vectors.npy", "split/train.parquet"  # in a run's folder
 RETRY_SECONDS = 60.0
-DAMAGED = "damaged"  # in the store: a worker could not load the version that counts
+Place = Callable[[str], Path]  # of a table of a run
+Part = TypeVar("Part")
 
 
 @dataclass(frozen=True)
@@ -38,16 +46,23 @@ class Source:
     """Where an index comes from.
 
     Attributes:
-        index: Folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB.
+        index: Folder artifacts/i2i/MODEL-ARM, redis://HOST:PORT/DB, or prod: the version that holds stage prod in the
+            GTO registry, with all of its run's tables out of git and the DVC cache.
         prefix: First part of the Redis keys.
-        catalogue: items.parquet.
-        vectors: vectors.npy of stage encode_text; without the file there are no recommendations by text.
+        artifacts: Folder artifacts of the run. What explains an edge lies there: the table that the index was trained
+            on, and the same model's index of arm real; and the training interactions, with their times.
+        half_life: After so many days an interaction counts half as popularity.
+        catalogue: items.parquet; empty = that of the run.
+        vectors: vectors.npy of stage encode_text; empty = that of the run. Without the file there are no
+            recommendations by text.
     """
 
     index: str
     prefix: str
-    catalogue: str
-    vectors: str
+    artifacts: str
+    half_life: float = HALF_LIFE
+    catalogue: str = ""
+    vectors: str = ""
 
     @property
     def name(self) -> str:
@@ -60,33 +75,97 @@ class Source:
         Raises:
             ArtifactError: Redis cannot be reached.
         """
-        files = [self.catalogue, self.vectors]
-        if "://" in self.index:
-            version = current_version(self.index, prefix=self.prefix)
+        files = [Path(path) for path in (self.catalogue, self.vectors) if path]
+        version: str | None = None
+        if self.index == PROD:
+            version = registry.tags(next(iter(registry.models())))
         else:
-            version = ""
-            files += [f"{self.index}/{name}" for name in ("index.parquet", "manifest.json")]
-        return json_sha256([astuple(self), version, *map(_file_stamp, files)])
+            run = Path(self.artifacts)
+            files += [run / name for name in (ITEMS_TABLE, VECTORS, TRAIN)]
+            # Of which arm an index is, only reading it tells: any change of what could explain it counts.
+            files += [*run.glob("fused/*.parquet"), *run.glob(f"i2i/*-{SOURCE_REAL}/*")]
+            if "://" in self.index:
+                version = current_version(self.index, prefix=self.prefix)
+            else:
+                files += [Path(self.index, name) for name in ("index.parquet", "manifest.json")]
+        return json_sha256([astuple(self), version, *map(_file_stamp, sorted(files))])
 
-    def read(self) -> tuple[pd.DataFrame, dict[str, Any], pd.DataFrame, Array | None]:
-        """Index, its manifest, catalogue and text vectors.
+    def read(self) -> Content:
+        """Everything that a version is made of.
 
         Raises:
-            ArtifactError: A part is missing or damaged.
+            LlmI2iError: A part is missing or damaged; what only explains is left out instead, with a warning.
         """
-        if "://" in self.index:
+        place: Place = Path(self.artifacts).joinpath
+        if self.index == PROD:
+            place, index, manifest = _promoted()
+        elif "://" in self.index:
             index, manifest = load_redis(self.index, prefix=self.prefix)
         else:
-            folder = Path(self.index)
-            manifest = read_json(folder / "manifest.json", fix="run `dvc repro train_i2i`")
-            index = read_table(folder / "index.parquet", INDEX)
-            if index_sha256(index) != manifest.get("content_sha256"):
-                raise ArtifactError(
-                    str(folder), "index.parquet is not what manifest.json says", fix="run `dvc repro train_i2i`"
-                )
+            index, manifest = _read_index(Path(self.index).joinpath)
             manifest["git_revision"] = git_revision()
-        items = read_table(Path(self.catalogue), ITEMS)
-        return index, manifest, items, _vectors(Path(self.vectors), items)
+        items = read_table(Path(self.catalogue) if self.catalogue else place(ITEMS_TABLE), ITEMS)
+        fused = _optional("explanations name no users", lambda: _fused(place, manifest))
+        real = _optional("explanations do not compare with arm real", lambda: _real(place, manifest))
+        train = _optional("popularity does not decay", lambda: read_table(place(TRAIN), INTERACTIONS))
+        vectors = _optional("new items have no neighbours by text", lambda: self._vectors(place))
+        return Content(
+            index, manifest, items, None if vectors is None else read_text_vectors(vectors, items),
+            fused, real, train, self.half_life,
+        )  # fmt: skip
+
+    def _vectors(self, place: Place) -> Path:
+        path = Path(self.vectors) if self.vectors else place(VECTORS)
+        if not path.exists():
+            raise ArtifactError(str(path), "no such file", fix="run `dvc repro encode_text`")
+        return path
+
+
+def _promoted() -> tuple[Place, pd.DataFrame, dict[str, Any]]:
+    """The version that holds stage prod, as git and the DVC cache have it: where its tables are, index and manifest."""
+    champion = registry.champion(next(iter(registry.models())))
+    if champion is None:
+        raise ArtifactError("--index prod", "no version holds stage prod", fix="run `python -m pipelines promote`")
+    revision, run = Revision(champion.commit), registry.run_at(champion.commit)
+
+    def place(path: str) -> Path:
+        return revision.output(f"artifacts/{path}")
+
+    index, manifest = _read_index(lambda name: place(f"i2i/{run}/{name}"))
+    metrics = revision.json(f"reports/metrics/{run}.json")
+    return place, index, {**manifest, "registered": champion.name, "git_revision": champion.commit, "metrics": metrics}
+
+
+def _fused(place: Place, manifest: Mapping[str, Any]) -> pd.DataFrame:
+    """The table that the index was trained on."""
+    path = place(f"fused/{manifest.get('arm')}.parquet")
+    table = read_table(path, FUSED)
+    if file_sha256(path) != manifest.get("fused_sha256"):
+        raise ArtifactError(str(path), "is not what the index was trained on", fix="run `dvc repro train_i2i`")
+    return table
+
+
+def _real(place: Place, manifest: Mapping[str, Any]) -> pd.DataFrame | None:
+    """The same model's index of arm real; none is needed for arm real itself."""
+    if manifest.get("arm") == SOURCE_REAL:
+        return None
+    folder = f"i2i/{manifest.get('model')}-{SOURCE_REAL}"
+    index, facts = _read_index(lambda name: place(f"{folder}/{name}"))
+    for name in ("params", "items_sha256"):
+        if facts.get(name) != manifest.get(name):
+            raise ArtifactError(folder, f"has other {name}", "those of the index", "run `dvc repro train_i2i`")
+    return index
+
+
+def source_of(options: Namespace, index: str) -> Source:
+    """The source that a command line names for an index.
+
+    Raises:
+        LlmI2iError: An option is out of range.
+    """
+    if not options.half_life > 0:
+        raise LlmI2iError("--half-life", f"is {options.half_life}", "more than 0 days")
+    return Source(index, options.prefix, options.artifacts, options.half_life, options.catalogue, options.vectors)
 
 
 def build(source: Source, store: Path) -> None:
@@ -97,12 +176,23 @@ def build(source: Source, store: Path) -> None:
     """
     stamp = source.stamp()
     before = read_state(store).get("version")
-    version = write_version(*source.read(), store / "versions")
+    version = write_version(source.read(), store / "versions")
     built = str(time.time_ns())  # tells workers of a version that has been repaired
     write_state(store, version=version, built=built, stamp=stamp, source=source.name, refused="")
     for folder in (store / "versions").iterdir():
         if folder.name not in (version, before):
             remove(folder)
+
+
+@contextmanager
+def opened(source: Source) -> Iterator[FlatIndex]:
+    """The source's version for this process alone.
+
+    Raises:
+        ArtifactError: The source is missing or damaged.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        yield FlatIndex(Path(folder) / write_version(source.read(), Path(folder)))
 
 
 class Follower:
@@ -136,15 +226,15 @@ class Follower:
                 log.error("serve: the index is refused, the one before goes on: %s", reason)  # noqa: TRY400
                 write_state(self._store, refused=reason)
 
-    def start(self) -> None:
+    def start(self, *, needed: bool = True) -> None:
         """Look for the first time.
 
         Raises:
-            LlmI2iError: The source cannot be used, and there is no earlier version of it.
+            LlmI2iError: The source is needed and cannot be used, and there is no earlier version of it.
         """
         self.update()
         state = read_state(self._store)
-        if state.get("version") is None or state["source"] != self._source.name:
+        if needed and (state.get("version") is None or state["source"] != self._source.name):
             raise LlmI2iError("serve", state["refused"])
 
     def run(self, seconds: float) -> None:
@@ -155,21 +245,6 @@ class Follower:
                 self.update()
             except Exception:  # a full disk, say; the next look may succeed
                 log.exception("serve: looking for another index failed")
-
-
-def read_state(store: Path) -> dict[str, Any]:
-    """What counts: version, source and its stamp, refused; empty before the first version."""
-    path = store / "state.json"
-    state: dict[str, Any] = read_json(path) if path.exists() else {}
-    return state
-
-
-def write_state(store: Path, **changes: str) -> None:
-    """Change what counts, at once for every reader."""
-    state = read_state(store) | changes
-    partial = store / "state.json.partial"
-    write_json(state, partial)
-    partial.replace(store / "state.json")
 
 
 def build_apart(source: Source, store: Path) -> None:
@@ -186,20 +261,36 @@ def build_apart(source: Source, store: Path) -> None:
     sys.stderr.write(done.stderr)
 
 
-def _file_stamp(path: str) -> list[int] | None:
-    """A file's size and time; None if there is none."""
+def _file_stamp(path: Path) -> list[str | int]:
+    """A file's name, size and time; only its name if there is none."""
     try:
-        found = Path(path).stat()
+        found = path.stat()
     except OSError:
-        return None
-    return [found.st_size, found.st_mtime_ns]
+        return [str(path)]
+    return [str(path), found.st_size, found.st_mtime_ns]
 
 
-def _vectors(path: Path, items: pd.DataFrame) -> Array | None:
-    if not path.exists():
-        log.warning("serve: %s does not exist, so new items have no neighbours by text", path)
+def _read_index(place: Place) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """An index and its manifest.
+
+    Raises:
+        ArtifactError: One is missing, or they do not fit each other.
+    """
+    table = place("index.parquet")
+    manifest = read_json(place("manifest.json"), fix="run `dvc repro train_i2i`")
+    index = read_table(table, INDEX)
+    if index_sha256(index) != manifest.get("content_sha256"):
+        raise ArtifactError(str(table), "is not what manifest.json says", fix="run `dvc repro train_i2i`")
+    return index, manifest
+
+
+def _optional(without: str, read: Callable[[], Part]) -> Part | None:
+    """What a version can do without; a warning says what it then cannot do, and why."""
+    try:
+        return read()
+    except ArtifactError as error:
+        log.warning("serve: %s: %s", without, error)
         return None
-    return read_text_vectors(path, items)
 
 
 def main() -> int:

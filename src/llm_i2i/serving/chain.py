@@ -10,13 +10,14 @@ import numpy as np
 from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError
 from llm_i2i.i2i.lookup import Neighbours, best
+from llm_i2i.serving.explain import explain
 from llm_i2i.serving.flat import FlatIndex
-from llm_i2i.serving.messages import Answer, Link, Query, Recommended
+from llm_i2i.serving.messages import Link, Query, Ranked, Recommended
 
 LEAST_CHUNK = 256
 
 
-def answer(index: FlatIndex, query: Query) -> Answer:
+def answer(index: FlatIndex, query: Query) -> Ranked:
     """Recommend from one version of the index.
 
     The first link is the offline ranking, to the last bit. A link is asked only for what those before it leave open.
@@ -33,14 +34,19 @@ def answer(index: FlatIndex, query: Query) -> Answer:
         if len(found) < query.k:
             items, scores = best(neighbours, asked, decay=index.decay, top_k=query.k - len(found), keep=wanted.mask)
             wanted.refuse(items)
-            found += _recommended(index, items, scores, source)
+            more = _recommended(index, items, scores, source)
+            if query.explain:
+                for item, told in zip(items, more, strict=True):
+                    told["why"] = explain(index, neighbours, asked, item)
+            found += more
     if len(found) < query.k:
         items, scores = _popular(index, wanted, query.k - len(found))
-        found += _recommended(index, items, scores, "popularity")
+        more = _recommended(index, items, scores, "popularity")
+        found += [{**told, "why": []} for told in more] if query.explain else more
     reason = None
     if len(found) < query.k:  # popularity knows the whole catalogue: there is nothing else
         reason = f"{len(found)} of {index.n_items} items pass the filters and are neither excluded nor in the history"
-    return {"items": found, "reason": reason, "user_id": query.user_id, "version": index.version}
+    return {"items": found, "reason": reason, "version": index.version}
 
 
 class _Wanted:
@@ -77,13 +83,13 @@ def _popular(index: FlatIndex, wanted: _Wanted, k: int) -> tuple[list[int], list
         part = slice(start, start + size)
         kept = np.flatnonzero(wanted.mask(index.popular_items[part]))[: k - len(items)]
         items += index.popular_items[part][kept].tolist()
-        scores += index.popular_counts[part][kept].tolist()
+        scores += index.popular_scores[part][kept].tolist()
         start, size = start + size, size * 4
     return items, scores
 
 
 def _recommended(index: FlatIndex, items: list[int], scores: list[float], source: Link) -> list[Recommended]:
     return [
-        {"item_id": index.item_id(item), "score": score, "source": source}
+        {"item_id": index.item_id(item), "title": index.title(item) or None, "score": score, "source": source}
         for item, score in zip(items, scores, strict=True)
     ]

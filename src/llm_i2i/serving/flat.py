@@ -4,35 +4,53 @@ VERSION/manifest.json holds each array's SHA-256, the values of the columns to f
 VERSION is the hash of that manifest, so a folder's name answers for every byte in it. The arrays, n items:
 
     id_bounds int64 (n + 1,), id_bytes uint8: the item ids in UTF-8, ascending, so that a search finds one
+    title_bounds, title_bytes: the titles, in the same order
     index_bounds int64 (n + 1,), index_items int32, index_scores float32: the index, as `i2i.lookup.Neighbours`
     text_bounds, text_items, text_scores: the same, nearest by text, for items without neighbours in the index
-    popular_items int32 (n,), popular_counts int64 (n,): most interactions first
+    popular_items int32 (n,), popular_scores float64 (n,): most popular first
+    search_bounds, search_bytes: the words of the titles, most popular item first, as `write.searchable` makes them
     column_NUMBER int32 (n,): which value of a column an item has
+
+To explain, each where its table was there:
+
+    real_bounds, real_items, real_scores: the same model's index of arm real
+    user_bounds int64 (n + 1,), user_numbers int32, user_synthetic bool: who took an item in the table that the index
+        was trained on, ascending, and whether only a synthetic pair says so
 """
 
-import logging
+import re
+import unicodedata
 from bisect import bisect_left
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
-import pandas as pd
 
 from llm_i2i.arrays import Array
 from llm_i2i.errors import ArtifactError
-from llm_i2i.files import file_sha256, json_sha256, read_json, remove, staged, write_json
-from llm_i2i.i2i.index import from_index
+from llm_i2i.files import file_sha256, json_sha256, read_json
 from llm_i2i.i2i.lookup import Neighbours, own_query
-from llm_i2i.schema import ITEM_ID
+from llm_i2i.schema import IS_LONG_TAIL, SOURCE_REAL
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from llm_i2i.serving.messages import CatalogueItem, Explained
 
-TEXT_NEIGHBOURS = 100
-NO_COLUMNS = (ITEM_ID, "title", "text", "n_train")  # of the catalogue: nobody filters on them
 CACHED = 1 << 16
-CELLS = 1 << 24  # similarities held at once
+
+
+class Takers(NamedTuple):
+    """Who took which item: item n was taken by `numbers[bounds[n]:bounds[n + 1]]`, ascending.
+
+    Attributes:
+        bounds: n_items + 1 whole numbers.
+        numbers: int32 (n,), of the users.
+        synthetic: bool (n,), whether only a synthetic pair says so.
+    """
+
+    bounds: memoryview
+    numbers: Array
+    synthetic: Array
 
 
 class FlatIndex:
@@ -53,117 +71,93 @@ class FlatIndex:
         arrays = {name: _mapped(folder / f"{name}.npy", sha256) for name, sha256 in manifest["files"].items()}
         self.manifest: dict[str, Any] = manifest["index"]
         self.last_m, self.decay = own_query(self.manifest)
-        self.index, self.text = (
-            Neighbours(_view(arrays[f"{of}_bounds"]), arrays[f"{of}_items"], arrays[f"{of}_scores"])
-            for of in ("index", "text")
+        self.index, self.text = _neighbours(arrays, "index"), _neighbours(arrays, "text")
+        self.real = _neighbours(arrays, "real") if "real_bounds" in arrays else None
+        if self.manifest.get("arm") == SOURCE_REAL:
+            self.real = self.index
+        self.takers = (
+            Takers(_view(arrays["user_bounds"]), arrays["user_numbers"], arrays["user_synthetic"])
+            if "user_bounds" in arrays
+            else None
         )
-        self.popular_items, self.popular_counts = arrays["popular_items"], arrays["popular_counts"]
+        known: list[tuple[Explained, object]] = [("users", self.takers), ("real", self.real)]
+        self.explains = [name for name, table in known if table]
+        self.popular_items, self.popular_scores = arrays["popular_items"], arrays["popular_scores"]
         self.columns = {
             name: ({value: code for code, value in enumerate(values)}, arrays[f"column_{number}"])
             for number, (name, values) in enumerate(manifest["columns"])
         }
-        ids = _Ids(_view(arrays["id_bounds"]), _view(arrays["id_bytes"]))
+        self._values = {name: list(codes) for name, (codes, _) in self.columns.items()}
+        self._search = arrays["search_bounds"], arrays["search_bytes"]
+        ids, titles = (_Texts(_view(arrays[f"{of}_bounds"]), _view(arrays[f"{of}_bytes"])) for of in ("id", "title"))
         self.n_items = len(ids)
-        # What is often asked for is kept: id by place, and place by id (None if the catalogue does not have it).
-        self.item_id = lru_cache(CACHED)(ids.item_id)
+        # What is often asked for is kept: id and title by place, and place by id (None if the catalogue has none).
+        self.item_id = lru_cache(CACHED)(ids.text)
+        self.title = lru_cache(CACHED)(titles.text)
         self.place = lru_cache(CACHED)(ids.place)
 
+    def item(self, place: int) -> "CatalogueItem":
+        """What the catalogue says about an item."""
+        value = {name: self._values[name][column[place]] for name, (_, column) in self.columns.items()}
+        return {
+            "item_id": self.item_id(place),
+            "title": self.title(place) or None,
+            "category": value.get("category"),
+            "bucket": value["bucket"],
+            "is_long_tail": value[IS_LONG_TAIL] == "True",
+        }
 
-class _Ids:
-    """Item ids, ascending by their UTF-8 bytes, found without an object for each."""
+    def search(self, words: str, limit: int) -> list[int]:
+        """Places of items in whose titles a word begins with each of some words, most popular first.
 
-    def __init__(self, bounds: memoryview, ids: memoryview) -> None:
-        self._bounds, self._ids = bounds, ids
+        Args:
+            words: Upper and lower case and accents are the same; without a word every item is found.
+            limit: Longest list.
+        """
+        rarest, *others = sorted((b" " + word for word in searchable(words).split()), key=len, reverse=True) or [b""]
+        if not rarest:
+            return [int(place) for place in self.popular_items[:limit]]
+        bounds, content = self._search
+        found: list[int] = []
+        pattern, at = re.compile(re.escape(rarest)), 0
+        while len(found) < limit and (hit := pattern.search(content.data, bounds[at])):
+            at = int(np.searchsorted(bounds, hit.start(), side="right"))  # the next title
+            title = bytes(content[bounds[at - 1] : bounds[at]])
+            if all(word in title for word in others):
+                found.append(int(self.popular_items[at - 1]))
+        return found
+
+
+def searchable(title: str) -> bytes:
+    """A title's words without upper case, accents and signs, a blank before each."""
+    plain = "".join(c for c in unicodedata.normalize("NFKD", title.casefold()) if not unicodedata.combining(c))
+    return "".join(f" {word}" for word in re.findall(r"\w+", plain)).encode()
+
+
+class _Texts:
+    """Texts by place, without an object for each."""
+
+    def __init__(self, bounds: memoryview, content: memoryview) -> None:
+        self._bounds, self._content = bounds, content
 
     def __len__(self) -> int:
         return len(self._bounds) - 1
 
-    def item_id(self, place: int) -> str:
-        return str(self._id(place), "utf-8")
+    def text(self, place: int) -> str:
+        return str(self._bytes(place), "utf-8")
 
-    def place(self, item_id: str) -> int | None:
-        wanted = item_id.encode("utf-8", "surrogatepass")
-        place = bisect_left(range(len(self)), wanted, key=self._id)
-        return place if place < len(self) and self._id(place) == wanted else None
+    def place(self, text: str) -> int | None:
+        """Where a text is, if they ascend by their UTF-8 bytes."""
+        wanted = text.encode("utf-8", "surrogatepass")
+        place = bisect_left(range(len(self)), wanted, key=self._bytes)
+        return place if place < len(self) and self._bytes(place) == wanted else None
 
-    def _id(self, place: int) -> bytes:
-        return bytes(self._ids[self._bounds[place] : self._bounds[place + 1]])
-
-
-def write_version(
-    index: pd.DataFrame, manifest: Mapping[str, Any], items: pd.DataFrame, vectors: Array | None, versions: Path
-) -> str:
-    """Write a version and read it back.
-
-    Args:
-        index: `schema.INDEX`.
-        manifest: Of the index.
-        items: `schema.ITEMS`, sorted by id, with any columns to filter on.
-        vectors: float32 (n_items, n_dimensions), rows of unit length or zero; None = no recommendations by text.
-        versions: Folder of all versions.
-
-    Returns:
-        The version's name.
-
-    Raises:
-        ArtifactError: The index and the catalogue do not fit each other, or the copy is not what was written.
-    """
-    if not items[ITEM_ID].is_monotonic_increasing:
-        raise ArtifactError("items", "are not sorted by item_id", fix="run `dvc repro tag`")
-    similar = from_index(index, items)
-    ids = [item.encode() for item in items[ITEM_ID]]
-    popular = np.argsort(-items["n_train"].to_numpy(), kind="stable")
-    names = [name for name in items.columns if name not in NO_COLUMNS]
-    coded = [pd.factorize(items[name].astype("str")) for name in names]
-    arrays: dict[str, Array] = {
-        "id_bounds": np.cumsum([0, *map(len, ids)], dtype=np.int64),
-        "id_bytes": np.frombuffer(b"".join(ids), np.uint8),
-        "index_bounds": similar.indptr.astype(np.int64),
-        "index_items": similar.indices.astype(np.int32),
-        "index_scores": similar.data,
-        **_nearest_by_text(np.flatnonzero(np.diff(similar.indptr) == 0), len(items), vectors),
-        "popular_items": popular.astype(np.int32),
-        "popular_counts": items["n_train"].to_numpy(dtype=np.int64)[popular],
-        **{f"column_{n}": codes.astype(np.int32) for n, (codes, _) in enumerate(coded)},
-    }
-    written = versions / "next"
-    with staged(written) as out:
-        for name, array in arrays.items():
-            np.save(out / f"{name}.npy", array, allow_pickle=False)
-        description = {
-            "files": {name: file_sha256(out / f"{name}.npy") for name in arrays},
-            "columns": [[name, values.tolist()] for name, (_, values) in zip(names, coded, strict=True)],
-            "index": dict(manifest),
-        }
-        write_json(description, out / "manifest.json")
-    final = versions / json_sha256(description)[:16]
-    remove(final)
-    written.replace(final)
-    FlatIndex(final)
-    log.info("serve: version %s, %s neighbours of %s items", final.name, f"{len(index):,}", f"{len(items):,}")
-    return final.name
+    def _bytes(self, place: int) -> bytes:
+        return bytes(self._content[self._bounds[place] : self._bounds[place + 1]])
 
 
-def _nearest_by_text(rows: Array, n_items: int, vectors: Array | None) -> dict[str, Array]:
-    """The nearest items by text of some items: positive cosines, best first, ties by place."""
-    sizes = np.zeros(n_items, np.int64)
-    items, scores = [np.empty(0, np.int32)], [np.empty(0, np.float32)]
-    step = max(1, CELLS // max(1, n_items))
-    for start in range(0, len(rows) if vectors is not None else 0, step):
-        part = rows[start : start + step]
-        similarities = vectors[part] @ vectors.T  # type: ignore[index, union-attr]
-        similarities[np.arange(len(part)), part] = 0
-        for row, cosines in zip(part, similarities, strict=True):
-            found = np.flatnonzero(cosines > 0)
-            found = found[np.argsort(-cosines[found], kind="stable")[:TEXT_NEIGHBOURS]]
-            sizes[row] = len(found)
-            items.append(found.astype(np.int32))
-            scores.append(cosines[found].astype(np.float32))
-    return {
-        "text_bounds": np.concatenate([[0], np.cumsum(sizes)]),
-        "text_items": np.concatenate(items),
-        "text_scores": np.concatenate(scores),
-    }
+def _neighbours(arrays: dict[str, Array], of: str) -> Neighbours:
+    return Neighbours(_view(arrays[f"{of}_bounds"]), arrays[f"{of}_items"], arrays[f"{of}_scores"])
 
 
 def _view(array: Array) -> memoryview:

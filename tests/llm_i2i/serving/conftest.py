@@ -10,10 +10,10 @@ import pandas as pd
 import pytest
 from fastapi.testclient import TestClient
 
-from llm_i2i.files import write_json
+from llm_i2i.files import file_sha256, write_json
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEMS, write_table
-from llm_i2i.serving.app import create_app
+from llm_i2i.serving.app import Settings, create_app
 from llm_i2i.serving.build import Source, build
 from llm_i2i.serving.flat import FlatIndex
 
@@ -41,6 +41,8 @@ class Shop:
 
     root: Path
     redis: str = ""
+    arm: str = "real"
+    half_life: float = 90.0
 
     @property
     def store(self) -> Path:
@@ -48,18 +50,25 @@ class Shop:
 
     @property
     def folder(self) -> Path:
-        return self.root / "i2i" / "swing-real"
+        return self.root / "i2i" / f"swing-{self.arm}"
 
     @property
     def source(self) -> Source:
-        return Source(
-            self.redis or str(self.folder), "p", str(self.root / "items.parquet"), str(self.root / "vectors.npy")
-        )
+        return Source(self.redis or str(self.folder), "p", str(self.root), self.half_life)
 
-    def write_index(self, index: pd.DataFrame, **query: float) -> None:
-        write_table(index, self.folder / "index.parquet", INDEX)
-        facts = {"model": "swing", "arm": "real", "params": {"swing": query}}
-        write_json({**facts, "content_sha256": index_sha256(index)}, self.folder / "manifest.json")
+    @property
+    def catalogue(self) -> Path:
+        return self.root / "items" / "items.parquet"
+
+    @property
+    def vectors(self) -> Path:
+        return self.root / "text" / "vectors.npy"
+
+    def write_index(self, index: pd.DataFrame, arm: str = "real", **query: float) -> None:
+        folder, fused = self.root / "i2i" / f"swing-{arm}", self.root / "fused" / f"{arm}.parquet"
+        write_table(index, folder / "index.parquet", INDEX)
+        facts = {"model": "swing", "arm": arm, "params": {"swing": query}, "content_sha256": index_sha256(index)}
+        write_json(facts | ({"fused_sha256": file_sha256(fused)} if fused.exists() else {}), folder / "manifest.json")
 
     def build(self) -> FlatIndex:
         build(self.source, self.store)
@@ -70,7 +79,17 @@ class Shop:
         return FlatIndex(self.store / "versions" / state["version"])
 
     def client(self, **options) -> TestClient:
-        return TestClient(create_app(self.store, **options), raise_server_exceptions=False)
+        events = self.root / "events"
+        events.mkdir(exist_ok=True)
+        settings = {"stores": {"real": str(self.store)}, "shares": {"real": 1.0}, "events": str(events)} | options
+        return TestClient(create_app(Settings(**settings)), raise_server_exceptions=False)
+
+
+def ready(client) -> dict:
+    """What /readyz says of the first arm, after a look for other versions."""
+    client.app.state.arms.refresh()
+    told = client.get("/readyz").json()
+    return {"ready": told["ready"], **told["arms"][0]}
 
 
 def a_shop(folder: Path) -> Shop:
@@ -87,10 +106,11 @@ def a_shop(folder: Path) -> Shop:
         "category": [CATEGORIES[n] for n in category],
     }
     made = Shop(folder)
-    write_table(pd.DataFrame(table), folder / "items.parquet", ITEMS)
+    write_table(pd.DataFrame(table), made.catalogue, ITEMS)
     vectors = np.eye(8)[category] + 0.1 * rng.random((N_ITEMS, 8))
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
-    np.save(folder / "vectors.npy", vectors.astype(np.float32))
+    made.vectors.parent.mkdir()
+    np.save(made.vectors, vectors.astype(np.float32))
     made.write_index(an_index())
     return made
 

@@ -24,25 +24,44 @@ def test_recommend_is_the_chains_answer(open_shop, client):
     query = {"history": NAMES[:3], "k": 7, "user_id": "u", "filters": {"category": ["dolls"]}}
     told = client.post("/v1/recommend", json=query)
     assert told.status_code == 200
-    assert told.json() == answer(open_shop.opened(), Query(**query))
+    ranked = answer(open_shop.opened(), Query(**query))
+    assert told.json() == ranked | {
+        "user_id": "u",
+        "arm": "real",
+        "recommendation_id": told.json()["recommendation_id"],
+    }
 
 
 def test_a_batch_is_answered_in_order(client):
     queries = [{"history": [name], "k": k} for k, name in enumerate(NAMES[:5], start=1)]
     told = client.post("/v1/recommend:batch", json={"queries": queries}).json()["answers"]
-    assert told == [client.post("/v1/recommend", json=query).json() for query in queries]
+    assert [a["items"] for a in told] == [client.post("/v1/recommend", json=q).json()["items"] for q in queries]
+    assert len({a["recommendation_id"] for a in told}) == 5
 
 
 def test_similar_items(client):
     told = client.get(f"/v1/items/{NAMES[3]}/similar", params={"k": 4}).json()
-    assert told == client.post("/v1/recommend", json={"history": [NAMES[3]], "k": 4}).json()
+    assert told["items"] == client.post("/v1/recommend", json={"history": [NAMES[3]], "k": 4}).json()["items"]
     assert client.get("/v1/items/nothing/similar").status_code == 404
     assert client.get(f"/v1/items/{'a' * 513}/similar").status_code == 422
     assert client.get(f"/v1/items/{NAMES[3]}/similar", params={"l": 4}).status_code == 422
 
 
+def test_the_catalogue_is_searched(client):
+    told = client.get("/v1/items", params={"title": "I 007"}).json()
+    assert told == {
+        "items": [
+            {"item_id": NAMES[7], "title": NAMES[7], "category": "puzzles", "bucket": "mid", "is_long_tail": False}
+        ]
+    }
+    assert len(client.get("/v1/items").json()["items"]) == 20
+    assert len(client.get("/v1/items", params={"title": "i", "limit": 3}).json()["items"]) == 3
+    for wrong in ({"limit": 0}, {"limit": 101}, {"title": "a" * 513}, {"text": "a"}):
+        assert client.get("/v1/items", params=wrong).status_code == 422
+
+
 def test_facts_of_the_index(client):
-    told = client.get("/v1/index").json()
+    (told,) = client.get("/v1/index").json()["arms"]
     assert told["manifest"]["model"] == "swing"
     assert len(told["manifest"]["content_sha256"]) == 64
     assert "git_revision" in told["manifest"]
@@ -112,6 +131,14 @@ def test_no_query_at_all_makes_the_service_fail(client, query):
         TypeAdapter(Answer).validate_json(told.content, strict=True)
 
 
+@pytest.mark.parametrize("kind", [None, "text/plain", "application/xml"])
+def test_a_body_of_another_kind_is_refused(client, kind):
+    for path in ("recommend", "recommend:batch"):
+        headers = {"Content-Type": kind} if kind else {}
+        assert client.post(f"/v1/{path}", content=b'{"queries": [{}]}', headers=headers).status_code == 422
+    assert client.post("/v1/recommend", content=b"{}", headers={"Content-Type": "application/JSON; a=b"}).is_success
+
+
 @pytest.mark.parametrize("chunked", [False, True])
 def test_a_body_too_large_is_refused(client, chunked):
     content = b" " * (MAX_BODY_BYTES + 1)
@@ -152,18 +179,29 @@ def test_metrics_tell_routes_statuses_and_sources(open_shop):
     assert 'llm_i2i_request_seconds_count{route="/v1/recommend",status="200"} 1.0' in text
     assert 'llm_i2i_request_seconds_count{route="/v1/recommend",status="422"} 1.0' in text
     assert 'llm_i2i_request_seconds_count{route="other",status="404"} 1.0' in text
-    assert 'llm_i2i_items_total{source="popularity"} 7.0' in text
+    assert 'llm_i2i_items_total{arm="real",source="popularity"} 7.0' in text
     assert 'llm_i2i_swaps_total{outcome="loaded"} 1.0' in text
 
 
 def test_openapi_says_what_is_served(client):
     document = client.get("/openapi.json").json()
     v1 = {path for path in document["paths"] if path.startswith("/v1/")}
-    assert v1 == {"/v1/recommend", "/v1/recommend:batch", "/v1/items/{item_id}/similar", "/v1/index"}
+    assert v1 == {
+        "/v1/recommend",
+        "/v1/recommend:batch",
+        "/v1/items",
+        "/v1/items/{item_id}/similar",
+        "/v1/index",
+        "/v1/events",
+    }
     query = document["components"]["schemas"]["Query"]
     assert query["additionalProperties"] is False
     assert query["properties"]["k"]["maximum"] == MAX_K
-    refused = document["paths"]["/v1/recommend"]["post"]["responses"]["422"]
+    recommend = document["paths"]["/v1/recommend"]["post"]
+    asked = recommend["requestBody"]["content"]["application/json"]["schema"]
+    told = recommend["responses"]["200"]["content"]["application/json"]["schema"]
+    assert (asked, told) == ({"$ref": "#/components/schemas/Query"}, {"$ref": "#/components/schemas/Answer"})
+    refused = recommend["responses"]["422"]
     assert refused["content"]["application/json"]["schema"] == {"$ref": "#/components/schemas/Problem"}
     assert client.get("/docs").status_code == 404
 
@@ -171,7 +209,8 @@ def test_openapi_says_what_is_served(client):
 def test_from_environment_reads_the_key_file(open_shop, tmp_path, monkeypatch):
     key = tmp_path / "key"
     key.write_text("sesame\n", encoding="utf-8")
-    settings = {"store": str(open_shop.store), "api_key_file": str(key), "seconds": 1}
+    arm = {"stores": {"real": str(open_shop.store)}, "shares": {"real": 1}}
+    settings = {**arm, "events": str(tmp_path), "api_key_file": str(key)}
     monkeypatch.setenv(application.SETTINGS, json.dumps(settings))
     with TestClient(application.from_environment()) as client:
         assert client.get("/v1/index").status_code == 401

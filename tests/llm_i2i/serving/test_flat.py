@@ -1,13 +1,16 @@
 import json
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.i2i.export import current_version, export_redis
-from llm_i2i.schema import ITEMS, read_table, write_table
-from llm_i2i.serving import flat
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_table
+from llm_i2i.serving import write
 from llm_i2i.serving.build import build
+from llm_i2i.serving.chain import answer
+from llm_i2i.serving.messages import Query
 from tests.llm_i2i.serving.conftest import NAMES, an_index
 
 
@@ -38,7 +41,7 @@ def test_equal_content_has_an_equal_name(shop):
 
 
 def test_an_index_without_neighbours_and_a_shop_without_vectors(shop):
-    (shop.root / "vectors.npy").unlink()
+    (shop.vectors).unlink()
     shop.write_index(an_index().iloc[:0])
     served = shop.build()
     assert served.index.items.size == served.text.items.size == 0
@@ -47,7 +50,7 @@ def test_an_index_without_neighbours_and_a_shop_without_vectors(shop):
 
 def test_text_neighbours_in_parts_are_the_same(shop, monkeypatch):
     whole = shop.build()
-    monkeypatch.setattr(flat, "CELLS", 1_000)  # two items at a time
+    monkeypatch.setattr(write, "CELLS", 1_000)  # two items at a time
     parts = shop.build()
     assert list(parts.text.bounds) == list(whole.text.bounds)
     assert np.allclose(parts.text.scores, whole.text.scores)
@@ -73,7 +76,7 @@ def test_any_damage_is_refused(shop, name, damage):
 
 def test_a_pickle_is_never_read(shop):
     shop.build()
-    np.save(shop.root / "vectors.npy", np.array([{}] * len(NAMES)), allow_pickle=True)
+    np.save(shop.vectors, np.array([{}] * len(NAMES)), allow_pickle=True)
     with pytest.raises(ArtifactError, match=r"vectors\.npy: unreadable"):
         shop.build()
 
@@ -84,19 +87,19 @@ def change_manifest(shop):
 
 
 def other_catalogue(shop, change):
-    path = shop.root / "items.parquet"
+    path = shop.catalogue
     write_table(change(read_table(path, ITEMS)), path, ITEMS)
 
 
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
-        (change_manifest, "index.parquet is not what manifest.json says"),
+        (change_manifest, "index.parquet: is not what manifest.json says"),
         (lambda shop: (shop.folder / "manifest.json").unlink(), "manifest.json: no such file"),
         (lambda shop: (shop.folder / "index.parquet").write_bytes(b"PAR1"), "index.parquet: unreadable"),
         (lambda shop: other_catalogue(shop, lambda t: t.assign(item_id="a" + t["item_id"])), "not in the cat"),
         (lambda shop: other_catalogue(shop, lambda t: t.iloc[::-1]), "items: are not sorted by item_id"),
-        (lambda shop: np.save(shop.root / "vectors.npy", np.zeros((3, 2))), r"shape \(3, 2\)"),
+        (lambda shop: np.save(shop.vectors, np.zeros((3, 2))), r"shape \(3, 2\)"),
         (lambda shop: setattr(shop, "redis", "redis://127.0.0.1:1/0"), "Redis failed"),
     ],
 )
@@ -116,3 +119,62 @@ def test_the_stamp_follows_what_counts_in_redis(shop, redis_url):
     assert current_version(redis_url, prefix="p") == version
     assert shop.source.stamp() != empty
     assert shop.source.stamp() == shop.source.stamp()
+
+
+@pytest.mark.parametrize(
+    ("words", "limit", "found"),
+    [
+        ("star", 9, ["1", "4", "2"]),  # most popular first
+        ("STAR Trek", 9, ["4", "2"]),
+        ("trek star", 1, ["4"]),
+        ("ar", 9, []),  # a word begins so
+        ("amelie", 9, ["3"]),
+        ("Amélie!", 9, ["3"]),
+        ("ii", 9, ["2"]),
+        ("wars (1977)", 9, ["1"]),
+        ("star missing", 9, []),
+        ("star*", 9, ["1", "4", "2"]),
+        (" .-", 3, ["1", "0", "4"]),  # no word at all
+        ("", 2, ["1", "0"]),
+    ],
+)
+def test_titles_are_searched_by_words(shop, words, limit, found):
+    other_catalogue(shop, lambda _: pd.DataFrame({
+        "item_id": list("01234"), "title": ["", "Star Wars (1977)", "Star Trek II", "AMÉLIE", "Trek: to the Stars"],
+        "text": list("01234"), "n_train": [9, 9, 1, 0, 4], "bucket": "mid", "is_long_tail": False,
+    }))  # fmt: skip
+    shop.vectors.unlink()
+    shop.write_index(an_index().iloc[:0])
+    index = shop.build()
+    assert [index.item_id(place) for place in index.search(words, limit)] == sorted(
+        found, key=lambda item: ([9, 9, 1, 0, 4][int(item)] * -1, item)
+    )
+
+
+def test_what_the_catalogue_says(shop):
+    index = shop.build()
+    told = {"item_id": NAMES[1], "title": NAMES[1], "category": "dolls", "bucket": "mid", "is_long_tail": False}
+    assert index.item(1) == told
+    other_catalogue(shop, lambda table: table.drop(columns="category").assign(title="", is_long_tail=True))
+    assert shop.build().item(1) == told | {"title": None, "category": None, "is_long_tail": True}
+
+
+@pytest.mark.parametrize("unit", [1, 1_000, 1_000_000, 1_000_000_000])
+def test_popularity_decays_with_time(shop, unit):
+    """An interaction of age 0, 90 and 180 days is 1, 1/2 and 1/4; ties go by all interactions, 3, 4, 6 and 9 here."""
+    days = {2: [180, 180], 3: [0], 5: [90], 8: [90, 180, 180]}
+    ages = [(item, n, age) for item, found in days.items() for n, age in enumerate(found)]
+    rows = [(f"u{n}", NAMES[item], (1_600_000_000 - age * 86_400) * unit, n) for item, n, age in ages]
+    train = shop.root / "split" / "train.parquet"
+    write_table(pd.DataFrame(rows, columns=list(INTERACTIONS)), train, INTERACTIONS)
+    popular = answer(shop.build(), Query(k=4))["items"]
+    assert [(int(item["item_id"][2:5]), item["score"]) for item in popular] == [(8, 1.0), (3, 1.0), (5, 0.5), (2, 0.5)]
+    shop.half_life = 45.0
+    assert [item["score"] for item in answer(shop.build(), Query(k=4))["items"]] == [1.0, 0.375, 0.25, 0.125]
+
+
+def test_positions_are_no_times(shop):
+    before = shop.build()
+    rows = [("u", NAMES[1], 0, 0), ("u", NAMES[2], 1, 1)]
+    write_table(pd.DataFrame(rows, columns=list(INTERACTIONS)), shop.root / "split" / "train.parquet", INTERACTIONS)
+    assert shop.build().popular_scores.tolist() == before.popular_scores.tolist()

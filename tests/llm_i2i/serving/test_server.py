@@ -1,22 +1,29 @@
+import itertools
 import json
 import os
 import signal
 import socket
-import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import httpx2
+import psutil
 import pytest
 
 from llm_i2i import cli
+from llm_i2i.serving.events import read_events, repair
 from tests.conftest import ROOT
+
+RECOMMENDATION = f"real.{'0' * 16}.none.{'0' * 16}"
 
 
 def options(shop, *more) -> list[str]:
     return [
-        "serve", "--index", str(shop.folder), "--catalogue", str(shop.root / "items.parquet"),
-        "--vectors", str(shop.root / "vectors.npy"), "--store", str(shop.store), *more,
+        "serve", "--index", str(shop.folder), "--artifacts", str(shop.root), "--store", str(shop.store), *more,
     ]  # fmt: skip
 
 
@@ -44,15 +51,26 @@ def received(connection: socket.socket) -> bytes:
     return found
 
 
+@contextmanager
+def running(shop, *more, **environment) -> Iterator[tuple[psutil.Process, int, Path]]:
+    """A service: its process, port and log."""
+    port, log = free_port(), shop.root / "log"
+    command = [sys.executable, "-m", "llm_i2i.cli", *options(shop, "--port", str(port), "--poll", "0.1", *more)]
+    with log.open("w") as file:
+        server = psutil.Popen(
+            command, cwd=shop.root, env=os.environ | {"PYTHONPATH": str(ROOT / "src")} | environment, stderr=file
+        )
+    try:
+        yield server, port, log
+    finally:
+        for process in [server, *server.children()] if server.is_running() else []:
+            process.kill()
+        server.wait()
+
+
 @pytest.mark.slow
 def test_a_service_refuses_damage_and_lets_a_request_end_before_it_stops(shop):
-    port = free_port()
-    environment = os.environ | {"PYTHONPATH": str(ROOT / "src"), "PYTHONPROFILEIMPORTTIME": "1"}
-    command = [sys.executable, "-m", "llm_i2i.cli", *options(shop, "--port", str(port), "--poll", "0.1")]
-    log = shop.root / "log"
-    with log.open("w") as file:
-        server = subprocess.Popen(command, cwd=shop.root, env=environment, stderr=file)
-    try:
+    with running(shop, PYTHONPROFILEIMPORTTIME="1") as (server, port, log):
         with connect(port) as connection:
             body = json.dumps({"k": 3}).encode()
             head = f"POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Length: {len(body)}\r\n"
@@ -61,11 +79,11 @@ def test_a_service_refuses_damage_and_lets_a_request_end_before_it_stops(shop):
             (shop.folder / "index.parquet").write_bytes(b"no table")
             address = f"http://127.0.0.1:{port}/readyz"
             until = time.monotonic() + 60
-            while not (told := httpx2.get(address).json())["refused"]:
+            while not (told := httpx2.get(address).json())["arms"][0]["refused"]:
                 assert time.monotonic() < until
                 time.sleep(0.1)
             assert told["ready"]
-            assert told["refused"].startswith(f"build: {shop.folder}/index.parquet: unreadable")
+            assert told["arms"][0]["refused"].startswith(f"build: {shop.folder}/index.parquet: unreadable")
             server.send_signal(signal.SIGTERM)
             time.sleep(0.3)
             connection.sendall(body[2:])
@@ -73,14 +91,91 @@ def test_a_service_refuses_damage_and_lets_a_request_end_before_it_stops(shop):
         assert answer.startswith(b"HTTP/1.1 200")
         assert len(json.loads(answer.partition(b"\r\n\r\n")[2])["items"]) == 3
         assert server.wait(timeout=20) in (0, -signal.SIGTERM)
-    finally:
-        server.kill()
-        server.wait()
     lines = log.read_text(encoding="utf-8").splitlines()
     imported = {line.rpartition("|")[2].strip() for line in lines if line.startswith("import time:")}
     assert "uvicorn" in imported
     assert not {"torch", "transformers", "sentence_transformers", "zenml", "dvc"} & imported
     assert not [line for line in lines if "Traceback" in line]
+
+
+@pytest.mark.slow
+def test_a_worker_is_killed_under_load_and_no_acknowledged_event_is_lost(shop):
+    """Bar: kill -9 of a worker; the supervisor brings another, and what was acknowledged is there."""
+    acknowledged: list[str] = []
+    stop = threading.Event()
+
+    def send(sender: int, port: int) -> None:
+        client = httpx2.Client(base_url=f"http://127.0.0.1:{port}", timeout=30)
+        for number in itertools.count():
+            names = [f"{sender}-{number}-{n}" for n in range(3)]
+            events = [{"type": "click", "recommendation_id": RECOMMENDATION, "item_id": name} for name in names]
+            try:
+                told = client.post("/v1/events", json={"events": events})
+            except httpx2.TransportError:  # the worker died
+                told = None
+            if told is not None and told.status_code == 200:
+                acknowledged.extend(names)
+            if stop.is_set():
+                return
+
+    with running(shop, "--workers", "2") as (server, port, _):
+        connect(port).close()
+        until_answered(port)
+        senders = [threading.Thread(target=send, args=(n, port)) for n in range(4)]
+        for sender in senders:
+            sender.start()
+        before = workers(server, 2)
+        for killed in before:  # one after the other: every worker once
+            wait_for_more(acknowledged)
+            killed.kill()
+            killed.wait()
+            assert killed not in workers(server, 2)
+        wait_for_more(acknowledged)
+        stop.set()
+        for sender in senders:
+            sender.join()
+        assert not {worker.pid for worker in before} & {worker.pid for worker in workers(server, 2)}
+        server.terminate()
+        server.wait(timeout=60)
+    stored = {event["item_id"] for event in read_events(shop.store / "events")}
+    assert len(acknowledged) > 180
+    assert set(acknowledged) <= stored
+    repair(shop.store / "events")
+    assert {event["item_id"] for event in read_events(shop.store / "events")} == stored
+
+
+def workers(server: psutil.Process, n: int) -> list[psutil.Process]:
+    """The service's workers, once there are so many: its processes but for multiprocessing's own and builds."""
+    found: list[psutil.Process] = []
+
+    def all_there() -> bool:
+        found[:] = [child for child in server.children() if "spawn_main" in " ".join(child.cmdline())]
+        return len(found) >= n
+
+    wait_for(all_there)
+    return found
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 90) -> None:
+    until = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < until
+        time.sleep(0.05)
+
+
+def wait_for_more(acknowledged: list[str]) -> None:
+    enough = len(acknowledged) + 60
+    wait_for(lambda: len(acknowledged) > enough)
+
+
+def until_answered(port: int) -> None:
+    def answers() -> bool:
+        try:
+            return httpx2.get(f"http://127.0.0.1:{port}/readyz", timeout=60).status_code == 200
+        except httpx2.TransportError:
+            return False
+
+    wait_for(answers)
 
 
 @pytest.mark.parametrize(
@@ -89,6 +184,7 @@ def test_a_service_refuses_damage_and_lets_a_request_end_before_it_stops(shop):
         (["--api-key-file", "nowhere"], "--api-key-file: unreadable"),
         (["--api-key-file", os.devnull], "--api-key-file: is empty"),
         (["--workers", "0"], "--workers: is 0"),
+        (["--half-life", "0"], "--half-life: is 0"),
     ],
 )
 def test_bad_options_are_one_line(shop, capsys, more, told):

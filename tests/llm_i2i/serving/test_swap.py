@@ -5,17 +5,13 @@ import pytest
 
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.serving import build as building
-from llm_i2i.serving.build import Follower, build, read_state
-from tests.llm_i2i.serving.conftest import NAMES, an_index
+from llm_i2i.serving.build import Follower, build
+from llm_i2i.serving.state import read_state, write_state
+from tests.llm_i2i.serving.conftest import NAMES, an_index, ready
 
 
 def damage(shop) -> None:
     (shop.folder / "index.parquet").write_bytes(b"no table")
-
-
-def ready(client) -> dict:
-    client.app.state.current.refresh()
-    return client.get("/readyz").json()
 
 
 def test_a_changed_index_takes_over(shop):
@@ -61,9 +57,9 @@ def test_a_damaged_version_is_refused_until_it_is_made_again(shop, caplog):
         assert (told["ready"], told["version"]) == (True, first)
         assert "index_scores.npy: is damaged" in told["refused"]
         assert "index_scores.npy: is damaged" in caplog.text
-        assert client.get("/v1/index").json()["version"] == first
+        assert client.get("/v1/index").json()["arms"][0]["version"] == first
         follower.update()
-        assert ready(client) == {"ready": True, "version": second, "refused": ""}
+        assert ready(client) == {"ready": True, "arm": "real", "version": second, "refused": ""}
 
 
 def test_the_source_is_looked_at_only_when_it_changes(shop, monkeypatch):
@@ -121,7 +117,7 @@ def test_the_worker_looks_by_itself(shop):
         shop.write_index(an_index(1))
         version = shop.build().version
         for _ in range(200):
-            if client.get("/readyz").json()["version"] == version:
+            if client.get("/readyz").json()["arms"][0]["version"] == version:
                 return
             asyncio.run(asyncio.sleep(0.02))
         pytest.fail("never swapped")
@@ -139,7 +135,7 @@ def test_no_answer_mixes_two_versions(shop):
     assert len(expected) == 2
     answers = []
     with shop.client() as client:
-        current = client.app.state.current
+        current = client.app.state.arms
 
         def ask():
             for _ in range(25):
@@ -151,7 +147,7 @@ def test_no_answer_mixes_two_versions(shop):
         asking.start()
         while asking.is_alive():
             for version in expected:
-                building.write_state(shop.store, version=version)
+                write_state(shop.store, version=version)
                 current.refresh()
         asking.join()
     assert len(answers) == 75

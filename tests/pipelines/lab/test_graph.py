@@ -2,9 +2,9 @@
 
 import re
 
+from llm_i2i.dvc import dvc
 from llm_i2i.stages import STAGES
 from pipelines.lab.graph import DOCUMENT, render, stage_needs
-from steps.dvc import dvc
 
 
 def closure(edges: set[tuple[str, str]]) -> set[tuple[str, str]]:

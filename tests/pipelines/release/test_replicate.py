@@ -9,8 +9,8 @@ import pandas as pd
 import pytest
 import yaml
 
+from llm_i2i import dvc as dvc_files
 from pipelines.__main__ import main
-from steps import dvc as dvc_files
 from tests.conftest import whole_params
 
 RUN = "item_knn-real"

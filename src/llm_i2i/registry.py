@@ -30,9 +30,12 @@ def models() -> dict[str, dict[str, str]]:
     """Models of dvc.yaml's `artifacts`, the one of type index, which serves, first.
 
     Raises:
-        ArtifactError: dvc.yaml names no index, or more than one.
+        ArtifactError: There is no dvc.yaml, or it names no index, or more than one.
     """
-    found = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")).get("artifacts")
+    try:
+        found = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8")).get("artifacts")
+    except FileNotFoundError as error:
+        raise ArtifactError("dvc.yaml", "no such file", fix="run this in a project's folder") from error
     serving = [name for name, model in (found or {}).items() if model.get("type") == "index"]
     if len(serving) != 1:
         raise ArtifactError("dvc.yaml", f"names {len(serving)} artifacts of type index", "the one that serves")
@@ -43,6 +46,19 @@ def champion(model: str) -> Version | None:
     """The version that holds stage prod; None if no version ever did."""
     found = _show(f"{model}#{STAGE}")
     return Version(found[0]["version"], found[0]["commit_hexsha"]) if found else None
+
+
+def tags(model: str) -> str:
+    """What changes whenever a version of a model is registered or gets a stage: the tags that GTO keeps this in."""
+    return (
+        git("for-each-ref", "--format=%(refname) %(objectname)", f"refs/tags/{model}@*", f"refs/tags/{model}#*") or ""
+    )
+
+
+def run_at(commit: str) -> str:
+    """MODEL-ARM, the run that a commit's params.yaml lets serve."""
+    gate = (yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}).get("gate", {})
+    return f"{gate.get('model')}-{gate.get('arm')}"
 
 
 def registered_at(model: str, commit: str) -> Version | None:
@@ -90,10 +106,13 @@ def _gto(*arguments: str) -> str:
     """What gto printed; nothing where it is asked to show a model that it does not know.
 
     Raises:
-        LlmI2iError: It failed.
+        LlmI2iError: It failed, or is not there.
     """
     command = [str(Path(sys.executable).with_name("gto")), *arguments]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    except FileNotFoundError as error:
+        raise LlmI2iError("gto", "is not installed", fix="run `make setup`") from error
     if done.returncode and arguments[0] == "show" and "Cannot find artifact" in done.stderr:
         return ""
     if done.returncode:
