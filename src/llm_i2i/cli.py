@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from llm_i2i.data.item_text import one_line
-from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.errors import DataError, LlmI2iError, needs_extra
 from llm_i2i.files import read_json
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
@@ -131,10 +131,8 @@ def _add_tables(command: argparse.ArgumentParser) -> None:
 
 
 def _serve(options: argparse.Namespace) -> None:
-    try:
-        from llm_i2i.serving.server import serve  # noqa: PLC0415 - an extra
-    except ImportError as error:
-        raise LlmI2iError("serve", f"{error.name} is not installed", fix="pip install 'llm-i2i[serve]'") from error
+    with needs_extra("serve", "llm-i2i serve"):
+        from llm_i2i.serving.server import serve  # noqa: PLC0415
     serve(options)
 
 

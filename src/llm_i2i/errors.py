@@ -1,5 +1,8 @@
 """One family of errors: each says where, what was found, what was expected and how to fix it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class LlmI2iError(Exception):
     """Base of every error this project raises on purpose.
@@ -39,3 +42,21 @@ class BaseModelError(LlmI2iError):
 
 class GenerationError(LlmI2iError):
     """No valid item can be generated, or no row is left after a filter."""
+
+
+@contextmanager
+def needs_extra(extra: str, where: str) -> Iterator[None]:
+    """Around imports of packages that only an extra of this project installs.
+
+    Args:
+        extra: A name of `optional-dependencies` in pyproject.toml.
+        where: Command, function or address that needs it.
+
+    Raises:
+        LlmI2iError: A package is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        found, expected = f"package {error.name} is not installed", f"the packages of extra `{extra}`"
+        raise LlmI2iError(where, found, expected, f"run `pip install 'llm-i2i[{extra}]'`") from error

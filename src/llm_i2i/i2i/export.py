@@ -13,18 +13,20 @@ A reader takes PREFIX:current once per request, so that it never mixes two versi
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 import pandas as pd
-from redis import Redis
-from redis.exceptions import RedisError
 
-from llm_i2i.errors import ArtifactError
+from llm_i2i.errors import ArtifactError, needs_extra
 from llm_i2i.files import staged, write_json
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEM_ID
+
+if TYPE_CHECKING:
+    from redis import Redis
 
 log = logging.getLogger(__name__)
 
@@ -96,18 +98,15 @@ def export_redis(index: pd.DataFrame, manifest: Mapping[str, Any], url: str, *, 
     index = _ordered(index)
     described = _described(index, manifest)
     version = str(described["content_sha256"])[:16]
-    with _client(url) as client:
-        try:
-            before = client.get(f"{prefix}:current")
-            _write(client, f"{prefix}:{version}", index, described)
-            _verify(index, _read(client, f"{prefix}:{version}", url), url)
-            pipeline = client.pipeline(transaction=True)
-            if before not in (None, version):
-                pipeline.set(f"{prefix}:previous", cast("str", before))
-            pipeline.set(f"{prefix}:current", version).execute()
-            _delete_old(client, prefix)
-        except RedisError as error:
-            raise _refused(url, error) from error
+    with _connected(url) as client:
+        before = client.get(f"{prefix}:current")
+        _write(client, f"{prefix}:{version}", index, described)
+        _verify(index, _read(client, f"{prefix}:{version}", url), url)
+        pipeline = client.pipeline(transaction=True)
+        if before not in (None, version):
+            pipeline.set(f"{prefix}:previous", cast("str", before))
+        pipeline.set(f"{prefix}:current", version).execute()
+        _delete_old(client, prefix)
     log.info("export: %s neighbours -> %s, %s:%s", f"{len(index):,}", url, prefix, version)
     return version
 
@@ -121,15 +120,12 @@ def load_redis(url: str, *, prefix: str) -> tuple[pd.DataFrame, dict[str, Any]]:
     Raises:
         ArtifactError: Redis cannot be reached, has no index under the prefix, or lost a part of it.
     """
-    with _client(url) as client:
-        try:
-            version = client.get(f"{prefix}:current")
-            if version is None:
-                raise ArtifactError(url, f"has no key {prefix}:current", fix="run `llm-i2i export`")
-            index = _read(client, f"{prefix}:{version}", url)
-            manifest: dict[str, Any] = json.loads(cast("str", client.get(f"{prefix}:{version}:manifest")))
-        except RedisError as error:
-            raise _refused(url, error) from error
+    with _connected(url) as client:
+        version = client.get(f"{prefix}:current")
+        if version is None:
+            raise ArtifactError(url, f"has no key {prefix}:current", fix="run `llm-i2i export`")
+        index = _read(client, f"{prefix}:{version}", url)
+        manifest: dict[str, Any] = json.loads(cast("str", client.get(f"{prefix}:{version}:manifest")))
     if index_sha256(index) != manifest["content_sha256"]:
         raise ArtifactError(
             url, f"{prefix}:{version} is damaged: other content than its manifest says", fix="export again"
@@ -143,14 +139,11 @@ def current_version(url: str, *, prefix: str) -> str | None:
     Raises:
         ArtifactError: Redis cannot be reached.
     """
-    with _client(url) as client:
-        try:
-            return cast("str | None", client.get(f"{prefix}:current"))
-        except RedisError as error:
-            raise _refused(url, error) from error
+    with _connected(url) as client:
+        return cast("str | None", client.get(f"{prefix}:current"))
 
 
-def _write(client: Redis, base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
+def _write(client: "Redis", base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
     """Write all keys of one version."""
     client.delete(f"{base}:items")
     for entries in _batches(_by_item(index)):
@@ -162,7 +155,7 @@ def _write(client: Redis, base: str, index: pd.DataFrame, manifest: Mapping[str,
     client.set(f"{base}:manifest", _json(dict(manifest)))
 
 
-def _read(client: Redis, base: str, url: str) -> pd.DataFrame:
+def _read(client: "Redis", base: str, url: str) -> pd.DataFrame:
     """Read all items of one version."""
     items = cast("list[str]", client.lrange(f"{base}:items", 0, -1))
     entries: list[tuple[str, Neighbours]] = []
@@ -175,7 +168,7 @@ def _read(client: Redis, base: str, url: str) -> pd.DataFrame:
     return _table(entries, url)
 
 
-def _delete_old(client: Redis, prefix: str) -> None:
+def _delete_old(client: "Redis", prefix: str) -> None:
     """Delete every version but the current and the previous one."""
     kept = {client.get(f"{prefix}:current"), client.get(f"{prefix}:previous")}
     for key in client.scan_iter(match=f"{_literal(prefix)}:*:manifest", count=BATCH):
@@ -199,15 +192,22 @@ def _literal(text: str) -> str:
     return "".join(f"\\{c}" if c in "*?[]\\^" else c for c in text)
 
 
-def _client(url: str) -> Redis:
+@contextmanager
+def _connected(url: str) -> Iterator[Any]:  # its own types know no `decode_responses`
+    """A client of Redis; what fails there is told as an error of ours."""
+    with needs_extra("serve", url):
+        from redis import Redis, RedisError  # noqa: PLC0415
     try:
-        return Redis.from_url(url, decode_responses=True, socket_timeout=30)
+        client = Redis.from_url(url, decode_responses=True, socket_timeout=30)
     except ValueError as error:
         raise ArtifactError(url, f"is no Redis address ({error})", "redis://HOST:PORT/DB") from error
-
-
-def _refused(url: str, error: Exception) -> ArtifactError:
-    return ArtifactError(url, f"Redis failed ({error})", "a Redis server that can be reached and written to")
+    try:
+        with client:
+            yield client
+    except RedisError as error:
+        raise ArtifactError(
+            url, f"Redis failed ({error})", "a Redis server that can be reached and written to"
+        ) from error
 
 
 def _by_item(index: pd.DataFrame) -> Iterator[tuple[str, Neighbours]]:

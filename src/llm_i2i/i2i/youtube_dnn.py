@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_i2i.errors import DataError
+from llm_i2i.errors import DataError, needs_extra
 from llm_i2i.i2i._similar import Similar, check_number
 from llm_i2i.i2i._tower_batches import Batches, TowerOptions
 from llm_i2i.i2i.factors import cosine_top_k
@@ -47,7 +47,8 @@ def youtube_dnn(user_items: UserItems, *, top_k: int, **options: Any) -> Similar
     counts = np.bincount(matrix.indices, minlength=matrix.shape[1])
     weights = counts**checked.sampling_exponent * (counts > 0)
     batches = Batches(matrix if held is None else held.rest, weights, checked)
-    from llm_i2i.i2i._tower import train_tower  # noqa: PLC0415  # torch costs seconds, here alone
+    with needs_extra("pipeline", "youtube_dnn"):
+        from llm_i2i.i2i._tower import train_tower  # noqa: PLC0415  # torch costs seconds, here alone
 
     vectors = train_tower(batches, held, checked)
     if not np.isfinite(vectors).all():

@@ -34,6 +34,7 @@ from llm_i2i.errors import DataError
 from llm_i2i.serving.arms import Arms, Indexes, Split
 from llm_i2i.serving.chain import answer
 from llm_i2i.serving.events import EventLog
+from llm_i2i.serving.explorer import page
 from llm_i2i.serving.messages import (
     MAX_BODY_BYTES,
     Answer,
@@ -156,6 +157,7 @@ def create_app(settings: Settings) -> FastAPI:
     for router in (_recommendations(recommender), _catalogue(arms), _events(event_log, metrics)):
         app.include_router(router, responses=PROBLEMS, dependencies=keys)
     app.include_router(_operations(arms, metrics))
+    app.include_router(page())
     return app
 
 
@@ -257,9 +259,10 @@ def _catalogue(arms: Arms) -> APIRouter:
 
     @router.get("/items")
     def search(options: Annotated[Search, Parameters()]) -> CatalogueItems:
-        """Items by words of their titles, most popular first."""
+        """Items by words of their titles, most popular first, or by their ids."""
         index = arms.indexes().first()
-        return {"items": [index.item(place) for place in index.search(options.title, options.limit)]}
+        places = map(index.place, options.item_id) if options.item_id else index.search(options.title, options.limit)
+        return {"items": [index.item(place) for place in places if place is not None]}
 
     @router.get("/index")
     async def facts() -> IndexFacts:

@@ -61,6 +61,7 @@ class Search(Message):
 
     title: Text = Field(default="", description="words, or their beginnings, that the title must have")
     limit: Annotated[int, Field(ge=1, le=MAX_K, description="items wanted")] = 20
+    item_id: list[Text] = Field(default=[], max_length=MAX_K, description="these items, in place of a search")
 
 
 class CatalogueItem(TypedDict):

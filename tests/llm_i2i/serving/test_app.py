@@ -55,6 +55,9 @@ def test_the_catalogue_is_searched(client):
         ]
     }
     assert len(client.get("/v1/items").json()["items"]) == 20
+    asked = {"item_id": [NAMES[9], "unheard of", NAMES[2]]}
+    assert [item["item_id"] for item in client.get("/v1/items", params=asked).json()["items"]] == [NAMES[9], NAMES[2]]
+    assert client.get("/v1/items", params={"item_id": ["a"] * 101}).status_code == 422
     assert len(client.get("/v1/items", params={"title": "i", "limit": 3}).json()["items"]) == 3
     for wrong in ({"limit": 0}, {"limit": 101}, {"title": "a" * 513}, {"text": "a"}):
         assert client.get("/v1/items", params=wrong).status_code == 422
