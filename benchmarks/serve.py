@@ -1,11 +1,11 @@
 """Throughput and latency of `llm-i2i serve` against an empty handler of the same framework and server, in one run.
 
-    python benchmarks/serve.py --index artifacts/i2i/swing-llm_i2i [--seconds 10] [--connections 8]
+    python benchmarks/serve.py --index artifacts/i2i/swing-llm_i2i [--seconds 10] [--rounds 3] [--connections 8]
 
-Both run with one worker on loopback and answer the same requests: a history of 5 random items, k = 10. First each is
-asked as fast as it answers, then at half of its own rate, where waiting for a turn is counted into the latency. The
-load comes from this process, which shares the machine's cores with the servers; the server's own CPU time per request
-does not depend on that.
+Both run with one worker on loopback and answer the same requests: a history of 5 random items, k = 10. In each round
+first one, then the other is asked as fast as it answers, then at half of its own rate, where waiting for a turn is
+counted into the latency; medians over the rounds are shown. The load comes from this process, which shares the
+machine's cores with the servers; a server's own CPU time per request depends less on that.
 """
 
 import argparse
@@ -42,7 +42,7 @@ def server(command: list[str], port: int) -> Iterator[psutil.Process]:
     """A process that listens at a port, until the block ends."""
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
-        for _ in range(600):
+        for _ in range(3_000):
             if process.poll() is not None:
                 sys.exit(f"ended with status {process.returncode}: {' '.join(command)}")
             try:
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--index", required=True)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--connections", type=int, default=8)
     parser.add_argument("--port", type=int, default=8765)
     options = parser.parse_args()
@@ -123,14 +124,21 @@ def main() -> None:
             sys.executable, "-m", "llm_i2i.cli", "serve", "--index", options.index, "--store", store,
             "--artifacts", str(options.artifacts), "--port", str(options.port),
         ]  # fmt: skip
-        commands = {"empty": [sys.executable, "-c", EMPTY.replace("PORT", str(options.port))], "llm-i2i serve": service}
-        print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.connections} connections")
-        print("| server | requests/s | CPU ms | p50 ms at half load | p99 ms at half load |")
-        print("| --- | ---: | ---: | ---: | ---: |")
-        for name, command in commands.items():
-            with server(command, options.port) as process:
-                found = measure(process, options.port, asked, options.connections, options.seconds)
-            print("| {} | {:,.0f} | {:.2f} | {:.2f} | {:.2f} |".format(name, *found))
+        empty = [sys.executable, "-c", EMPTY.replace("PORT", str(options.port + 1))]
+        with server(service, options.port) as ours, server(empty, options.port + 1) as theirs:
+            servers = {"empty": (theirs, options.port + 1), "llm-i2i serve": (ours, options.port)}
+            rounds = [
+                {name: measure(*at, asked, options.connections, options.seconds) for name, at in servers.items()}
+                for _ in range(options.rounds)
+            ]
+    print(f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, {options.connections} connections")
+    print("| server | requests/s | CPU ms | p50 ms at half load | p99 ms at half load |")
+    print("| --- | ---: | ---: | ---: | ---: |")
+    for name in servers:
+        found = np.median([one[name] for one in rounds], axis=0)
+        print("| {} | {:,.0f} | {:.2f} | {:.2f} | {:.2f} |".format(name, *found))
+    ratios = sorted(one["llm-i2i serve"][0] / one["empty"][0] for one in rounds)
+    print(f"requests/s as a part of the empty handler's, by round: {', '.join(f'{ratio:.2f}' for ratio in ratios)}")
 
 
 if __name__ == "__main__":
