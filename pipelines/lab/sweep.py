@@ -40,7 +40,7 @@ TARGETS = ("evaluate",)  # a point needs no report
 AFTER = {"profile", "report", "gate", "model_card"}
 # What decides a result besides parameters; DVC looks closer at whatever differs here.
 CODE = ("dvc.yaml", "data.dvc", "steps", "src/llm_i2i")
-NOT_CODE = ("src/llm_i2i/reporting/", "src/llm_i2i/evaluation/experiments.py")
+NOT_CODE = ("src/llm_i2i/reporting/", "src/llm_i2i/serving/", "src/llm_i2i/evaluation/experiments.py")
 TRAININGS = ("train_generator", "train_discriminator")
 
 
