@@ -174,7 +174,7 @@ def beam_search(
     closed = torch.from_numpy(closed_nodes(model.trie, excluded)).to(device)
     cache, log_probs, seen = _encode_prompts(model, prompts, device)
     beams = _Nodes.root(len(prompts), device)
-    finished: _Nodes | None = None
+    finished = beams.first(0)
     over = _Over(len(model.levels), device)
     for step, level in enumerate(model.levels):
         most = level.branches if model.static else None
@@ -183,7 +183,7 @@ def beam_search(
         children = children.best(children.score, 2 * num_beams)
         is_item = on_device.leaf_item[ends[children.node]] >= 0
         ended = children.best(children.score.masked_fill(~is_item, _NEVER), n)
-        finished = ended if finished is None else finished.joined(ended)
+        finished = finished.joined(ended)
         finished = finished.best(finished.score, n)
         beams = children.best(children.score.masked_fill(is_item, _NEVER), num_beams)
         if finished.score.shape[1] == n:
@@ -219,7 +219,7 @@ class _Over:
         if not self.on_gpu:
             return False
         self.alive[step].copy_(alive.any(), non_blocking=True)
-        self.copied.append(torch.cuda.Event())
+        self.copied.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
         self.copied[step].record()
         if step == 0:
             return False
