@@ -1,6 +1,6 @@
 # Everything runs in .venv, which `make setup` creates; a second `make` of anything repeats nothing.
 .DEFAULT_GOAL := repro
-.PHONY: setup data repro report profile sweep bench-ard test test-fast lint format lock
+.PHONY: setup data repro report profile sweep bench-ard gpu-check test test-fast lint format lock
 
 VENV := .venv
 INSTALLED := $(VENV)/.installed
@@ -46,7 +46,7 @@ repro: data  ## bring every stage up to date, then show the main table
 report: setup  ## print the main table and where the report is
 	@python -m pipelines show
 
-profile: setup  ## make profile NAME=ci|gpu|laptop: write a profile's values into params.yaml
+profile: setup  ## make profile NAME=laptop|ci|compact|gpu|gpu-80gb: write a profile's values into params.yaml
 	@python -m pipelines profile $(NAME)
 
 sweep: setup  ## make sweep NAME=threshold: run a declared experiment of experiments/
@@ -59,6 +59,9 @@ BENCH = $(if $(DATASETS),--datasets "$(DATASETS)") $(if $(SEEDS),--seeds "$(SEED
 bench-ard: setup  ## make bench-ard ARD=FOLDER: all of docs/results.md on Amazon data (FOLDER/NAME/{interactions,items}.csv)
 	@[ -n "$(ARD)" ] || { echo 'make bench-ard ARD=FOLDER [DATASETS=toys,beauty SEEDS=1,2,3 PROFILE=compact]' >&2; exit 1; }
 	@python -m pipelines bench --tables "$(ARD)" $(BENCH)
+
+gpu-check: setup  ## prove the GPU path on this machine's GPU; OPTIONS="--device cpu --small" tries every path without one
+	@python -m benchmarks.gpu $(OPTIONS)
 
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

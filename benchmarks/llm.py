@@ -172,8 +172,8 @@ def library_search(
         return list(node) or [catalogue.end_id]
 
     out = module.lm.generate(
-        input_ids=ids,
-        attention_mask=mask,
+        input_ids=ids.to(module.lm.device),
+        attention_mask=mask.to(module.lm.device),
         prefix_allowed_tokens_fn=allowed,
         num_beams=num_beams,
         num_return_sequences=n,
@@ -189,7 +189,7 @@ def library_search(
     made = out.sequences[:, length:].tolist()
     ends = [row.index(catalogue.end_id) + 1 if catalogue.terminated else len(row) for row in made]
     found = [item_of.get(tuple(row[:end]), -1) for row, end in zip(made, ends, strict=True)]
-    scores = out.sequences_scores.view(len(prompts), n).numpy()
+    scores = out.sequences_scores.view(len(prompts), n).cpu().numpy()
     return [found[i : i + n] for i in range(0, len(found), n)], scores
 
 

@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
     add("check", "check params.yaml and name combinations that make no sense", lambda _: check.check())
     add("show", "print the main table and where the report is", lambda _: _show())
+    command = add(
+        "memory",
+        "print the GPU memory of the trainings, computed",
+        lambda o: _load("memory", "show")(document=o.document),
+    )
+    command.add_argument("--document", action="store_true", help="write what docs/gpu.md quotes instead")
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")
     command = add(

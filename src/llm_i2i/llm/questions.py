@@ -66,14 +66,16 @@ def read_margins(
     device = role.device.device
     columns = torch.tensor(role.prompt.answers, device=device)
     module.eval()
+    batches = plan_batches([len(s) for s in sequences], batch_tokens)
+    read: list[torch.Tensor] = []
     with torch.no_grad():
-        for indices in tqdm(
-            plan_batches([len(s) for s in sequences], batch_tokens), unit="batch", disable=None, desc="score"
-        ):
+        for indices in tqdm(batches, unit="batch", disable=None, desc="score"):
             batch = collate([sequences[i] for i in indices], role.catalogue.end_id).to(device)
             logits = module(batch.inputs, batch.rows, batch.positions, columns)
-            margin = (logits[:, YES] - logits[:, NO]).double().cpu().numpy()
-            ends = np.cumsum([len(sequences[i].positions) for i in indices])
-            for i, part in zip(indices, np.split(margin, ends[:-1]), strict=True):
-                margins[i] = part
+            # Left on the device until all is asked: while a GPU works, the next batches are made.
+            read.append((logits[:, YES] - logits[:, NO]).double())
+    for indices, margin in zip(batches, read, strict=True):
+        ends = np.cumsum([len(sequences[i].positions) for i in indices])
+        for i, part in zip(indices, np.split(margin.cpu().numpy(), ends[:-1]), strict=True):
+            margins[i] = part
     return margins

@@ -13,7 +13,7 @@ from llm_i2i.params.root import Params
 
 HEAD: Final = """\
 # What you decide; docs/params.md explains it. Every other option has its value in the profile: add its key here to
-# change it. `make profile NAME=laptop|ci|compact|gpu` writes this file anew for another machine or backbone.
+# change it. `make profile NAME=laptop|ci|compact|gpu|gpu-80gb` writes this file anew for another machine or backbone.
 """
 _REFERENCE_HEAD: Final = """\
 # Parameters

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from llm_i2i.catalogue import without_rows
 from llm_i2i.llm.engine.batches import collate
 from llm_i2i.llm.engine.beam import NextItems, beam_search
-from llm_i2i.llm.engine.loss import logits_over_children, weighted_nll
+from llm_i2i.llm.engine.loss import batch_nll, logits_over_children, weighted_nll
 from llm_i2i.llm.engine.trie import tokenize_catalogue
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
 from llm_i2i.llm.identifiers import Identifiers
@@ -68,8 +68,7 @@ def test_the_loss_over_the_catalogue_is_that_of_its_distribution(module, tokeniz
     window = np.array([3, 17, 5, 30, 8])
     batch = collate([window_sequence(window, prompt, catalogue, weights, model.trie)], 0)
     total = float(batch.weights.sum())
-    logits = logits_over_children(model.on_device)(module, batch)
-    loss = weighted_nll(logits, batch.labels, batch.weights, total).item()
+    loss = batch_nll(module, batch, logits_over_children(model.on_device), total).item()
     expected = 0.0
     for t in range(1, len(window)):
         history = np.concatenate([prompt.prefix, *(catalogue.item(i) for i in window[:t])])

@@ -81,15 +81,20 @@ class Batch:
     nodes: torch.Tensor | None = None
 
     def to(self, device: torch.device) -> "Batch":
-        """The same batch on another device."""
+        """The same batch on another device; a GPU need not end what it does for it, and the host goes on."""
+
+        def moved(tensor: torch.Tensor) -> torch.Tensor:
+            # Only from pinned memory does a copy run beside the host's own work.
+            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
         return Batch(
-            {name: tensor.to(device) for name, tensor in self.inputs.items()},
-            self.rows.to(device),
-            self.positions.to(device),
-            self.labels.to(device),
-            self.weights.to(device),
+            {name: moved(tensor) for name, tensor in self.inputs.items()},
+            moved(self.rows),
+            moved(self.positions),
+            moved(self.labels),
+            moved(self.weights),
             self.n_tokens,
-            None if self.nodes is None else self.nodes.to(device),
+            None if self.nodes is None else moved(self.nodes),
         )
 
 

@@ -6,6 +6,9 @@ appends the beams' new tokens to the cache, and an attention mask lets a beam se
 The common beginning of all prompts is encoded once for all rows. With the softmax over the catalogue, a token without
 an alternative has probability 1: a step then goes from fork to fork of the trie, an item is found as soon as no other
 shares its beginning, and the tokens that lead to the next fork are fed together.
+
+On the CPU, tensors are as large as what is alive. On a GPU, reading such a size would keep it waiting: there, sizes are
+bounds that the trie gives for every step beforehand, and whether a search has ended is read one step late.
 """
 
 from dataclasses import dataclass
@@ -22,7 +25,7 @@ from llm_i2i.errors import GenerationError
 from llm_i2i.llm.engine.batches import Sequence, collate
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.sampling import Sampling, perturb
-from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, blocked_leaves, build_trie
+from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, closed_nodes, search_levels
 from llm_i2i.params import Softmax
 
 _NEVER = float("-inf")
@@ -57,6 +60,10 @@ class NextItems:
         self.module, self.catalogue, self.device, self.softmax = module, catalogue, device, softmax
         self.trie = build_trie(catalogue)
         self.on_device = TrieOnDevice.of(self.trie, device)
+        # Where a step leads from a node: with the softmax over the catalogue to the next fork.
+        ends = self.trie.fork if softmax == "catalogue" else np.arange(len(self.trie.fork))
+        self.ends, self.levels = torch.from_numpy(ends).to(device), search_levels(self.trie, ends)
+        self.static = device.type != "cpu"
 
     def top(
         self,
@@ -163,39 +170,65 @@ def beam_search(
         GenerationError: A row excludes the whole catalogue.
     """
     model.check_open(excluded)
-    on_device, softmax, device = model.on_device, model.softmax, model.device
-    blocked = torch.from_numpy(blocked_leaves(model.trie, excluded)).to(device)
-    ends = on_device.fork if softmax == "catalogue" else torch.arange(len(on_device.fork), device=device)
+    on_device, ends, device = model.on_device, model.ends, model.device
+    closed = torch.from_numpy(closed_nodes(model.trie, excluded)).to(device)
     cache, log_probs, seen = _encode_prompts(model, prompts, device)
     beams = _Nodes.root(len(prompts), device)
-    finished: _Nodes | None = None
-    while True:
-        children = _expand(beams, log_probs, on_device, blocked, size=2 * num_beams, sampling=sampling, softmax=softmax)
+    finished = beams.first(0)
+    over = _Over(len(model.levels), device)
+    for step, level in enumerate(model.levels):
+        most = level.branches if model.static else None
+        children = _expand(model, beams, log_probs, closed, most, sampling)
+        # Twice the width, so that enough beams live on even when every second candidate ends an item.
+        children = children.best(children.score, 2 * num_beams)
         is_item = on_device.leaf_item[ends[children.node]] >= 0
         ended = children.best(children.score.masked_fill(~is_item, _NEVER), n)
-        finished = ended if finished is None else finished.joined(ended)
+        finished = finished.joined(ended)
         finished = finished.best(finished.score, n)
         beams = children.best(children.score.masked_fill(is_item, _NEVER), num_beams)
         if finished.score.shape[1] == n:
             # Scores only fall: a beam below the n-th finished item cannot enter the best n any more.
             beaten = beams.score <= finished.score[:, -1:]
             beams = beams._replace(score=beams.score.masked_fill(beaten, _NEVER))
+        alive = beams.score > _NEVER
         # Best first, so a row's dead beams are its last: keep as many columns as the row with most live beams has.
-        live = int((beams.score > _NEVER).sum(dim=1).max())
-        if live == 0:
+        width = min(num_beams, level.inner) if model.static else int(alive.sum(dim=1).max())
+        if width == 0 or (model.static and over.known(step, alive)):
             break
-        beams = beams.first(live)
-        tokens, there = on_device.runs(beams.node, ends[beams.node])
+        beams, alive = beams.first(width), alive[:, :width]
+        tokens, there = on_device.runs(beams.node, ends[beams.node], level.longest if model.static else None)
         seen = seen.gather(1, beams.parent[:, :, None].expand(-1, -1, seen.shape[2]))
-        logits, seen = _feed(model.module, cache, tokens, there & (beams.score > _NEVER)[:, :, None], seen)
+        extra = int(level.extra[:width].sum()) if model.static else None
+        logits, seen = _feed(model.module, cache, tokens, there & alive[:, :, None], seen, extra)
         log_probs = logits.log_softmax(dim=-1)
         beams = beams._replace(node=ends[beams.node])
     items = on_device.leaf_item[ends[finished.node]]
     return _padded(items, finished.logprob, finished.log_q, finished.score > _NEVER, n)
 
 
+class _Over:
+    """Whether all beams are dead, as was known a step ago: so that a GPU always has a step to work on."""
+
+    def __init__(self, n_steps: int, device: torch.device) -> None:
+        self.on_gpu = device.type == "cuda"
+        self.alive = torch.ones(n_steps, dtype=torch.bool, pin_memory=self.on_gpu)
+        self.copied: list[torch.cuda.Event] = []
+
+    def known(self, step: int, alive: torch.Tensor) -> bool:
+        """Note which beams live after a step; whether none did after the one before."""
+        if not self.on_gpu:
+            return False
+        self.alive[step].copy_(alive.any(), non_blocking=True)
+        self.copied.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
+        self.copied[step].record()
+        if step == 0:
+            return False
+        self.copied[step - 1].synchronize()
+        return not bool(self.alive[step - 1])
+
+
 def _feed(
-    module: TargetLogits, cache: Any, tokens: torch.Tensor, there: torch.Tensor, seen: torch.Tensor
+    module: TargetLogits, cache: Any, tokens: torch.Tensor, there: torch.Tensor, seen: torch.Tensor, extra: int | None
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Append a run of tokens to every beam.
 
@@ -205,6 +238,7 @@ def _feed(
         tokens: int64 (n_rows, n_beams, n_tokens).
         there: bool, the same shape: whether there is a token; a run's tokens are its first ones.
         seen: bool (n_rows, n_beams, n_cached): which cached tokens each beam sees.
+        extra: Bound of a row's tokens that are not the last of their run; None = read from `there`.
 
     Returns:
         Logits after each run, float32 (n_rows, n_beams, vocabulary); `seen`, extended by the fed tokens.
@@ -214,7 +248,7 @@ def _feed(
     place = torch.arange(longest, device=tokens.device)
     # Runs differ in length: all tokens but the last of every run stand first, without gaps, then the last ones.
     before = (there & (place < last[:, :, None])).view(n_rows, -1)
-    n_before = int(before.sum(dim=1).max())
+    n_before = int(before.sum(dim=1).max()) if extra is None else extra
     order = before.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n_before]
     beam = torch.cat([order // longest, torch.arange(width, device=tokens.device).expand(n_rows, -1)], dim=1)
     at = torch.cat([order % longest, last], dim=1)
@@ -283,26 +317,31 @@ def _common_beginning(prompts: list[IntArray]) -> int:
 
 
 def _expand(
+    model: NextItems,
     beams: _Nodes,
     log_probs: torch.Tensor,
-    trie: TrieOnDevice,
-    blocked: torch.Tensor,
-    *,
-    size: int,
+    closed: torch.Tensor,
+    most: int | None,
     sampling: Sampling | None,
-    softmax: Softmax,
 ) -> _Nodes:
-    """All open children of the live beams, the best `size` of each row.
+    """All children of the beams; of score -inf where there is none, it is closed or its beam is dead.
 
-    `size` is twice the width, so that enough beams live on even when every second candidate ends an item.
+    Args:
+        model: The model and its catalogue.
+        beams: Where the search is.
+        log_probs: float32 (n_rows, n_beams, vocabulary): of the next token.
+        closed: From `closed_nodes`.
+        most: Bound of the children of a node; None = read from the trie's tensors.
+        sampling: As in `beam_search`.
     """
     n_rows = len(beams.node)
-    tokens, nodes, exists = trie.children(beams.node)
+    tokens, nodes, exists = model.on_device.children(beams.node, most)
     flat_nodes = nodes.view(n_rows, -1)
-    closed = (blocked.gather(1, flat_nodes) >= trie.n_leaves[flat_nodes]).view(nodes.shape)
-    dead = ~exists | closed | beams.score.isneginf()[:, :, None]
+    place = torch.searchsorted(closed, flat_nodes).clamp(max=closed.shape[1] - 1)
+    is_closed = (closed.gather(1, place) == flat_nodes).view(nodes.shape)
+    dead = ~exists | is_closed | beams.score.isneginf()[:, :, None]
     steps = log_probs.gather(2, tokens).double().masked_fill(~exists, _NEVER)
-    if softmax == "catalogue":
+    if model.softmax == "catalogue":
         steps = steps.log_softmax(dim=2)
     steps = steps.masked_fill(dead, _NEVER)
     logprob = beams.logprob[:, :, None] + steps
@@ -311,5 +350,4 @@ def _expand(
         noise = sampling.noise.gather(1, flat_nodes).view(nodes.shape)
         score, log_q = perturb(steps, beams.log_q, beams.score, noise, sampling.temperature)
     parent = torch.arange(nodes.shape[1], device=nodes.device)[None, :, None].expand(nodes.shape)
-    flat = [values.reshape(n_rows, -1) for values in (parent, nodes, score, logprob, log_q)]
-    return _Nodes(*flat).best(flat[2], size)
+    return _Nodes(*(values.reshape(n_rows, -1) for values in (parent, nodes, score, logprob, log_q)))

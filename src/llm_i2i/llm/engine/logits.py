@@ -47,15 +47,31 @@ class TargetLogits(nn.Module):
             return logits
         # The library hands the head a slice. Where that is not contiguous, torch computes one product per row, each
         # with a copy of the whole weight: most of the time of a short step.
-        return self._head(self.lm.base_model(**fed).last_hidden_state[:, -keep:].contiguous(), None)
+        return self.head(self.lm.base_model(**fed).last_hidden_state[:, -keep:].contiguous(), None)
 
-    def _head(self, hidden: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
+    def head(self, states: torch.Tensor, columns: torch.Tensor | None) -> torch.Tensor:
+        """Logits, float32 (..., vocabulary or len(columns)), of what `states` gives."""
+        if not self.plain_head:
+            return states if columns is None else states[..., columns]
         head = self.lm.get_output_embeddings()
         if columns is None:
-            whole: torch.Tensor = head(hidden).float()
+            whole: torch.Tensor = head(states).float()
             return whole
         bias = None if getattr(head, "bias", None) is None else head.bias[columns]
-        return functional.linear(hidden, head.weight[columns], bias).float()
+        return functional.linear(states, head.weight[columns], bias).float()
+
+    def states(self, inputs: dict[str, torch.Tensor], rows: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
+        """What `head` turns into logits at (row, position) pairs: the last hidden states, (n_targets, hidden size).
+
+        Where the head is not plain, the logits themselves, float32 (n_targets, vocabulary).
+        """
+        if "attention_mask" in inputs:
+            inputs = {**inputs, "attention_mask": _additive(inputs["attention_mask"], self.lm.dtype)}
+        if not self.plain_head:
+            logits: torch.Tensor = self.lm(**inputs, use_cache=False).logits[rows, positions].float()
+            return logits
+        hidden: torch.Tensor = self.lm.base_model(**inputs, use_cache=False).last_hidden_state[rows, positions]
+        return hidden
 
     def forward(
         self, inputs: dict[str, torch.Tensor], rows: torch.Tensor, positions: torch.Tensor, columns: torch.Tensor | None
@@ -71,13 +87,7 @@ class TargetLogits(nn.Module):
         Returns:
             float32 (n_targets, vocabulary or len(columns)).
         """
-        if "attention_mask" in inputs:
-            inputs = {**inputs, "attention_mask": _additive(inputs["attention_mask"], self.lm.dtype)}
-        if not self.plain_head:
-            logits: torch.Tensor = self.lm(**inputs, use_cache=False).logits[rows, positions].float()
-            return logits if columns is None else logits[:, columns]
-        hidden = self.lm.base_model(**inputs, use_cache=False).last_hidden_state
-        return self._head(hidden[rows, positions], columns)
+        return self.head(self.states(inputs, rows, positions), columns)
 
 
 def _additive(mask: torch.Tensor, dtype: torch.dtype) -> torch.Tensor:

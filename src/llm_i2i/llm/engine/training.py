@@ -21,7 +21,7 @@ from llm_i2i.llm.engine.batches import Sequence, collate, padding_share, plan_ba
 from llm_i2i.llm.engine.checkpoints import Checkpoint, TrainingLog, training_fingerprint
 from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.loss import LogitsFunction, logits_over_vocabulary, weighted_nll
+from llm_i2i.llm.engine.loss import LogitsFunction, batch_nll, logits_over_vocabulary
 from llm_i2i.params import LlmTraining
 
 log = logging.getLogger(__name__)
@@ -143,9 +143,9 @@ def train_model(
 class _Sums:
     """Loss, tokens and targets of a step or a part of it."""
 
-    loss: float = 0.0
-    tokens: int = 0
-    targets: int = 0
+    loss: float
+    tokens: int
+    targets: int
 
 
 @dataclass(frozen=True)
@@ -161,17 +161,17 @@ class _Loop:
     def accumulate(self, step: list[IntArray]) -> _Sums:
         """Leave the clipped gradients of a step in the parameters."""
         weight_total = float(sum(self.sequences[i].weights.sum() for micro in step for i in micro))
-        sums = _Sums()
+        # Read once a step: on a GPU each reading waits for all that was asked of it.
+        loss_sum = torch.zeros((), dtype=torch.float64, device=self.setup.runtime.device)
+        tokens = targets = 0
         for micro in step[self.accelerator.process_index :: self.accelerator.num_processes]:
             sequences = [self.sequences[i] for i in micro]
             batch = collate(sequences, self.setup.pad_id).to(self.setup.runtime.device)
-            logits = self.setup.logits(self.module, batch)
-            loss = weighted_nll(logits, batch.labels, batch.weights, weight_total)
+            loss = batch_nll(self.module, batch, self.setup.logits, weight_total)
             self.accelerator.backward(loss)
-            sums = _Sums(
-                sums.loss + float(loss.detach()), sums.tokens + batch.n_tokens, sums.targets + len(batch.labels)
-            )
-        sums = self._over_processes(sums)
+            loss_sum += loss.detach()
+            tokens, targets = tokens + batch.n_tokens, targets + len(batch.labels)
+        sums = self._over_processes(_Sums(float(loss_sum), tokens, targets))
         torch.nn.utils.clip_grad_norm_(self.trainable, 1.0)
         return sums
 

@@ -255,7 +255,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
     rest = (compact, settings, runtime, items, identifiers)
     values = [0.1, 0.2, 0.5, 0.3, 0.2, 0.1]
     expected, log, _ = _fit(*rest, tmp_path / "whole", values, checkpoint_every=3)
-    calls, real = 0, training.weighted_nll
+    calls, real = 0, training.batch_nll
 
     def dies(*arguments):
         nonlocal calls
@@ -264,7 +264,7 @@ def test_a_killed_training_resumes_to_the_same_weights(
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "weighted_nll", dies)
+    monkeypatch.setattr(training, "batch_nll", dies)
     with pytest.raises(KeyboardInterrupt):
         _fit(*rest, tmp_path / "killed", values, checkpoint_every=3)
     monkeypatch.undo()

@@ -96,7 +96,7 @@ def test_loss_falls_and_plain_peft_loads_the_adapter(base_model, runtime, settin
 def test_a_killed_training_ends_at_the_same_adapter(base_model, runtime, settings, tmp_path, monkeypatch):
     expected, log = fit(base_model, runtime, settings, tmp_path / "whole")
     seen = 0
-    real = training.weighted_nll
+    real = training.batch_nll
 
     def dies(*arguments):
         nonlocal seen
@@ -105,7 +105,7 @@ def test_a_killed_training_ends_at_the_same_adapter(base_model, runtime, setting
             raise KeyboardInterrupt
         return real(*arguments)
 
-    monkeypatch.setattr(training, "weighted_nll", dies)
+    monkeypatch.setattr(training, "batch_nll", dies)
     with pytest.raises(KeyboardInterrupt):
         fit(base_model, runtime, settings, tmp_path / "killed")
     monkeypatch.undo()

@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_i2i.errors import BaseModelError
-from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, blocked_leaves, build_trie, tokenize_catalogue
+from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, closed_nodes, search_levels, tokenize_catalogue
 
 END = 9
 
@@ -90,17 +90,56 @@ def test_choices_are_the_tokens_that_have_an_alternative(catalogue):
                 assert going_on[numbers[at]] == token
 
 
+def below(trie, node: int) -> set[int]:
+    return {item for item, path in enumerate(trie.path.tolist()) if node == 0 or node in path}
+
+
+def test_closed_nodes_by_hand():
+    # root -> {1, 3}, 1 -> {2, END}: with items 0 and 1 the whole branch 1 is closed, with item 1 only "1 2".
+    trie = build_trie(catalogue_of([(1,), (1, 2), (3,)]))
+    one, two = walk(trie, [1]), walk(trie, [1, 2])
+    closed = closed_nodes(trie, [np.array([0, 1]), np.array([1]), np.empty(0, dtype=np.int64)])
+    none = len(trie.n_leaves)
+    assert closed.tolist() == [[one], [two], [none]]
+
+
 @given(any_catalogue, st.data())
 @settings(max_examples=50)
-def test_blocked_counts_excluded_items_below_each_node(catalogue, data):
+def test_a_node_is_closed_when_all_items_below_are_excluded(catalogue, data):
     trie = build_trie(catalogue)
     n_items = len(catalogue.tokens)
-    excluded = np.array(sorted(data.draw(st.sets(st.integers(0, n_items - 1)))), dtype=np.int64)
-    blocked = blocked_leaves(trie, [excluded])[0]
-    for node in range(len(trie.n_leaves)):
-        below = {item for item in range(n_items) if node == 0 or node in trie.path[item]}
-        assert trie.n_leaves[node] == len(below)
-        assert blocked[node] == len(below & set(excluded.tolist()))
+    drawn = st.sets(st.integers(0, n_items - 1), max_size=n_items - 1)
+    excluded = [np.array(sorted(data.draw(drawn)), dtype=np.int64) for _ in range(2)]
+    for row, items in zip(closed_nodes(trie, excluded).tolist(), excluded, strict=True):
+        assert row == sorted(row)
+        assert len(set(row) - {len(trie.n_leaves)}) <= len(items)
+        entered = [0]
+        while entered:
+            node = entered.pop()
+            assert trie.n_leaves[node] == len(below(trie, node))
+            open_items = below(trie, node) - set(items.tolist())
+            assert (node in row) == (not open_items)
+            if open_items:  # a search goes on
+                entered += trie.child_node[trie.child_start[node] : trie.child_start[node + 1]].tolist()
+
+
+@given(any_catalogue, st.booleans())
+def test_levels_bound_every_step_of_every_search(catalogue, from_fork_to_fork):
+    trie = build_trie(catalogue)
+    ends = trie.fork if from_fork_to_fork else np.arange(len(trie.fork))
+    at = [0]
+    for level in search_levels(trie, ends):
+        children = [range(trie.child_start[node] + 1, trie.child_start[node + 1] + 1) for node in at]
+        entered = [child for some in children for child in some if trie.leaf_item[ends[child]] < 0]
+        on_device = TrieOnDevice.of(trie, torch.device("cpu"))
+        nodes = torch.tensor(entered, dtype=torch.long)
+        lengths = on_device.runs(nodes, on_device.fork[nodes] if from_fork_to_fork else nodes)[1].sum(dim=-1).tolist()
+        assert level.branches == max(map(len, children))
+        assert level.inner == len(entered)
+        assert level.longest == max(lengths, default=1)
+        assert level.extra.tolist() == sorted([n - 1 for n in lengths if n > 1], reverse=True)
+        at = [int(ends[node]) for node in entered]
+    assert not at
 
 
 def test_titles_with_special_tokens_are_plain_text(tokenizer):
@@ -164,5 +203,7 @@ def test_runs_of_different_length_stand_side_by_side():
     tokens, there = on_device.runs(nodes, on_device.fork[nodes])
     assert there.tolist() == [[True] * 4, [True, True, False, False], [True, True, False, False]]
     assert [t[k].tolist() for t, k in zip(tokens, there, strict=True)] == [[0, 1, 2, END], [3, END], [4, 5]]
+    longer, some = on_device.runs(nodes, on_device.fork[nodes], longest=6)
+    assert (longer[some].tolist(), some.sum().item()) == (tokens[there].tolist(), there.sum().item())
     alone, one = on_device.runs(nodes, nodes)
     assert (alone.tolist(), one.tolist()) == ([[0], [3], [4]], [[True]] * 3)
