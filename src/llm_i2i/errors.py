@@ -40,6 +40,10 @@ class BaseModelError(LlmI2iError):
     """The base LLM cannot be obtained or loaded."""
 
 
+class TrainingError(LlmI2iError):
+    """A training diverged: a loss, a gradient or what was trained is no finite number."""
+
+
 class GenerationError(LlmI2iError):
     """No valid item can be generated, or no row is left after a filter."""
 

@@ -18,7 +18,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from llm_i2i.arrays import IntArray
-from llm_i2i.errors import GenerationError
+from llm_i2i.errors import GenerationError, TrainingError
 from llm_i2i.llm.engine.batches import Sequence, collate
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.sampling import Sampling, perturb
@@ -181,7 +181,8 @@ def beam_search(
             beaten = beams.score <= finished.score[:, -1:]
             beams = beams._replace(score=beams.score.masked_fill(beaten, _NEVER))
         # Best first, so a row's dead beams are its last: keep as many columns as the row with most live beams has.
-        live = int((beams.score > _NEVER).sum(dim=1).max())
+        live, broken = torch.stack([(beams.score > _NEVER).sum(dim=1).max(), beams.score.isnan().sum()]).tolist()
+        _check(broken == 0)
         if live == 0:
             break
         beams = beams.first(live)
@@ -228,8 +229,20 @@ def _feed(
     return logits, torch.cat([seen, own], dim=2)
 
 
+def _check(finite: bool) -> None:
+    """Stop where the model's probabilities are no numbers: no item would come out, which looks like a result."""
+    if not finite:
+        raise TrainingError(
+            "next items",
+            "the generator gives probabilities that are not numbers",
+            "a model whose training has not diverged",
+            "lower the learning rate that it was trained with, or choose another base model",
+        )
+
+
 def _padded(items: torch.Tensor, logprobs: torch.Tensor, log_q: torch.Tensor, there: torch.Tensor, n: int) -> Generated:
     """Items, where there is one, in `n` columns."""
+    _check(not logprobs.isnan().any())
 
     def padded(values: torch.Tensor, nothing: float) -> npt.NDArray[Any]:
         found = values.masked_fill(~there, nothing)
