@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_i2i.evaluation.paired import Measured, PairedDifference
-from llm_i2i.files import read_json
+from llm_i2i.files import read_json, write_text
 from llm_i2i.params import Params, load_params
 from llm_i2i.registry import models
 from llm_i2i.reporting.model_card import METRICS, Promotion, adapter_card, index_card
@@ -30,7 +30,6 @@ def write(version: str) -> None:
         base_model=_json(paths.BASE_MODEL / "manifest.json"),
         about=params.model_card,
     )
-    paths.MODEL_CARDS.mkdir(parents=True, exist_ok=True)
     for place, (name, model) in enumerate(models().items()):
         if place:
             text = adapter_card(name, promotion, purpose=model.get("desc", name))
@@ -38,7 +37,7 @@ def write(version: str) -> None:
             run = f"{params.gate.model}-{params.gate.arm}"
             manifest = _json(paths.I2I / run / "manifest.json")
             text = index_card(name, promotion, manifest=manifest, metrics=_metrics(run, params))
-        (paths.MODEL_CARDS / f"{name}.md").write_text(text, encoding="utf-8")
+        write_text(text, paths.MODEL_CARDS / f"{name}.md")
     logger.info("promote: model cards in %s", paths.MODEL_CARDS)
 
 

@@ -36,6 +36,10 @@ class ArtifactError(LlmI2iError):
     """A stage's input artifact is missing or does not fit its schema."""
 
 
+class WriteError(LlmI2iError):
+    """A file cannot be written; what was there before still is."""
+
+
 class BaseModelError(LlmI2iError):
     """The base LLM cannot be obtained or loaded."""
 

@@ -2,11 +2,16 @@
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
-from llm_i2i.files import content_md5, staged, write_json
+from llm_i2i import files
+from llm_i2i.errors import WriteError
+from llm_i2i.files import content_md5, staged, write_json, write_text
 
 
 def test_folder_takes_the_place_of_the_old_one(tmp_path: Path) -> None:
@@ -36,11 +41,52 @@ def test_failure_leaves_the_old_output_and_nothing_else(tmp_path: Path, name: st
     assert [path.name for path in tmp_path.iterdir()] == [name]
 
 
-def test_remains_of_a_killed_run_are_swept_away(tmp_path: Path) -> None:
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "junk").write_text("junk")
+def test_remains_of_a_killed_run_are_swept_away_and_those_of_a_living_one_stay(tmp_path: Path) -> None:
+    dead = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    for pid in (int(dead.stdout), os.getppid()):
+        (tmp_path / f"out.{pid}.partial").mkdir()
+        (tmp_path / f"out.{pid}.partial" / "junk").write_text("junk")
     with staged(tmp_path / "out") as out:
         assert list(out.iterdir()) == []
+    assert {path.name for path in tmp_path.iterdir()} == {"out", f"out.{os.getppid()}.partial"}
+
+
+def test_two_processes_that_write_one_file_leave_the_whole_of_one(tmp_path: Path) -> None:
+    """Each has its own temporary name, so neither renames what the other is still writing."""
+    code = (
+        "import sys; from pathlib import Path; from llm_i2i.files import write_text\n"
+        "for n in range(60): write_text(sys.argv[1] * 300_000, Path(sys.argv[2]))"
+    )
+    final = tmp_path / "out.txt"
+    write_text("a", final)
+    pair = [subprocess.Popen([sys.executable, "-c", code, letter, str(final)]) for letter in "ab"]
+    while any(process.poll() is None for process in pair):
+        assert len(set(final.read_text())) == 1
+    assert [process.returncode for process in pair] == [0, 0]
+    assert [path.name for path in tmp_path.iterdir()] == ["out.txt"]
+
+
+@pytest.mark.parametrize("old", ["file", "folder"])
+@pytest.mark.parametrize("swaps", [True, False])
+def test_a_folder_replaces_what_is_there_also_where_names_cannot_be_exchanged(tmp_path, monkeypatch, old, swaps):
+    if not swaps:
+        monkeypatch.setattr(files, "_swap", lambda *_: False)
+    final = tmp_path / "out"
+    if old == "folder":
+        final.mkdir()
+        (final / "old").write_text("old")
+    else:
+        final.write_text("old")
+    with staged(final) as out:
+        (out / "new").write_text("new")
+    assert [path.name for path in final.iterdir()] == ["new"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_a_path_that_cannot_be_written_is_one_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(WriteError, match=r"file/deep/out.json: cannot be written \(File exists\).*unchanged"):
+        write_json({}, tmp_path / "file" / "deep" / "out.json")
 
 
 def test_md5_of_a_folder_is_that_of_its_sorted_list(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError, needs_extra
-from llm_i2i.files import staged, write_json
+from llm_i2i.files import staged, write_json, writing
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEM_ID
 
@@ -45,15 +45,17 @@ def export_jsonl(index: pd.DataFrame, manifest: Mapping[str, Any], path: Path) -
 
     Raises:
         ArtifactError: What was written does not read back as the index.
+        WriteError: The disk refuses.
     """
     index = _ordered(index)
     beside = path.with_name(path.name + ".manifest.json")
-    with staged(path) as lines, staged(beside) as description:
-        with lines.open("w", encoding="utf-8") as file:
+    with staged(path) as lines:
+        with writing(path), lines.open("w", encoding="utf-8") as file:
             for item, neighbours in _by_item(index):
                 file.write(_json({ITEM_ID: item, "neighbours": neighbours}) + "\n")
         _verify(index, load_jsonl(lines), str(path))
-        write_json(_described(index, manifest), description)
+    # A reader that finds another hash in it than that of the lines has come between the two files.
+    write_json(_described(index, manifest), beside)
     log.info("export: %s neighbours -> %s", f"{len(index):,}", path)
 
 
