@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 data: setup  ## put the raw tables into data/: what is there, else from a DVC remote, else MovieLens-100K
 	@if ls data/interactions.* >/dev/null 2>&1; then :; \
-	elif [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
+	elif python -m pipelines mend && [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
 	else \
 	  python -m llm_i2i.data.movielens --out data && \
 	  mkdir -p .dvc/tmp && cp data.dvc .dvc/tmp/data.dvc && dvc add --quiet data && \
@@ -59,6 +59,10 @@ BENCH = $(if $(DATASETS),--datasets "$(DATASETS)") $(if $(SEEDS),--seeds "$(SEED
 bench-ard: setup  ## make bench-ard ARD=FOLDER: all of docs/results.md on Amazon data (FOLDER/NAME/{interactions,items}.csv)
 	@[ -n "$(ARD)" ] || { echo 'make bench-ard ARD=FOLDER [DATASETS=toys,beauty SEEDS=1,2,3 PROFILE=compact]' >&2; exit 1; }
 	@python -m pipelines bench --tables "$(ARD)" $(BENCH)
+
+.PHONY: torture
+torture: setup  ## kill the ci profile's run KILLS times (100) within SECONDS (3600); the final hashes must be undisturbed
+	@python -m benchmarks.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -16,7 +16,7 @@ from llm_i2i.errors import LlmI2iError, needs_extra
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
-from pipelines import check, profile, zenml_store
+from pipelines import check, mend, profile, zenml_store
 from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 
@@ -69,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in RELEASE.items():
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
     add("check", "check params.yaml and name combinations that make no sense", lambda _: check.check())
+    add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: mend.mend() and None)
     add("show", "print the main table and where the report is", lambda _: _show())
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")

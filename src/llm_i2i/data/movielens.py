@@ -49,8 +49,9 @@ def convert(wheel: Path, out: Path) -> None:
             for item_id, title, year, genres in _rows(item, ("item_id", "movie_title", "release_year", "class"))
         ]
     out.mkdir(parents=True, exist_ok=True)
-    write_csv(out / "interactions.csv", ("user_id", "item_id", "rating", "timestamp"), interactions)
     write_csv(out / "items.csv", ("item_id", "title", "year", "category"), items)
+    # Last: `make data` takes it for the sign that both are there.
+    write_csv(out / "interactions.csv", ("user_id", "item_id", "rating", "timestamp"), interactions)
 
 
 def obtain(*, out: Path, downloads: Path) -> bool:
