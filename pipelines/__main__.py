@@ -70,6 +70,12 @@ def _parser() -> argparse.ArgumentParser:
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
     add("check", "check params.yaml and name combinations that make no sense", lambda _: check.check())
     add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: mend.mend() and None)
+    command = add(
+        "verify", "re-hash cache, workspace, registry, verdict and exports; exit status 1 = something differs",
+        lambda o: _load("verify", "verify")(o.exported, prefix=o.prefix),
+    )  # fmt: skip
+    command.add_argument("exported", nargs="*", help="exports as well: FILE.jsonl or redis://HOST:PORT/DB")
+    command.add_argument("--prefix", default="llm-i2i", help="first part of the Redis keys (default llm-i2i)")
     add("show", "print the main table and where the report is", lambda _: _show())
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")

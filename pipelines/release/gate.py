@@ -11,7 +11,7 @@ from llm_i2i.dvc import locked_md5
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.evaluation.gate import Case, Verdict, decide
 from llm_i2i.evaluation.parity import lookup_differs
-from llm_i2i.files import content_md5, read_json, write_json, write_text
+from llm_i2i.files import content_md5, read_json, sealed, write_json, write_text
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.tables import escape_markdown
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table
@@ -113,4 +113,4 @@ def write(verdict: Verdict, facts: dict[str, Any]) -> None:
         ),
     ]
     write_text("\n".join(lines) + "\n", paths.GATE_MARKDOWN)
-    write_json({**facts, **answer}, paths.GATE)  # last: this is what `promote` reads
+    write_json(sealed({**facts, **answer}), paths.GATE)  # last: this is what `promote` reads

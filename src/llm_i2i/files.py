@@ -266,6 +266,17 @@ def json_sha256(content: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()
 
 
+def sealed(content: dict[str, Any]) -> dict[str, Any]:
+    """The content with its own SHA-256 as `seal`, so that damage shows."""
+    bare = {key: value for key, value in content.items() if key != "seal"}
+    return {**bare, "seal": json_sha256(bare)}
+
+
+def is_sealed(content: Any) -> bool:
+    """Whether a mapping has the SHA-256 that it says."""
+    return isinstance(content, dict) and content == sealed(content)
+
+
 def file_sha256(path: Path) -> str:
     """SHA-256 of a file's bytes, 64 hexadecimal digits."""
     with path.open("rb") as file:
