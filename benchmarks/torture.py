@@ -32,14 +32,18 @@ RESULTS = Path(__file__).parent / "results" / "torture.json"
 class Run:
     """One `make repro`, without its set-up."""
 
-    def __init__(self, project: Project) -> None:
+    def __init__(self, project: Project, targets: list[str]) -> None:
         checked = project.pipeline("check", ok=False)
         self.mended = [line for line in checked.stderr.splitlines() if line.startswith("mended: ")]
         self.refused = checked.stderr if checked.returncode else ""
         self.log = project.root / ".torture.log"
         with self.log.open("w") as log:
             self.dvc = subprocess.Popen(
-                [PYTHON, "-m", "dvc", "repro"], cwd=project.root, env=project.environment, stdout=log, stderr=log
+                [PYTHON, "-m", "dvc", "repro", *targets],
+                cwd=project.root,
+                env=project.environment,
+                stdout=log,
+                stderr=log,
             )
 
     def kill(self, whom: str) -> None:
@@ -56,17 +60,17 @@ class Run:
             self.dvc.wait()
 
 
-def torture(project: Project, reference: dict[str, str], *, kills: int, seconds: float, seed: int) -> dict:
+def torture(project: Project, reference: dict[str, str], options: argparse.Namespace) -> dict:
     """Kill until there were enough kills, or no time is left; then let it end."""
-    rng, found, mended, problems = random.Random(seed), Counter(), Counter(), []
-    end, finished = time.monotonic() + seconds, 0
+    rng, found, mended, problems = random.Random(options.seed), Counter(), Counter(), []
+    end, finished = time.monotonic() + options.seconds, 0
     while True:
-        run, last = Run(project), found.total() >= kills or time.monotonic() > end
+        run, last = Run(project, options.targets), found.total() >= options.kills or time.monotonic() > end
         mended.update(line.split()[1] for line in run.mended)
         if run.refused:
             problems.append(run.refused)
             break
-        started, wait = time.monotonic(), 1e9 if last else rng.uniform(1, 25)
+        started, wait = time.monotonic(), 1e9 if last else rng.uniform(1, options.longest)
         whom = rng.choice(("dvc", "stage", "both"))
         while run.dvc.poll() is None and time.monotonic() < started + wait:
             time.sleep(0.02)
@@ -97,6 +101,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=100)
     parser.add_argument("--seconds", type=float, default=3600, help="no kill after so many")
+    parser.add_argument("--longest", type=float, default=25, help="seconds until a kill, at most")
+    parser.add_argument("--targets", nargs="*", default=[], help="stages, instead of the whole graph")
     parser.add_argument("--data", type=Path, default=Path("data"), help="raw tables")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--zenml", action="store_true", help="stages run in ZenML")
@@ -107,11 +113,16 @@ def main() -> None:
             Project.copy(Path(folder) / name, zenml=options.zenml, data=options.data) for name in ("calm", "torture")
         )
         started = time.monotonic()
-        calm.dvc("repro")
+        calm.dvc("repro", *options.targets)
         undisturbed = time.monotonic() - started
         reference = calm.locked_outs()
-        facts = torture(project, reference, kills=options.kills, seconds=options.seconds, seed=options.seed)
-    facts = {"seconds_undisturbed": round(undisturbed, 1), "outputs": len(reference), **facts}
+        facts = torture(project, reference, options)
+    facts = {
+        "targets": options.targets or "all",
+        "seconds_undisturbed": round(undisturbed, 1),
+        "outputs": len(reference),
+        **facts,
+    }
     write_json(facts, RESULTS)
     print(json.dumps(facts, indent=2))
     sys.exit(bool(facts["problems"]))

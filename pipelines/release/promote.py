@@ -102,11 +102,15 @@ CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
         "same_commit": lambda now: (
             ""
             if now.gate["commit"] == now.head
-            else f"the gate looked at {now.gate['commit'][:12]}, this is {now.head[:12]}"
+            else f"the gate looked at {now.gate['commit'][:12]}, this is {now.head[:12]}: run the gate here"
         ),
-        "clean": lambda now: f"uncommitted changes: {_first(now.uncommitted)}" if now.uncommitted else "",
+        "clean": lambda now: (
+            f"uncommitted changes: {_first(now.uncommitted)}: commit them first, then run the gate"
+            if now.uncommitted
+            else ""
+        ),
         "was_clean": lambda now: (
-            f"the gate looked at uncommitted changes: {_first(now.gate['uncommitted'])}"
+            f"the gate looked at uncommitted changes: {_first(now.gate['uncommitted'])}: commit them, then run it again"
             if now.gate["uncommitted"]
             else ""
         ),
