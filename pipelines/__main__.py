@@ -29,7 +29,7 @@ RELEASE = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; an error of ours is one message and exit status 2, any other a traceback.
+    """Run one command; an error of ours is one message and exit status 2, Ctrl-C one word and 130.
 
     Args:
         arguments: Command line without the program; None = the process's own.
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     return 1 if passed is False else 0  # False: the gate's answer is no
 
 

@@ -26,6 +26,8 @@ TABLES_SHA256: Final = {
     "interactions.csv": "010fac14271cf92527353173e77ddb19b9168a476d99c55c2f4bd55d93d4c205",
     "items.csv": "c40083a56a37c6c3fde4b1a0e95fb262d2d7fca4a7567fe7d139ce252c168174",
 }
+# What data.dvc says of the folder with these two files.
+DATA_MD5: Final = "a24cebb5575348aff047ed2f86e31ebe.dir"
 # How the source spells a missing title, year or genre.
 _UNKNOWN = frozenset({"", "unknown", "unkonwn"})
 
