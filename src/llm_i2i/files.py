@@ -28,8 +28,11 @@ _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux: linux/fcntl.h, linux/fs.h
 
 
 def is_first_process() -> bool:
-    """Whether this process writes: of several that train together (`accelerate launch`) only the first does."""
-    return os.environ.get("RANK", "0") == "0"
+    """Whether this process writes: of several that train together (`accelerate launch`) only the first does.
+
+    Other programs set RANK too: it counts only where WORLD_SIZE says that there are several.
+    """
+    return os.environ.get("WORLD_SIZE", "1") in ("", "0", "1") or os.environ.get("RANK", "0") == "0"
 
 
 @contextmanager

@@ -105,3 +105,43 @@ def test_json_bytes_depend_on_the_content_only(tmp_path: Path) -> None:
     write_json({"a": "é", "b": 1}, tmp_path / "y.json")
     assert (tmp_path / "x.json").read_bytes() == (tmp_path / "y.json").read_bytes()
     assert (tmp_path / "x.json").read_text(encoding="utf-8") == '{\n  "a": "é",\n  "b": 1\n}\n'
+
+
+RANKS = [({}, True), ({"RANK": "1"}, True), ({"RANK": "1", "WORLD_SIZE": "1"}, True), ({"RANK": ""}, True)]
+SEVERAL = [({"RANK": "1", "WORLD_SIZE": "2"}, False), ({"RANK": "0", "WORLD_SIZE": "2"}, True)]
+
+
+@pytest.mark.parametrize(("environment", "writes"), [*RANKS, *SEVERAL])
+def test_a_rank_that_another_program_has_set_changes_nothing(tmp_path, monkeypatch, environment, writes):
+    for name in ("RANK", "WORLD_SIZE"):
+        monkeypatch.delenv(name, raising=False)
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    write_json({}, tmp_path / "a.json")
+    assert (tmp_path / "a.json").exists() == writes
+
+
+@pytest.mark.parametrize("locale", ["C", "POSIX", "tr_TR.ISO-8859-9"])
+def test_neither_locale_nor_time_zone_changes_a_byte(tmp_path, locale):
+    code = """
+import sys
+from pathlib import Path
+from llm_i2i.files import write_csv, write_json
+write_json({"\\u0130": "\\u6f22"}, Path(sys.argv[1]))
+write_csv(Path(sys.argv[2]), ("\\u00df",), [("\\u0131",)])
+"""
+    out = [tmp_path / "a.json", tmp_path / "a.csv"]
+    changes = {"LC_ALL": locale, "PYTHONUTF8": "0", "PYTHONCOERCECLOCALE": "0", "TZ": "Asia/Kathmandu"}
+    subprocess.run([sys.executable, "-c", code, *map(str, out)], env={**os.environ, **changes}, check=True)
+    assert out[0].read_bytes() == '{\n  "\u0130": "\u6f22"\n}\n'.encode()
+    assert out[1].read_bytes() == "\u00df\n\u0131\n".encode()
+
+
+@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="the superuser may write anywhere")
+def test_a_folder_without_write_permission_is_one_error(tmp_path):
+    tmp_path.chmod(0o555)
+    try:
+        with pytest.raises(WriteError, match="Permission denied"):
+            write_json({}, tmp_path / "a.json")
+    finally:
+        tmp_path.chmod(0o755)
