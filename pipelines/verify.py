@@ -13,15 +13,15 @@ from typing import Any, NamedTuple
 
 import yaml
 
+from llm_i2i import registry
+from llm_i2i.dvc import cached
 from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.files import content_md5, file_sha256, is_sealed, read_json
 from llm_i2i.git import git
 from llm_i2i.i2i.export import load_jsonl, load_redis, manifest_of
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, read_table
-from pipelines.release import registry
 from steps import paths
-from steps.dvc import cached
 
 logger = logging.getLogger(__name__)
 LOCK, DATA = Path("dvc.lock"), Path("data.dvc")

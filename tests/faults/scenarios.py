@@ -104,10 +104,14 @@ def verdict(work: Path) -> Scenario:
 
 def serving_store(work: Path) -> Scenario:
     """The service's store: what state.json names always loads, and is what a source said."""
-    from llm_i2i.serving.build import Source, build, read_state
+    from llm_i2i.serving.build import Source, build
     from llm_i2i.serving.flat import FlatIndex
+    from llm_i2i.serving.state import read_state
 
-    source = Source(str(work / "index"), "p", str(work / "items.parquet"), str(work / "none.npy"))
+    none, catalogue_file = str(work / "none"), str(work / "items.parquet")
+    source = Source(
+        str(work / "index"), "p", artifacts=none, half_life=30.0, catalogue=catalogue_file, vectors=f"{none}.npy"
+    )
     write_table(catalogue(), work / "items.parquet", ITEMS)
 
     def write(seed: int) -> None:

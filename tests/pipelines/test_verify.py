@@ -13,14 +13,14 @@ import pytest
 import yaml
 from redis import Redis
 
+from llm_i2i import dvc as dvc_files
+from llm_i2i import registry
 from llm_i2i.files import content_md5, sealed, write_array, write_csv, write_json
 from llm_i2i.i2i.export import export_jsonl, export_redis
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, write_table
 from pipelines import verify
 from pipelines.__main__ import main
-from pipelines.release import registry
-from steps import dvc as dvc_files
 
 FLIPS = int(os.environ.get("LLM_I2I_FLIPS", "40"))
 EXPORT = "out/index.jsonl"
