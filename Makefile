@@ -25,7 +25,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 
 data: setup  ## put the raw tables into data/: what is there, else from a DVC remote, else MovieLens-100K
 	@if ls data/interactions.* >/dev/null 2>&1; then :; \
-	elif [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
+	elif python -m pipelines mend && [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
 	else \
 	  python -m llm_i2i.data.movielens --out data && \
 	  mkdir -p .dvc/tmp && cp data.dvc .dvc/tmp/data.dvc && dvc add --quiet data && \
@@ -62,6 +62,10 @@ bench-ard: setup  ## make bench-ard ARD=FOLDER: all of docs/results.md on Amazon
 
 gpu-check: setup  ## prove the GPU path on this machine's GPU; OPTIONS="--device cpu --small" tries every path without one
 	@python -m benchmarks.gpu $(OPTIONS)
+
+.PHONY: torture
+torture: setup  ## kill the ci profile's run KILLS times (100) within SECONDS (3600); the final hashes must be undisturbed
+	@python -m benchmarks.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SECONDS),--seconds $(SECONDS))
 
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -16,7 +16,7 @@ from llm_i2i.errors import LlmI2iError, needs_extra
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
-from pipelines import check, profile, zenml_store
+from pipelines import check, mend, profile, zenml_store
 from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 
@@ -29,7 +29,7 @@ RELEASE = {
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run one command; an error of ours is one message and exit status 2, any other a traceback.
+    """Run one command; an error of ours is one message and exit status 2, Ctrl-C one word and 130.
 
     Args:
         arguments: Command line without the program; None = the process's own.
@@ -45,6 +45,9 @@ def main(arguments: list[str] | None = None) -> int:
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2
+    except KeyboardInterrupt:
+        sys.stderr.write("interrupted\n")
+        return 130
     return 1 if passed is False else 0  # False: the gate's answer is no
 
 
@@ -69,6 +72,13 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in RELEASE.items():
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
     add("check", "check params.yaml and name combinations that make no sense", lambda _: check.check())
+    add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: mend.mend() and None)
+    command = add(
+        "verify", "re-hash cache, workspace, registry, verdict and exports; exit status 1 = something differs",
+        lambda o: _load("verify", "verify")(o.exported, prefix=o.prefix),
+    )  # fmt: skip
+    command.add_argument("exported", nargs="*", help="exports as well: FILE.jsonl or redis://HOST:PORT/DB")
+    command.add_argument("--prefix", default="llm-i2i", help="first part of the Redis keys (default llm-i2i)")
     add("show", "print the main table and where the report is", lambda _: _show())
     command = add(
         "memory",

@@ -10,6 +10,7 @@ from llm_i2i.params import LlmTraining, Params, load_params
 from llm_i2i.params.reading import read_written
 from llm_i2i.schema import GENERATOR
 from pipelines import profile
+from pipelines.mend import mend
 
 logger = logging.getLogger(__name__)
 
@@ -47,11 +48,12 @@ class Finding:
 
 
 def check() -> None:
-    """Check params.yaml and its profile; warn of what has no effect.
+    """Mend what a killed dvc left, check params.yaml and its profile, and warn of what has no effect.
 
     Raises:
         ParamsError: A rule is broken, or a combination would fail.
     """
+    mend()
     params = load_params()
     findings = list(find(params, read_written()))
     for finding in findings:

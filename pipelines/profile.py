@@ -9,7 +9,7 @@ from typing import Any
 import yaml
 
 from llm_i2i.errors import ParamsError
-from llm_i2i.files import staged
+from llm_i2i.files import write_text
 from llm_i2i.git import git
 from llm_i2i.params.reading import check_profile, leaves, overlay, read_profile
 from llm_i2i.params.rendering import HEAD, dials, head_of, yaml_text
@@ -43,8 +43,7 @@ def apply(name: str) -> None:
             "has uncommitted changes, which a profile would overwrite",
             fix="commit them, or drop them with `git checkout params.yaml`",
         )
-    with staged(PARAMS) as out:
-        out.write_text(text_of(name, current), encoding="utf-8")
+    write_text(text_of(name, current), PARAMS)
     logger.info("profile %s: params.yaml differs from it in %s", name, ", ".join(differences()) or "nothing")
 
 

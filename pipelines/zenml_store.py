@@ -14,8 +14,11 @@ from typing import Any
 
 from filelock import FileLock
 
+from llm_i2i.files import remove
 from steps.paths import LOCKS
 from steps.stage import zenml_is_on
+
+logger = logging.getLogger(__name__)
 
 STORE = ".zenml-store"
 
@@ -60,14 +63,22 @@ def _quieten() -> None:
 
 
 def _create_store(locks: Path) -> None:
-    """Create the store under a lock: without it, one of two processes that create it at once would die."""
-    ready = Path(os.environ["ZENML_CONFIG_PATH"]) / "ready"
+    """Create the store under a lock: without it, one of two processes that create it at once would die.
+
+    A store without the mark is one whose creation was killed, and ZenML never goes on with it: it is made anew. (Not
+    beside its place and then renamed: ZenML writes the place into it.) One that the user names is left as it is.
+    """
+    store = Path(os.environ["ZENML_CONFIG_PATH"])
+    ready = store / "ready"
     if ready.is_file():
         return
     locks.mkdir(parents=True, exist_ok=True)
     with FileLock(locks / "zenml-store.lock"):
         if ready.is_file():
             return
+        if store.exists() and store == locks.parent / STORE:
+            logger.warning("mended: %s was half made: it is made anew", store.name)
+            remove(store)
         from zenml.client import Client  # noqa: PLC0415
 
         _ = Client().active_stack_model

@@ -1,8 +1,6 @@
 """Stage encode_text: what the items' words mean, as vectors."""
 
-import numpy as np
-
-from llm_i2i.files import staged, write_json
+from llm_i2i.files import staged, write_array, write_json
 from llm_i2i.llm.text_vectors import encode_items
 from llm_i2i.params import load_params
 from llm_i2i.schema import ITEMS, read_table
@@ -17,6 +15,6 @@ def encode_text() -> Outcome:
     items = read_table(paths.ITEMS, ITEMS)
     vectors, facts = encode_items(items, params.encode_text, runtime=params.runtime, downloads=paths.DOWNLOADS)
     with staged(paths.TEXT) as out:
-        np.save(out / paths.TEXT_VECTORS.name, vectors, allow_pickle=False)
+        write_array(vectors, out / paths.TEXT_VECTORS.name)
         write_json(facts, out / "encoder.json")
     return Outcome((paths.TEXT,), rows=len(items))

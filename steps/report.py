@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from llm_i2i.files import staged, write_json
+from llm_i2i.files import write_json, write_text
 from llm_i2i.reporting.collect import collect
 from llm_i2i.reporting.report import build_report
 from steps import paths
@@ -13,8 +13,7 @@ from steps.stage import Outcome, stage_step
 def report() -> Outcome:
     """Write report.html, report.md and summary.json, which holds only what depends on results."""
     result = build_report(collect(Path()))
-    with staged(paths.REPORT_HTML) as html, staged(paths.REPORT_MARKDOWN) as markdown, staged(paths.SUMMARY) as summary:
-        html.write_text(result.html, encoding="utf-8")
-        markdown.write_text(result.markdown, encoding="utf-8")
-        write_json(result.summary, summary)
+    write_text(result.html, paths.REPORT_HTML)
+    write_text(result.markdown, paths.REPORT_MARKDOWN)
+    write_json(result.summary, paths.SUMMARY)
     return Outcome((paths.SUMMARY,))

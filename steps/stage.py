@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 from filelock import FileLock, Timeout
 
-from llm_i2i.files import content_md5, is_first_process, remove, write_json
+from llm_i2i.files import content_md5, is_first_process, remove, write_json, write_text
 from llm_i2i.git import git_revision
 from llm_i2i.params import read_params
 from llm_i2i.stages import instance_name
@@ -135,8 +135,7 @@ def _write_runtime(name: str, seconds: float, outcome: Outcome) -> None:
         with (outcome.outputs[0] / "training.csv").open(encoding="utf-8") as log:
             first = sum(1 for _ in log) - len(speeds)
         lines = ["step,tokens_per_s", *(f"{first + i},{speed:.1f}" for i, speed in enumerate(speeds))]
-        RUNTIME.mkdir(parents=True, exist_ok=True)
-        (RUNTIME / f"{name}.csv").write_text("\n".join(lines) + "\n", encoding="utf-8")
+        write_text("\n".join(lines) + "\n", RUNTIME / f"{name}.csv")
     measured = {"stage": name, "seconds": round(seconds, 2), "peak_memory_mb": _peak_memory_mb()}
     write_json({**facts, **measured}, RUNTIME / f"{name}.json")
 

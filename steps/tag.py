@@ -4,7 +4,7 @@ from llm_i2i.data.long_tail import long_tail_curve, tag_items
 from llm_i2i.data.sources import read_raw
 from llm_i2i.files import staged
 from llm_i2i.params import load_params
-from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_table
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_frame, write_table
 from steps import paths
 from steps.stage import Outcome, stage_step
 
@@ -17,5 +17,5 @@ def tag() -> Outcome:
     items = tag_items(read_raw(paths.DATA).items, train, params=params.tag, seed=params.seed)
     with staged(paths.ITEMS_FOLDER) as out:
         write_table(items, out / paths.ITEMS.name, ITEMS)
-        long_tail_curve(items).to_csv(out / "popularity.csv", index=False, lineterminator="\n")
+        write_frame(long_tail_curve(items), out / "popularity.csv")
     return Outcome((paths.ITEMS_FOLDER,), rows=len(items))

@@ -16,10 +16,11 @@ import yaml
 
 from llm_i2i.dvc import DVC, environment
 from llm_i2i.errors import DataError, LlmI2iError
-from llm_i2i.files import content_md5, read_json, write_json
+from llm_i2i.files import content_md5, copy_file, read_json, write_json, write_text
 from llm_i2i.git import git
 from llm_i2i.reporting.benchmark import csv_name, render
 from llm_i2i.reporting.experiment_views import rows_of
+from llm_i2i.schema import write_frame
 from pipelines import profile
 from steps.paths import EXPERIMENTS as MEASURED
 
@@ -92,8 +93,8 @@ def write_document() -> None:
     for name, found in results.items():
         for experiment, content in found.items():
             path = FULL_TABLES / csv_name(name, experiment)
-            rows_of(content).to_csv(path, index=False, lineterminator="\n")
-    DOCUMENT.write_text(render(results, command=COMMAND), encoding="utf-8")
+            write_frame(rows_of(content), path)
+    write_text(render(results, command=COMMAND), DOCUMENT)
     logger.info("benchmark: %s", DOCUMENT)
 
 
@@ -138,7 +139,7 @@ class _Copy:
             for model in plan.tune:
                 self.pipelines("tune", model)
         self._commit("data, profile and tuned models of the benchmark")
-        marker.write_text(wanted, encoding="utf-8")
+        write_text(wanted, marker)
 
     def _take(self, tables: Path) -> None:
         """Put the tables into data/ and let DVC track them."""
@@ -148,8 +149,7 @@ class _Copy:
             if old.name not in TABLES:
                 old.unlink()
         for name in TABLES:
-            (data / name).unlink(missing_ok=True)  # never write through a link into the cache
-            shutil.copyfile(tables / name, data / name)
+            copy_file(tables / name, data / name)
         self.dvc("add", "--quiet", "data")
 
     def train(self, seed: int) -> None:
@@ -160,7 +160,7 @@ class _Copy:
         path = self.root / profile.PARAMS
         text = path.read_text(encoding="utf-8")
         if yaml.safe_load(text)["seed"] != seed:
-            path.write_text(profile.with_overlay(text, {"seed": seed}), encoding="utf-8")
+            write_text(profile.with_overlay(text, {"seed": seed}), path)
         self.dvc("repro", "evaluate")
         self._commit(f"seed {seed}")
 

@@ -5,6 +5,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 
 from llm_i2i.dvc import dvc
+from llm_i2i.files import write_text
 from llm_i2i.stages import STAGES
 
 DOCUMENT = Path("docs/stage-graph.md")
@@ -46,4 +47,4 @@ def render(dag: str) -> str:
 
 
 if __name__ == "__main__":
-    DOCUMENT.write_text(render(dvc("dag", "--mermaid")), encoding="utf-8")
+    write_text(render(dvc("dag", "--mermaid")), DOCUMENT)

@@ -23,12 +23,13 @@ from llm_i2i import schema
 from llm_i2i.dvc import DVC, Revision, environment, experiment_ref
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.evaluation.experiments import Experiment, Point, Value, check_points, digest, load_experiment, resolve
-from llm_i2i.files import content_md5, read_json, write_json
+from llm_i2i.files import content_md5, read_json, write_json, write_text
 from llm_i2i.params import Params, read_params, read_profile
 from llm_i2i.params.reading import leaves, overlay, read_written
 from llm_i2i.reporting.experiment_views import experiment_plots, experiment_table, rows_of, tell
 from llm_i2i.reporting.experiments import PER_USER_COLUMNS, PointResult, evaluate_experiment
 from llm_i2i.reporting.tables import escape_markdown, markdown_table
+from llm_i2i.schema import write_frame
 from pipelines import profile
 from steps.paths import EXPERIMENTS, LOCKS
 
@@ -253,12 +254,12 @@ def _write(
     """Write table.csv, README.md, results.json and the plots; the same points give the same bytes."""
     resamples = base.report.bootstrap_resamples
     content = evaluate_experiment(experiment, points, resamples=resamples, seed=base.seed)
-    rows_of(content).to_csv(folder / "table.csv", index=False, lineterminator="\n")
+    write_frame(rows_of(content), folder / "table.csv")
     plots = experiment_plots(experiment, content)
     for old in folder.glob("*.svg"):
         old.unlink()
     for plot in plots:
-        (folder / f"{plot.name}.svg").write_text(plot.svg, encoding="utf-8")
+        write_text(plot.svg, folder / f"{plot.name}.svg")
     pictures = "\n".join(f"![{escape_markdown(plot.title)}]({plot.name}.svg)\n" for plot in plots)
     hashes = dict.fromkeys(value for by_model in content["protocol_hash"].values() for value in by_model.values())
     protocols = ", ".join(value[:12] for value in hashes)
@@ -267,7 +268,7 @@ def _write(
         f"{markdown_table(experiment_table(content))}\n{pictures}\n"
         f"Protocol {protocols}. Made by `python -m pipelines sweep {experiment.name}`.\n"
     )
-    (folder / "README.md").write_text(text, encoding="utf-8")
+    write_text(text, folder / "README.md")
     names = [f"{plot.name}.svg" for plot in plots]
     write_json(content | {"plots": names, "selection": selection}, folder / "results.json")
     shown = folder / "README.md"

@@ -3,11 +3,11 @@
 from typing import Any
 
 from llm_i2i.evaluation import tuning
-from llm_i2i.files import staged
+from llm_i2i.files import write_text
 from llm_i2i.i2i.train import options_of
 from llm_i2i.params import Params, load_params
 from llm_i2i.params.reading import overlay
-from llm_i2i.schema import INTERACTIONS, ITEMS, read_table
+from llm_i2i.schema import INTERACTIONS, ITEMS, read_table, write_frame
 from pipelines import profile
 from steps import paths
 
@@ -47,7 +47,6 @@ def run(model: str, *, trials: int, objective: str) -> dict[str, Any]:
     table = paths.TUNING / f"{model}.csv"
     checked = overlay(params.model_dump(by_alias=True), {"train_i2i": {f"{model}_tuned": values}})
     Params.model_validate(checked)
-    with staged(table) as table_out, staged(profile.MODELS) as models_out:
-        models_out.write_text(changed, encoding="utf-8")
-        found.trials.assign(objective=objective).to_csv(table_out, index=False, lineterminator="\n")
+    write_frame(found.trials.assign(objective=objective), table)
+    write_text(changed, profile.MODELS)
     return values

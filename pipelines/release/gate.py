@@ -9,16 +9,22 @@ import pandas as pd
 from llm_i2i import registry
 from llm_i2i.dvc import locked_md5
 from llm_i2i.errors import LlmI2iError
+from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.gate import Case, Verdict, decide
 from llm_i2i.evaluation.parity import lookup_differs
-from llm_i2i.files import content_md5, read_json, write_json
+from llm_i2i.evaluation.protocol import Protocol
+from llm_i2i.files import content_md5, read_json, sealed, write_json, write_text
+from llm_i2i.i2i import to_index, user_items_from_frame
+from llm_i2i.i2i.popularity import popular_items
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.tables import escape_markdown
-from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table
+from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, PER_USER, read_table
 from pipelines.release.replicate import candidate_side, champion_side, run_name
 from steps import paths
 
 logger = logging.getLogger(__name__)
+REAL = "real"  # the arm without augmentation
+POPULAR = 200  # most popular items: more than a list of twenty and most histories
 
 
 def gate() -> bool:
@@ -34,6 +40,7 @@ def gate() -> bool:
         resamples_seed=params.seed,
         index_problem=index_problem(params),
         validated=is_validated(),
+        own=own_run(params) if champion is None else {},
     )
     verdict = decide(case)
     first = next(iter(candidate.metrics.values()), {})
@@ -46,10 +53,29 @@ def gate() -> bool:
         "index_md5": index_md5(params),
     }
     write(verdict, facts)
+    if facts["uncommitted"]:
+        files = ", ".join(facts["uncommitted"][:5])
+        logger.warning("gate: uncommitted: %s; commit them and run it again, else `promote` refuses its answer", files)
     logger.info("gate: %s (%s)", verdict.word, "passed" if verdict.passed else "not passed")
     for check in verdict.checks:
         logger.info("  %s %s: %s", "ok" if check.passed else "NO", check.name, check.reason)
     return verdict.passed
+
+
+def own_run(params: Params) -> dict[str, pd.DataFrame]:
+    """Per-user tables of this run under its own seed: candidate, arm real of the same model, and popularity."""
+    tables = {}
+    for name, run in (("candidate", run_name(params)), ("real", f"{params.gate.model}-{REAL}")):
+        path = paths.EVALUATION / f"{run}.parquet"
+        if path.is_file():
+            tables[name] = read_table(path, PER_USER)
+    train, valid, test = (read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID, paths.TEST))
+    items, protocol = read_table(paths.ITEMS, ITEMS), Protocol.from_params(params)
+    index = to_index(popular_items(user_items_from_frame(train, items), top_k=POPULAR), items)
+    _, tables["popularity"] = evaluate_index(
+        index=index, train=train, valid=valid, test=test, items=items, protocol=protocol
+    )
+    return tables
 
 
 def index_md5(params: Params) -> str | None:
@@ -95,7 +121,6 @@ def write(verdict: Verdict, facts: dict[str, Any]) -> None:
     ]
     reasons = [f"{check.name}: {check.reason}" for check in verdict.checks]
     answer = {"verdict": verdict.word, "passed": verdict.passed, "reasons": reasons, "checks": checks}
-    write_json({**facts, **answer}, paths.GATE)
     champion = facts["champion"]
     against = "no champion yet" if champion is None else f"{champion['name']} ({champion['commit'][:12]})"
     lines = [
@@ -113,4 +138,5 @@ def write(verdict: Verdict, facts: dict[str, Any]) -> None:
             for c in verdict.checks
         ),
     ]
-    paths.GATE_MARKDOWN.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    write_text("\n".join(lines) + "\n", paths.GATE_MARKDOWN)
+    write_json(sealed({**facts, **answer}), paths.GATE)  # last: this is what `promote` reads

@@ -4,16 +4,25 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from llm_i2i.data.movielens import DATA_MD5
 from llm_i2i.evaluation.paired import Measured, PairedDifference
-from llm_i2i.files import read_json
-from llm_i2i.params import Params, load_params
+from llm_i2i.files import read_json, write_text
+from llm_i2i.params import ModelCardParams, Params, load_params
 from llm_i2i.registry import models
 from llm_i2i.reporting.model_card import METRICS, Promotion, adapter_card, index_card
-from llm_i2i.reporting.provenance import read_provenance
+from llm_i2i.reporting.provenance import UNKNOWN, read_provenance
 from llm_i2i.schema import PER_USER, read_table
 from steps import paths
 
 logger = logging.getLogger(__name__)
+
+
+def about(params: Params) -> ModelCardParams:
+    """Section model_card; unknown where it still speaks of MovieLens, which every profile does, and the data is not."""
+    written = params.model_card
+    if "movielens" in written.data.lower() and read_provenance(Path()).data.get("md5") != DATA_MD5:
+        return ModelCardParams(data=UNKNOWN, data_licence=UNKNOWN)
+    return written
 
 
 def write(version: str) -> None:
@@ -28,9 +37,8 @@ def write(version: str) -> None:
         gate=_json(paths.GATE),
         data=read_provenance(Path()).data,
         base_model=_json(paths.BASE_MODEL / "manifest.json"),
-        about=params.model_card,
+        about=about(params),
     )
-    paths.MODEL_CARDS.mkdir(parents=True, exist_ok=True)
     for place, (name, model) in enumerate(models().items()):
         if place:
             text = adapter_card(name, promotion, purpose=model.get("desc", name))
@@ -38,7 +46,7 @@ def write(version: str) -> None:
             run = f"{params.gate.model}-{params.gate.arm}"
             manifest = _json(paths.I2I / run / "manifest.json")
             text = index_card(name, promotion, manifest=manifest, metrics=_metrics(run, params))
-        (paths.MODEL_CARDS / f"{name}.md").write_text(text, encoding="utf-8")
+        write_text(text, paths.MODEL_CARDS / f"{name}.md")
     logger.info("promote: model cards in %s", paths.MODEL_CARDS)
 
 

@@ -13,6 +13,7 @@ from llm_i2i import registry
 from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import read_json
 from llm_i2i.params import load_params
+from llm_i2i.reporting.provenance import UNKNOWN
 from pipelines.release import model_cards
 from pipelines.release.gate import index_md5
 from steps.paths import GATE
@@ -31,6 +32,7 @@ class State:
         uncommitted: Files that differ from it.
         champion: Version that serves.
         index_md5: Hash of the workspace's index.
+        data: Name of the data, for the model card.
     """
 
     gate: Mapping[str, Any]
@@ -38,6 +40,7 @@ class State:
     uncommitted: list[str]
     champion: registry.Version | None
     index_md5: str | None
+    data: str
 
 
 def promote() -> None:
@@ -52,7 +55,9 @@ def promote() -> None:
     champion = registry.champion(names[0])
     gate = read_json(GATE, fix="run `python -m pipelines gate`")
     if champion is None or champion.commit != head:
-        state = State(gate, head, registry.uncommitted(), champion, index_md5(load_params()))
+        params = load_params()
+        data = model_cards.about(params).data
+        state = State(gate, head, registry.uncommitted(), champion, index_md5(params), data)
         found = problems(state)
         if found:
             raise LlmI2iError("promote", "refused: " + "; ".join(found))
@@ -95,18 +100,22 @@ def _first(files: list[str]) -> str:
 
 
 # A check returns what is wrong, or nothing. One that is missing here refuses every promotion.
-REQUIRED: Final = ("gate_passed", "same_commit", "clean", "was_clean", "same_champion", "same_index")
+REQUIRED: Final = ("gate_passed", "same_commit", "clean", "was_clean", "same_champion", "same_index", "data_named")
 CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
     {
         "gate_passed": lambda now: "" if now.gate["passed"] is True else f"the gate says: {now.gate['verdict']}",
         "same_commit": lambda now: (
             ""
             if now.gate["commit"] == now.head
-            else f"the gate looked at {now.gate['commit'][:12]}, this is {now.head[:12]}"
+            else f"the gate looked at {now.gate['commit'][:12]}, this is {now.head[:12]}: run the gate here"
         ),
-        "clean": lambda now: f"uncommitted changes: {_first(now.uncommitted)}" if now.uncommitted else "",
+        "clean": lambda now: (
+            f"uncommitted changes: {_first(now.uncommitted)}: commit them first, then run the gate"
+            if now.uncommitted
+            else ""
+        ),
         "was_clean": lambda now: (
-            f"the gate looked at uncommitted changes: {_first(now.gate['uncommitted'])}"
+            f"the gate looked at uncommitted changes: {_first(now.gate['uncommitted'])}: commit them, then run it again"
             if now.gate["uncommitted"]
             else ""
         ),
@@ -114,6 +123,11 @@ CHECKS: Final[Mapping[str, Callable[[State], str]]] = MappingProxyType(
             ""
             if now.gate["champion"] == (now.champion and now.champion._asdict())
             else "another model serves than the gate compared with"
+        ),
+        "data_named": lambda now: (
+            "the data is not MovieLens-100K, and model_card says nothing else: set its data and data_licence"
+            if now.data == UNKNOWN
+            else ""
         ),
         "same_index": lambda now: (
             "" if now.gate["index_md5"] == now.index_md5 else "the index is not the one the gate looked at"

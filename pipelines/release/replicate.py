@@ -7,7 +7,6 @@ the same code, data and parameters is not measured again.
 
 import json
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from io import BytesIO
@@ -20,7 +19,7 @@ from llm_i2i.dvc import Revision, dvc, experiment_ref, locked_md5
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.experiments import digest
 from llm_i2i.evaluation.gate import Side
-from llm_i2i.files import content_md5, read_json, staged, write_json
+from llm_i2i.files import content_md5, copy_file, read_json, write_json
 from llm_i2i.git import git_bytes
 from llm_i2i.params import Params, load_params, read_params
 from llm_i2i.registry import run_at
@@ -51,8 +50,7 @@ def replicate() -> None:
             table, metrics = _own(run)
         else:
             table, metrics = _measured(run, seed, identity)
-        with staged(SEEDS / run / f"{seed}.parquet") as out:
-            shutil.copyfile(table, out)
+        copy_file(table, SEEDS / run / f"{seed}.parquet")
         write_json({"seed": seed, "identity": identity, "metrics": metrics}, SEEDS / run / f"{seed}.json")
 
 

@@ -44,13 +44,13 @@ def item_indices(ids: pd.Series, items: pd.DataFrame, *, where: str) -> IntArray
     index = pd.Index(items[ITEM_ID])
     if not index.is_unique:
         first = index[index.duplicated()][0]
-        raise ArtifactError("items", f"item {first} is there twice", "unique item_id", "run `dvc repro tag`")
+        raise ArtifactError("items", f"item {first} is there twice", "unique item_id")
     indices: IntArray = np.asarray(index.get_indexer(pd.Index(ids)), dtype=np.int64)
     unknown = indices < 0
     if unknown.any():
         first = ids.to_numpy()[unknown][0]
         found = f"{int(unknown.sum()):,} rows name items that are not in the catalogue (first: {first})"
-        raise ArtifactError(where, found, "item_id of items.parquet", "run `dvc repro tag`")
+        raise ArtifactError(where, found, "item_id of items.parquet")
     return indices
 
 

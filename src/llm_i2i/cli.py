@@ -261,11 +261,7 @@ def _export(options: argparse.Namespace) -> None:
     index = read_table(options.index / "index.parquet", INDEX)
     manifest = {**_manifest(options.index), "git_revision": git_revision()}
     if options.to.endswith(".jsonl"):
-        try:
-            export_jsonl(index, manifest, Path(options.to))
-        except OSError as error:
-            found = f"cannot write {options.to} ({error.strerror or error})"
-            raise DataError("--to", found, "a folder that can be written to", "name another file") from error
+        export_jsonl(index, manifest, Path(options.to))
     elif "://" in options.to:
         export_redis(index, manifest, options.to, prefix=options.prefix)
     else:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 class LlmI2iError(Exception):
@@ -11,10 +12,13 @@ class LlmI2iError(Exception):
         where: File, table, parameter key or stage at fault.
         found: What is there, with counts and a first example.
         expected: The rule it breaks; may be empty if `found` says it.
-        fix: What the user does next.
+        fix: What the user does next. One that names `dvc repro` is told in a project folder only: where the package
+            is used as a library there is no such run.
     """
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
+        if "dvc repro" in fix and not Path("dvc.yaml").is_file():
+            fix = ""
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
         message = f"{where}: {found}"
         if expected:
@@ -36,8 +40,16 @@ class ArtifactError(LlmI2iError):
     """A stage's input artifact is missing or does not fit its schema."""
 
 
+class WriteError(LlmI2iError):
+    """A file cannot be written; what was there before still is."""
+
+
 class BaseModelError(LlmI2iError):
     """The base LLM cannot be obtained or loaded."""
+
+
+class TrainingError(LlmI2iError):
+    """A training diverged: a loss, a gradient or what was trained is no finite number."""
 
 
 class GenerationError(LlmI2iError):

@@ -9,7 +9,7 @@ from typing import Final
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.files import staged
+from llm_i2i.files import staged, staged_text, writing
 
 USER_ID: Final = "user_id"
 ITEM_ID: Final = "item_id"
@@ -120,10 +120,17 @@ def read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     return table
 
 
+def write_frame(table: pd.DataFrame, path: Path) -> None:
+    """Write a table for people as CSV, line feeds at line ends on every system."""
+    with staged_text(path) as file:
+        table.to_csv(file, index=False, lineterminator="\n")
+
+
 def write_table(table: pd.DataFrame, path: Path, columns: dict[str, str]) -> None:
-    """Write `table` as parquet, its columns cast to `columns`, extra columns kept; temporary file, then rename.
+    """Write `table` as parquet, its columns cast to `columns`, extra columns kept.
 
     Bytes depend on the content only (no pandas index, no timestamps).
     """
-    with staged(path) as partial:
-        table.astype(columns).to_parquet(partial, index=False)
+    cast = table.astype(columns)
+    with staged(path) as partial, writing(path, kinds=Exception):
+        cast.to_parquet(partial, index=False)

@@ -137,7 +137,7 @@ def test_a_terminal_that_cannot_show_a_title_gets_its_code_points(odd, monkeypat
 def test_an_output_that_cannot_be_written_is_one_line(project, capsys, to):
     assert cli.main(["export", *INDEX_OPTION, "--to", to]) == 2
     err = capsys.readouterr().err
-    assert f"--to: cannot write {to}" in err
+    assert f"error: {to}: cannot be written (" in err
     assert err.count("\n") == 1
 
 

@@ -12,7 +12,7 @@ import pytest
 from packaging.utils import canonicalize_name
 
 from llm_i2i.schema import ITEMS, write_table
-from pipelines import zenml_store
+from pipelines import check, zenml_store
 from pipelines.__main__ import main
 from pipelines.lab.benchmark import EXPERIMENTS
 from tests.conftest import ROOT
@@ -159,3 +159,20 @@ def test_what_we_replace_in_zenml_is_still_there() -> None:
 
 def _names(lines: list[str]) -> set[str]:
     return {canonicalize_name(line.split("==")[0]) for line in lines if "==" in line and line[0] != "#"} - {"llm-i2i"}
+
+
+def test_windows_is_refused_in_one_sentence():
+    code = "import sys; sys.platform = 'win32'; import pipelines"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "on Windows use WSL" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_ctrl_c_is_one_word(monkeypatch, capsys):
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(check, "check", interrupted)
+    assert main(["check"]) == 130
+    assert capsys.readouterr().err == "interrupted\n"

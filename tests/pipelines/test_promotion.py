@@ -1,6 +1,7 @@
 """The whole promotion story in a git repository of its own, with real DVC, GTO and artifacts, without network."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,16 +18,16 @@ from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import file_sha256, write_json
 from llm_i2i.i2i import index_sha256, item_knn, to_index, user_items_from_frame
-from llm_i2i.params import Params, load_params
+from llm_i2i.params import ModelCardParams, Params, load_params
 from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_table
 from llm_i2i.serving.build import Follower, Source
 from llm_i2i.serving.build import build as build_version
 from llm_i2i.serving.flat import FlatIndex
 from llm_i2i.serving.state import read_state
 from pipelines.__main__ import main
-from pipelines.release import promote
+from pipelines.release import model_cards, promote
 from pipelines.release.replicate import identity_of
-from tests.conftest import whole_params
+from tests.conftest import ROOT, whole_params
 
 RUN = "item_knn-real"
 OUTS = ["artifacts/validation", "artifacts/split", "artifacts/items", f"artifacts/i2i/{RUN}"]
@@ -132,6 +133,7 @@ def project(tmp_path, monkeypatch) -> Path:
     params["gate"] |= {"model": "item_knn", "arm": "real", "resamples": 300, "max_tail_loss": 0.05}
     params["gate"] |= {"max_coverage_loss": 0.3, "max_gini_rise": 0.3}
     params["report"]["bootstrap_resamples"] = 100
+    params["model_card"] = {"data": "tastes", "data_licence": "ours"}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
     metrics = {f"reports/metrics/{RUN}.json": {"cache": False}}
     outs = [*OUTS, f"artifacts/evaluation/{RUN}.parquet"]
@@ -262,7 +264,21 @@ VIOLATIONS = {
     "was_clean": {"gate": {**GOOD, "uncommitted": ["params.yaml"]}},
     "same_champion": {"champion": registry.Version("v0.0.2", "d" * 40)},
     "same_index": {"index_md5": "other"},
+    "data_named": {"data": "unknown"},
 }
+
+
+def test_a_card_of_other_data_does_not_speak_of_movielens(tmp_path, monkeypatch):
+    """Every profile names MovieLens; with other data, or none that is tracked, that is not known to be true."""
+    monkeypatch.chdir(tmp_path)
+    params = load_params(ROOT / "params.yaml")
+    assert model_cards.about(params).data == "unknown"
+    shutil.copy(ROOT / "data.dvc", "data.dvc")
+    assert "MovieLens" in model_cards.about(params).data, "movielens.DATA_MD5 is that of the committed data.dvc"
+    Path("data.dvc").write_text(Path("data.dvc").read_text().replace("a24ceb", "b24ceb"))
+    assert model_cards.about(params).data_licence == "unknown"
+    ours = params.model_copy(update={"model_card": ModelCardParams(data="our shop", data_licence="ours")})
+    assert model_cards.about(ours).data == "our shop"
 
 
 def test_every_check_of_a_promotion_has_its_case():
@@ -272,7 +288,7 @@ def test_every_check_of_a_promotion_has_its_case():
 @pytest.mark.parametrize("name", VIOLATIONS)
 def test_each_check_alone_stops_a_promotion(name, monkeypatch):
     """No other check stands in for one that is taken out."""
-    facts = {"gate": GOOD, "head": HEAD, "uncommitted": [], "index_md5": "m"}
+    facts = {"gate": GOOD, "head": HEAD, "uncommitted": [], "index_md5": "m", "data": "our shop"}
     good = promote.State(**{**facts, "champion": registry.Version("v0.0.1", "b" * 40)})
     assert not promote.problems(good)
     bad = promote.State(**{**vars(good), **VIOLATIONS[name]})

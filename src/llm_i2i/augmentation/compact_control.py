@@ -37,6 +37,7 @@ def compact_rows(
 
     Raises:
         DataError: No user has two training interactions.
+        TrainingError: The training diverges.
         GenerationError: No item can be generated for any user.
     """
     compact = params.controls.compact.model_dump()
@@ -53,7 +54,13 @@ def compact_rows(
     setup = LlmSetup(items, identifiers, text, base_model, params.runtime, params.seed)
     nothing = pd.DataFrame(columns=list(HELD_OUT)).astype(HELD_OUT)
     train_generator(
-        train=train, held_out=nothing, setup=setup, params=settings, out=generator, checkpoints=work / "checkpoints"
+        train=train,
+        held_out=nothing,
+        setup=setup,
+        params=settings,
+        out=generator,
+        checkpoints=work / "checkpoints",
+        section="controls.compact",
     )
     rows, _, _ = synthesize(
         train=train,

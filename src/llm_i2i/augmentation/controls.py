@@ -13,7 +13,7 @@ import pandas as pd
 from llm_i2i.arrays import Array
 from llm_i2i.catalogue import Histories, histories_of
 from llm_i2i.data.hashing import seeded_hash
-from llm_i2i.errors import ParamsError
+from llm_i2i.errors import ArtifactError, ParamsError
 from llm_i2i.i2i import item_knn, popularity, recommend, user_items_from_frame
 from llm_i2i.params import Control
 from llm_i2i.schema import ITEM_ID, SYNTHETIC, USER_ID
@@ -45,12 +45,14 @@ def control_rows(
         LLM is involved. A user who has taken nearly the whole catalogue may get fewer rows.
 
     Raises:
-        ArtifactError: A table is malformed.
+        ArtifactError: A table is malformed, or `synthetic` holds no row.
         ParamsError: Unknown name.
     """
     if name not in RECOMMENDERS:
         raise ParamsError("controls.names", f"holds {name!r}", " | ".join(RECOMMENDERS))
     wanted = synthetic[~synthetic["held_out"]].groupby(USER_ID, sort=True).size()
+    if wanted.empty:
+        raise ArtifactError("synthetic", "holds no row", "rows of the generator to equal", "run `dvc repro synthesize`")
     users = pd.Series(wanted.index, dtype="str")
     histories = histories_of(users, train, items)
     ranked = _ranked(name, train, histories, items, sizes=wanted.to_numpy(), seed=seed)

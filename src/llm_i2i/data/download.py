@@ -12,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from llm_i2i.errors import DataError
-from llm_i2i.files import file_sha256
+from llm_i2i.files import file_sha256, take, write_text
 
 logger = logging.getLogger(__name__)
 
@@ -85,7 +85,7 @@ def _download(url: str, path: Path) -> None:
             )
         logger.warning("%s: interrupted after %s bytes (%s); going on", url, f"{after:,}", reason)
         time.sleep(_WAIT * 2 ** max(failures - 1, 0))
-    partial.replace(path)
+    take(partial, path)
     _tag_file(partial).unlink(missing_ok=True)
 
 
@@ -118,7 +118,7 @@ def _fetch(url: str, partial: Path) -> tuple[bool, str]:
         etag = response.headers.get("ETag") or ""
         # A weak tag does not promise equal bytes; the date of the last change does nearly.
         tag = etag if etag and not etag.startswith("W/") else response.headers.get("Last-Modified") or ""
-        _tag_file(partial).write_text(tag, encoding="ascii")
+        write_text(tag, _tag_file(partial))
         size = _append(response, partial, first=first, total=total)
     return total is None or size == total, f"the connection ended at {size:,} of {total or 0:,} bytes"
 

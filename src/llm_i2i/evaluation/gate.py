@@ -12,6 +12,7 @@ from types import MappingProxyType
 from typing import Final
 
 import numpy as np
+import pandas as pd
 
 from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.bootstrap import Interval
@@ -42,6 +43,8 @@ class Case:
         resamples_seed: Seed of the bootstrap.
         index_problem: What is wrong with the candidate's index; empty if nothing.
         validated: Whether the raw data passed validation.
+        own: schema.PER_USER of the workspace's own run and seed: `candidate`, `real` (the same model on real data
+            alone) and `popularity`. What was not measured is left out; only a first champion is asked.
     """
 
     candidate: Side
@@ -50,6 +53,7 @@ class Case:
     resamples_seed: int
     index_problem: str
     validated: bool
+    own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -99,12 +103,13 @@ def decide(case: Case) -> Verdict:
     Returns:
         The verdict with all reasons.
     """
-    missing = [name for name in (*ALWAYS, *COMPARABLE, *DIFFERENCES) if name not in CHECKS]
+    missing = [name for name in (*ALWAYS, *FIRST, *COMPARABLE, *DIFFERENCES) if name not in CHECKS]
     if missing:
         reason = "this check is missing from the gate, so that nobody made it"
         return Verdict("refused", tuple(Check(name, passed=False, reason=reason) for name in missing))
     first = [CHECKS[name](case) for name in ALWAYS]
     if case.champion is None:
+        first += [CHECKS[name](case) for name in FIRST]
         word = "first champion" if all(check.passed for check in first) else "refused"
         return Verdict(word, tuple(first))
     comparable = [CHECKS[name](case) for name in COMPARABLE]
@@ -122,6 +127,42 @@ def _word(checks: list[Check]) -> str:
     if overall is None or not all(check.passed for check in others):
         return "refused" if overall is None or overall.high >= 0 else "worse"
     return "worse" if overall.high < 0 else "no difference"
+
+
+def _beats(case: Case, other: str) -> tuple[Interval | None, str]:
+    """NDCG@10 of the workspace's own run less another table's, and in words."""
+    missing = [name for name in ("candidate", other) if name not in case.own]
+    if missing:
+        return None, f"{' and '.join(missing)}: not measured in this run"
+    difference = PairedDifference(*(Measured.once(case.own[name]) for name in ("candidate", other)))
+    found = difference.interval("ndcg@10", OVERALL, resamples=case.params.resamples, seed=case.resamples_seed)
+    return found, f"overall NDCG@10 less that of {other} {_signed(found)}"
+
+
+def _real(case: Case) -> Check:
+    """A first champion is not worse than the same model on real data alone."""
+    found, reason = _beats(case, "real")
+    return Check("real", found is not None and found.high >= 0, f"{reason}; upper bound must be at least 0", found)
+
+
+def _popularity(case: Case) -> Check:
+    """A first champion ranks better than what everybody takes."""
+    found, reason = _beats(case, "popularity")
+    return Check("popularity", found is not None and found.mean > 0, f"{reason}; must be above 0", found)
+
+
+def _reachable(case: Case) -> Check:
+    """A first champion's lists reach some of what users take next."""
+    found = float(np.mean([m.get("reachable_share", 0.0) for m in case.candidate.metrics.values()] or [0.0]))
+    limit = case.params.min_reachable_share
+    return Check("reachable", found >= limit, f"{found:.4f} of the test targets reached; at least {limit:g}")
+
+
+def _shown(case: Case) -> Check:
+    """A first champion's lists show some of the catalogue."""
+    shares = [value for m in case.candidate.metrics.values() for k, value in m.items() if k.startswith("coverage@")]
+    found, limit = float(np.mean(shares or [0.0])), case.params.min_coverage
+    return Check("shown", found >= limit, f"{found:.4f} of the catalogue shown; at least {limit:g}")
 
 
 def _protocol(case: Case) -> Check:
@@ -259,6 +300,10 @@ CHECKS: Final[Mapping[str, Callable[[Case], Check]]] = MappingProxyType(
         "seeds": _seeds,
         "index": _index,
         "validation": _validation,
+        "real": _real,
+        "popularity": _popularity,
+        "reachable": _reachable,
+        "shown": _shown,
         "champion_seeds": _champion_seeds,
         "protocol": _protocol,
         "overall": _overall,
@@ -269,5 +314,6 @@ CHECKS: Final[Mapping[str, Callable[[Case], Check]]] = MappingProxyType(
     }
 )
 ALWAYS: Final = ("seeds", "index", "validation")
+FIRST: Final = ("real", "popularity", "reachable", "shown")  # where no champion is there to compare with
 COMPARABLE: Final = ("champion_seeds", "protocol")
 DIFFERENCES: Final = ("overall", "every_seed", "tail", "coverage", "gini")

@@ -1,6 +1,7 @@
 """The torch part of YoutubeDNN: the user network, the sampled softmax, the training loop."""
 
 import logging
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -13,6 +14,7 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from llm_i2i.i2i._tower_batches import Batches, TowerOptions
+from llm_i2i.i2i.factors import diverged
 from llm_i2i.i2i.hold_out import HeldOut, Patience
 
 log = logging.getLogger(__name__)
@@ -55,6 +57,9 @@ def train_tower(batches: Batches, held: HeldOut | None, training: TowerOptions) 
         batches: The targets of an epoch.
         held: Stop by these; None = all epochs.
         training: Options.
+
+    Raises:
+        TrainingError: A loss is no finite number.
     """
     with _repeatable(training.seed):
         tower = Tower(batches.matrix.shape[1], training.factors, training.hidden)
@@ -97,6 +102,8 @@ def _fit(tower: Tower, batches: Batches, held: HeldOut | None, training: TowerOp
             loss.backward()  # type: ignore[no-untyped-call]  # torch leaves it untyped
             optimizer.step()
             total += float(loss.detach()) * len(targets)
+            if not math.isfinite(total):
+                raise diverged("youtube_dnn", f"epoch {epoch} of {epochs}", f"loss {total:g}", training.learning_rate)
         mean = total / len(batches.targets)
         if held is None:
             log.info("youtube_dnn: epoch %d of %d, loss %.4f", epoch, epochs, mean)

@@ -12,10 +12,10 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
-from llm_i2i.errors import DataError, ParamsError
+from llm_i2i.errors import ParamsError
 from llm_i2i.i2i._bpr_kernel import bpr_epoch
 from llm_i2i.i2i._similar import Similar, check_number
-from llm_i2i.i2i.factors import cosine_top_k
+from llm_i2i.i2i.factors import cosine_top_k, diverged
 from llm_i2i.i2i.hold_out import HeldOut, Patience, hold_out
 from llm_i2i.i2i.user_items import UserItems, check_user_items, pointers
 
@@ -90,7 +90,8 @@ def bpr(user_items: UserItems, *, top_k: int, **options: Any) -> Similar:
         are items nobody took: their factors are noise.
 
     Raises:
-        DataError: Not a binary, non-empty matrix, or training diverged.
+        DataError: Not a binary, non-empty matrix.
+        TrainingError: The training diverges.
         ParamsError: An option is out of range.
     """
     check_number("bpr top_k", top_k, minimum=1, whole=True)
@@ -109,15 +110,14 @@ def train_bpr(user_items: UserItems, options: BprOptions) -> BprModel:
         options: How.
 
     Raises:
-        DataError: Not a binary, non-empty matrix, or training diverged.
+        DataError: Not a binary, non-empty matrix.
+        TrainingError: The training diverges.
         ParamsError: `validation_share` is out of range.
     """
     matrix = check_user_items(user_items)
     held = hold_out(matrix, share=options.validation_share, seed=options.seed)
     epochs = options.epochs if held is None else _best_epoch(held, options)
     *_, (_, model) = _epochs(matrix, options, epochs)
-    if not (np.isfinite(model.user).all() and np.isfinite(model.item).all()):
-        raise DataError("bpr", "training diverged: factors are not finite", fix="lower train_i2i.bpr.learning_rate")
     return model
 
 
@@ -156,6 +156,8 @@ def _epochs(matrix: UserItems, options: BprOptions, epochs: int) -> Iterator[tup
         if epoch in {1, epochs} or epoch % 10 == 0:
             share = 100 * ordered / taken.size
             log.info("bpr: epoch %d of %d, %.1f %% of triples in order", epoch, epochs, share)
+        if not all(np.isfinite(factors.sum(dtype=np.float64)) for factors in (user, item, bias)):
+            raise diverged("bpr", f"epoch {epoch} of {epochs}", "factors that are not finite", options.learning_rate)
         yield epoch, BprModel(user, item, bias)
 
 

@@ -10,6 +10,7 @@ PREFIX:VERSION:manifest the manifest; PREFIX:current names the version that coun
 A reader takes PREFIX:current once per request, so that it never mixes two versions.
 """
 
+import hashlib
 import json
 import logging
 from collections.abc import Iterable, Iterator, Mapping
@@ -21,7 +22,7 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError, needs_extra
-from llm_i2i.files import staged, write_json
+from llm_i2i.files import file_sha256, sealed, staged, write_json, writing
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, ITEM_ID
 
@@ -45,16 +46,22 @@ def export_jsonl(index: pd.DataFrame, manifest: Mapping[str, Any], path: Path) -
 
     Raises:
         ArtifactError: What was written does not read back as the index.
+        WriteError: The disk refuses.
     """
     index = _ordered(index)
-    beside = path.with_name(path.name + ".manifest.json")
-    with staged(path) as lines, staged(beside) as description:
-        with lines.open("w", encoding="utf-8") as file:
+    with staged(path) as lines:
+        with writing(path), lines.open("w", encoding="utf-8") as file:
             for item, neighbours in _by_item(index):
                 file.write(_json({ITEM_ID: item, "neighbours": neighbours}) + "\n")
         _verify(index, load_jsonl(lines), str(path))
-        write_json(_described(index, manifest), description)
+    # A reader that finds another hash in it than that of the lines has come between the two files.
+    write_json(sealed({**_described(index, manifest), "file_sha256": file_sha256(path)}), manifest_of(path))
     log.info("export: %s neighbours -> %s", f"{len(index):,}", path)
+
+
+def manifest_of(path: Path) -> Path:
+    """Where an export keeps its manifest."""
+    return path.with_name(path.name + ".manifest.json")
 
 
 def load_jsonl(path: Path) -> pd.DataFrame:
@@ -101,7 +108,7 @@ def export_redis(index: pd.DataFrame, manifest: Mapping[str, Any], url: str, *, 
     with _connected(url) as client:
         before = client.get(f"{prefix}:current")
         _write(client, f"{prefix}:{version}", index, described)
-        _verify(index, _read(client, f"{prefix}:{version}", url), url)
+        _verify(index, _read(client, f"{prefix}:{version}", url)[0], url)
         pipeline = client.pipeline(transaction=True)
         if before not in (None, version):
             pipeline.set(f"{prefix}:previous", cast("str", before))
@@ -124,9 +131,12 @@ def load_redis(url: str, *, prefix: str) -> tuple[pd.DataFrame, dict[str, Any]]:
         version = client.get(f"{prefix}:current")
         if version is None:
             raise ArtifactError(url, f"has no key {prefix}:current", fix="run `llm-i2i export`")
-        index = _read(client, f"{prefix}:{version}", url)
-        manifest: dict[str, Any] = json.loads(cast("str", client.get(f"{prefix}:{version}:manifest")))
-    if index_sha256(index) != manifest["content_sha256"]:
+        try:
+            index, values = _read(client, f"{prefix}:{version}", url)
+            manifest: dict[str, Any] = json.loads(cast("str", client.get(f"{prefix}:{version}:manifest")))
+        except (TypeError, ValueError) as error:  # no JSON, or no UTF-8
+            raise ArtifactError(url, f"{prefix}:{version} is damaged ({error})", fix="export again") from error
+    if index_sha256(index) != manifest.get("content_sha256") or values != manifest.get("values_sha256", values):
         raise ArtifactError(
             url, f"{prefix}:{version} is damaged: other content than its manifest says", fix="export again"
         )
@@ -144,19 +154,23 @@ def current_version(url: str, *, prefix: str) -> str | None:
 
 
 def _write(client: "Redis", base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
-    """Write all keys of one version."""
+    """Write all keys of one version, last its manifest with the hash of the values as they are stored."""
     client.delete(f"{base}:items")
+    digest = hashlib.sha256()
     for entries in _batches(_by_item(index)):
         pipeline = client.pipeline(transaction=False)
         for item, neighbours in entries:
-            pipeline.set(f"{base}:item:{item}", _json(neighbours))
+            value = _json(neighbours)
+            digest.update(value.encode())
+            pipeline.set(f"{base}:item:{item}", value)
         pipeline.rpush(f"{base}:items", *(item for item, _ in entries))
         pipeline.execute()
-    client.set(f"{base}:manifest", _json(dict(manifest)))
+    client.set(f"{base}:manifest", _json(sealed({**manifest, "values_sha256": digest.hexdigest()})))
 
 
-def _read(client: "Redis", base: str, url: str) -> pd.DataFrame:
-    """Read all items of one version."""
+def _read(client: "Redis", base: str, url: str) -> tuple[pd.DataFrame, str]:
+    """Read all items of one version, and the hash of their values as they are stored."""
+    digest = hashlib.sha256()
     items = cast("list[str]", client.lrange(f"{base}:items", 0, -1))
     entries: list[tuple[str, Neighbours]] = []
     for part in _batches(items):
@@ -164,8 +178,9 @@ def _read(client: "Redis", base: str, url: str) -> pd.DataFrame:
         for item, value in zip(part, values, strict=True):
             if value is None:
                 raise ArtifactError(url, f"{base}:item:{item} is gone", fix="export again")
+            digest.update(value.encode())
             entries.append((item, json.loads(value)))
-    return _table(entries, url)
+    return _table(entries, url), digest.hexdigest()
 
 
 def _delete_old(client: "Redis", prefix: str) -> None:

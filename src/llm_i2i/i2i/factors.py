@@ -5,11 +5,29 @@ from typing import Any
 import numpy as np
 from threadpoolctl import threadpool_limits
 
+from llm_i2i.errors import TrainingError
 from llm_i2i.i2i._kernels import dense_rows
 from llm_i2i.i2i._similar import Similar, empty_rows, to_csr
 
 Factors = np.ndarray[Any, np.dtype[np.float32]]
 BLOCK_CELLS = 1 << 24  # scores of one block of item pairs: 64 MiB of float32
+
+
+def diverged(model: str, where: str, found: str, learning_rate: float) -> TrainingError:
+    """What to tell of a training that left the finite numbers.
+
+    Args:
+        model: Such as `bpr`.
+        where: Epoch or step.
+        found: What is no finite number.
+        learning_rate: Its own.
+    """
+    return TrainingError(
+        f"{model}, {where}",
+        f"{found} at learning rate {learning_rate:g}: the training has diverged",
+        "finite numbers",
+        f"lower train_i2i.{model}.learning_rate, to a tenth say",
+    )
 
 
 def cosine_top_k(vectors: Factors, *, top_k: int) -> Similar:

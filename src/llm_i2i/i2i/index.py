@@ -60,7 +60,7 @@ def from_index(index: pd.DataFrame, items: pd.DataFrame) -> Similar:
     """
     missing = [name for name in INDEX if name not in index.columns]
     if missing:
-        raise ArtifactError(WHERE, f"columns {missing} are missing", str(list(INDEX)), "run `dvc repro train_i2i`")
+        raise ArtifactError(WHERE, f"columns {missing} are missing", str(list(INDEX)))
     rows = item_indices(index[ITEM_ID], items, where=WHERE)
     neighbours = item_indices(index["neighbour_id"], items, where=WHERE)
     scores = index["score"].to_numpy(dtype=np.float32)
@@ -95,4 +95,4 @@ def _check(what: str, wrong: Array, index: pd.DataFrame, order: Array) -> None:
     """Raise ArtifactError naming the first wrong row."""
     if wrong.any():
         first = index.iloc[int(order[np.flatnonzero(wrong)[0]])].to_dict()
-        raise ArtifactError(WHERE, f"{int(wrong.sum()):,} {what} (first: {first})", fix="run `dvc repro train_i2i`")
+        raise ArtifactError(WHERE, f"{int(wrong.sum()):,} {what} (first: {first})", "an index as `to_index` makes it")

@@ -71,8 +71,16 @@ class Lookup:
             At most `top_k` items, best first.
 
         Raises:
-            ParamsError: An option is out of range.
+            ParamsError: An option is out of range, or `history` is one text or holds what is no text.
         """
+        if isinstance(history, str | bytes):
+            raise ParamsError(
+                "lookup history", f"is the text {history!r}", f"a list of item ids, such as [{history!r}]"
+            )
+        for item in history:
+            if not isinstance(item, str):
+                found = f"holds {item!r}, of type {type(item).__name__}"
+                raise ParamsError("lookup history", found, f"item ids, which are texts, such as {str(item)!r}")
         check_number("lookup top_k", top_k, minimum=1, whole=True)
         check_number("lookup last_m", last_m, minimum=0, whole=True)
         if not 0.0 < decay <= 1.0:

@@ -53,7 +53,7 @@ def train_index(
 
     Raises:
         ArtifactError: `fused` or `items` is malformed.
-        DataError: Training diverged.
+        TrainingError: The training diverges.
         ParamsError: Unknown model.
     """
     user_items = user_items_from_frame(fused, items)

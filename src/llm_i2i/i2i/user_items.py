@@ -75,7 +75,7 @@ def user_items_from_frame(fused: pd.DataFrame, items: pd.DataFrame) -> UserItems
     """
     missing = [name for name in (USER_ID, ITEM_ID) if name not in fused.columns]
     if missing:
-        raise ArtifactError("fused", f"columns {missing} are missing", fix="run `dvc repro fuse`")
+        raise ArtifactError("fused", f"columns {missing} are missing", f"columns {USER_ID} and {ITEM_ID}")
     if fused.empty:
         raise ArtifactError("fused", "holds no rows", "interactions", "lower fuse.threshold or check the input")
     if "weight" in fused.columns and not bool((fused["weight"] == 1.0).all()):

@@ -16,7 +16,7 @@ import numpy as np
 from llm_i2i.errors import DataError, needs_extra
 from llm_i2i.i2i._similar import Similar, check_number
 from llm_i2i.i2i._tower_batches import Batches, TowerOptions
-from llm_i2i.i2i.factors import cosine_top_k
+from llm_i2i.i2i.factors import cosine_top_k, diverged
 from llm_i2i.i2i.hold_out import hold_out
 from llm_i2i.i2i.user_items import UserItems, check_user_items
 
@@ -35,7 +35,8 @@ def youtube_dnn(user_items: UserItems, *, top_k: int, **options: Any) -> Similar
         CSR (n_items, n_items), float32 in (0, 1], as of `swing`; items nobody took have no neighbours.
 
     Raises:
-        DataError: Not a binary, non-empty matrix, no user has two items, or training diverged.
+        DataError: Not a binary, non-empty matrix, or no user has two items.
+        TrainingError: The training diverges.
         ParamsError: An option is out of range.
     """
     check_number("youtube_dnn top_k", top_k, minimum=1, whole=True)
@@ -52,5 +53,5 @@ def youtube_dnn(user_items: UserItems, *, top_k: int, **options: Any) -> Similar
 
     vectors = train_tower(batches, held, checked)
     if not np.isfinite(vectors).all():
-        raise DataError("youtube_dnn", "training diverged", fix="lower train_i2i.youtube_dnn.learning_rate")
+        raise diverged("youtube_dnn", "at the end", "vectors that are not finite", checked.learning_rate)
     return cosine_top_k(vectors * (counts > 0)[:, None], top_k=top_k)

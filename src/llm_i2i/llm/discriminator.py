@@ -95,6 +95,7 @@ def train_discriminator(
     Raises:
         ParamsError: The template does not exist.
         DataError: Too few users to train and to hold some out.
+        TrainingError: The training diverges.
     """
     role = discriminator_role(setup, Task.of(params))
     by_user = histories_by_user(without_rows(train, held_out), setup.items)
@@ -119,7 +120,9 @@ def train_discriminator(
     untrained = read()
     started = time.perf_counter()
     answers = torch.tensor(role.prompt.answers, device=role.device.device)
-    how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, logits_over_tokens(answers))
+    how = TrainingSetup(
+        params, role.device, setup.seed, role.catalogue.end_id, logits_over_tokens(answers), "train_discriminator"
+    )
     training_log = train_model(module, sequences, how, checkpoints=checkpoints)
     seconds = time.perf_counter() - started
     margins = read()

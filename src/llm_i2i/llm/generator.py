@@ -150,6 +150,7 @@ def train_generator(
     params: TrainGeneratorParams,
     out: Path,
     checkpoints: Path,
+    section: str = "train_generator",
 ) -> dict[str, Any]:
     """Tune the generator; write its adapter (or whole model), `task.json` and `training.csv` into `out`.
 
@@ -163,6 +164,7 @@ def train_generator(
         params: Section train_generator.
         out: Folder of the adapter.
         checkpoints: Folder of resumable states; the caller removes it once the output is in place.
+        section: Where `params` come from, for messages.
 
     Returns:
         Runtime facts (device, tokens/s, ...).
@@ -170,6 +172,7 @@ def train_generator(
     Raises:
         ParamsError: The template does not exist.
         DataError: No user has two training interactions.
+        TrainingError: The training diverges.
     """
     role = generator_role(setup, Task.of(params))
     training = _Training(role, params)
@@ -182,7 +185,7 @@ def train_generator(
     if params.early_stopping.patience:
         targets = targets_by_user(held_out, setup.items)
         stopping = training.early_stopping(module, by_user, targets, per_epoch)
-    how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, training.logits())
+    how = TrainingSetup(params, role.device, setup.seed, role.catalogue.end_id, training.logits(), section)
     training_log = train_model(module, sequences, how, checkpoints=checkpoints, early_stopping=stopping)
     if stopping:
         evaluations = [(s, round(s / per_epoch, 3), round(v, 6)) for s, v in training_log.evaluations]

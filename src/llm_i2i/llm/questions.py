@@ -5,7 +5,7 @@ import torch
 from tqdm import tqdm
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.errors import BaseModelError
+from llm_i2i.errors import BaseModelError, TrainingError
 from llm_i2i.llm.engine.batches import Sequence, collate, packed, plan_batches
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.prompts import DiscriminatorPrompt, recent_that_fit
@@ -61,6 +61,9 @@ def read_margins(
 
     Returns:
         float64 (n_questions,) per sequence, in the given order.
+
+    Raises:
+        TrainingError: An answer is no finite number.
     """
     margins: list[FloatArray] = [np.empty(0)] * len(sequences)
     device = role.device.device
@@ -75,6 +78,13 @@ def read_margins(
             # Left on the device until all is asked: while a GPU works, the next batches are made.
             read.append((logits[:, YES] - logits[:, NO]).double())
     for indices, margin in zip(batches, read, strict=True):
+        if not margin.isfinite().all():
+            raise TrainingError(
+                "discriminator",
+                "answers with numbers that are not finite",
+                "a model whose training has not diverged",
+                "lower the learning rate that it was trained with, or choose another base model",
+            )
         ends = np.cumsum([len(sequences[i].positions) for i in indices])
         for i, part in zip(indices, np.split(margin.cpu().numpy(), ends[:-1]), strict=True):
             margins[i] = part

@@ -159,7 +159,8 @@ def synthesize(
         Rows (schema.SYNTHETIC); statistics for the report; runtime facts.
 
     Raises:
-        GenerationError: No item can be generated for any user.
+        GenerationError: No item can be generated for any user, or none was.
+        TrainingError: The generator's probabilities are no numbers.
     """
     items = setup.items
     histories = histories_by_user(train, items)
@@ -177,5 +178,8 @@ def synthesize(
     wanted = UserSearch(asked, excluded, params)
     table, facts = search_next_items(wanted, setup=setup, adapter=adapter, checkpoints=checkpoints)
     proposed = table[~table["held_out"]]
+    if proposed.empty:
+        found = f"the generator named no item for any of {len(users):,} users"
+        raise GenerationError("synthesize", found, "at least one row", "look at train_generator's loss in training.csv")
     stats = validity(proposed, items, train, n_users=len(users), items_per_user=params.items_per_user)
     return table, stats, facts

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import yaml
 
-from llm_i2i.files import staged
+from llm_i2i.files import write_text
 from llm_i2i.params.reading import PARAMS, read_profile, read_written
 from llm_i2i.params.rendering import HEAD, head_of, reference, yaml_text
 
@@ -22,5 +22,4 @@ def texts() -> dict[Path, str]:
 
 if __name__ == "__main__":
     for path, text in texts().items():
-        with staged(path) as out:
-            out.write_text(text, encoding="utf-8")
+        write_text(text, path)

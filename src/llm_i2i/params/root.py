@@ -40,6 +40,8 @@ class GateParams(Section):
     max_tail_loss: Share = dial("the lower bound of the tail Recall@10 difference may lie this far below 0")
     max_coverage_loss: Share = knob("share of the catalogue that the lists may lose")
     max_gini_rise: Share = knob("rise of the Gini index of what is recommended")
+    min_reachable_share: Share = knob("a first champion's lists reach this share of the test targets")
+    min_coverage: Share = knob("a first champion's lists show this share of the catalogue")
     parity_users: PositiveInt = knob("users on whom the online lookup must equal the evaluation's ranking")
 
     @model_validator(mode="after")

@@ -21,6 +21,4 @@ def read_state(store: Path) -> dict[str, Any]:
 def write_state(store: Path, **changes: str) -> None:
     """Change what counts, at once for every reader."""
     state = read_state(store) | changes
-    partial = store / "state.json.partial"
-    write_json(state, partial)
-    partial.replace(store / "state.json")
+    write_json(state, store / "state.json")

@@ -13,7 +13,7 @@ import pandas as pd
 from llm_i2i.arrays import Array
 from llm_i2i.catalogue import item_indices
 from llm_i2i.errors import ArtifactError
-from llm_i2i.files import file_sha256, json_sha256, remove, staged, write_json
+from llm_i2i.files import file_sha256, json_sha256, remove, staged, take, write_array, write_json
 from llm_i2i.i2i.index import from_index
 from llm_i2i.schema import ITEM_ID, SOURCE_REAL, TIMESTAMP, USER_ID
 from llm_i2i.serving.flat import FlatIndex, searchable
@@ -74,7 +74,7 @@ def write_version(content: Content, versions: Path) -> str:
     written = versions / "next"
     with staged(written) as out:
         for name, array in arrays.items():
-            np.save(out / f"{name}.npy", array, allow_pickle=False)
+            write_array(array, out / f"{name}.npy")
         description = {
             "files": {name: file_sha256(out / f"{name}.npy") for name in arrays},
             "columns": [[name, values.tolist()] for name, (_, values) in zip(names, coded, strict=True)],
@@ -82,8 +82,8 @@ def write_version(content: Content, versions: Path) -> str:
         }
         write_json(description, out / "manifest.json")
     final = versions / json_sha256(description)[:16]
-    remove(final)
-    written.replace(final)
+    take(written, final)
+    remove(written)  # the damaged one, if there was one
     FlatIndex(final)
     rows = len(content.index)
     log.info("serve: version %s, %s neighbours of %s items", final.name, f"{rows:,}", f"{len(items):,}")

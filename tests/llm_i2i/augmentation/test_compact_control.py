@@ -4,6 +4,7 @@ import pytest
 
 from llm_i2i.augmentation.compact_control import compact_rows
 from llm_i2i.data.long_tail import tag_items
+from llm_i2i.errors import TrainingError
 from llm_i2i.params import Params, load_params
 from llm_i2i.schema import INTERACTIONS, SYNTHETIC
 
@@ -34,3 +35,12 @@ def test_it_learns_what_users_take_next_and_writes_the_schema(train, params, tmp
     last = train.groupby("user_id")["item_id"].last().str[1:].astype(int)
     first = rows[rows["rank"] == 1].set_index("user_id")["item_id"].str[1:].astype(int)
     assert np.mean(first == (last.loc[first.index] + 1) % 30) > 0.7
+
+
+def test_a_training_that_diverges_names_the_controls_own_rate(train, params, tmp_path):
+    raw = pd.DataFrame({"item_id": sorted(train["item_id"].unique()), "title": "a thing"})
+    items = tag_items(raw, train, params=params.tag, seed=params.seed)
+    compact = params.controls.compact.model_copy(update={"learning_rate": 1e30})
+    hot = params.model_copy(update={"controls": params.controls.model_copy(update={"compact": compact})})
+    with pytest.raises(TrainingError, match=r"controls.compact, step \d+ of .*lower controls.compact.learning_rate"):
+        compact_rows(train=train, items=items, text=np.zeros((len(items), 2)), params=hot, work=tmp_path)

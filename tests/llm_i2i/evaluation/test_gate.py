@@ -26,13 +26,14 @@ def per_user(ranks: np.ndarray) -> pd.DataFrame:
     return pd.DataFrame(table).astype(PER_USER)
 
 
-def metrics(seed: int, *, coverage: float = 0.5, gini: float = 0.7, test: str = "t") -> dict:
+def metrics(seed: int, *, coverage: float = 0.5, gini: float = 0.7, test: str = "t", reachable: float = 0.3) -> dict:
     protocol = Protocol.from_params(PARAMS.model_copy(update={"seed": seed}))
     return {
         "protocol": protocol.model_dump(mode="json"),
         "protocol_hash": protocol.hash,
         "test_sha256": f"{test}{seed}",
         "coverage@20": coverage,
+        "reachable_share": reachable,
         "gini@20": gini,
     }
 
@@ -66,7 +67,7 @@ def test_better_and_worse():
     better = decide(case())
     assert better.word == "better"
     assert better.passed
-    assert [check.name for check in better.checks] == list(gate.CHECKS)
+    assert [check.name for check in better.checks] == [*gate.ALWAYS, *gate.COMPARABLE, *gate.DIFFERENCES]
     worse = decide(case(candidate=side(behind)))
     assert worse.word == "worse"
     assert not worse.passed
@@ -80,9 +81,44 @@ def test_two_identical_candidates_do_not_differ():
     assert overall.interval == (0.0, 0.0, 0.0)
 
 
-def test_the_first_champion_needs_no_comparison():
-    assert decide(case(champion=None)).word == "first champion"
-    assert decide(case(champion=None, validated=False)).word == "refused"
+OWN = {"candidate": per_user(ahead(42)), "real": per_user(middling(42)), "popularity": per_user(behind(42))}
+
+
+def first(**changes) -> Case:
+    return case(**{"champion": None, "own": OWN, **changes})
+
+
+def test_a_first_champion_needs_no_comparison_but_must_be_worth_serving():
+    verdict = decide(first())
+    assert verdict.word == "first champion"
+    assert [check.name for check in verdict.checks] == [*gate.ALWAYS, *gate.FIRST]
+    assert decide(first(validated=False)).word == "refused"
+    assert decide(first(own={**OWN, "real": OWN["candidate"]})).passed  # arm real itself
+
+
+WORTHLESS = {
+    "real": {"own": {**OWN, "real": per_user(np.ones(N, int))}},
+    "popularity": {"own": {**OWN, "popularity": OWN["candidate"]}},
+    "reachable": {"candidate": side(ahead, reachable=0.01)},
+    "shown": {"candidate": side(ahead, coverage=0.003)},
+}
+
+
+@pytest.mark.parametrize("name", WORTHLESS)
+def test_each_floor_alone_stops_a_first_champion(name, monkeypatch):
+    verdict = decide(first(**WORTHLESS[name]))
+    assert [check.name for check in verdict.checks if not check.passed] == [name]
+    assert verdict.word == "refused"
+    lenient = {**gate.CHECKS, name: lambda _: Check(name, passed=True, reason="never looked")}
+    monkeypatch.setattr(gate, "CHECKS", MappingProxyType(lenient))
+    assert decide(first(**WORTHLESS[name])).passed
+
+
+@pytest.mark.parametrize("name", ["candidate", "real", "popularity"])
+def test_what_was_not_measured_is_a_refusal(name):
+    verdict = decide(first(own={key: table for key, table in OWN.items() if key != name}))
+    assert not verdict.passed
+    assert any(f"{name}: not measured" in check.reason for check in verdict.checks)
 
 
 def tail_lost(seed: int) -> np.ndarray:

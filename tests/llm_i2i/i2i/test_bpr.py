@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from sklearn.metrics.pairwise import cosine_similarity
 
-from llm_i2i.errors import DataError, ParamsError
+from llm_i2i.errors import ParamsError, TrainingError
 from llm_i2i.i2i import bpr
 from llm_i2i.i2i._bpr_kernel import _draw, bpr_epoch
 from llm_i2i.i2i.bpr import BprOptions, train_bpr
@@ -126,7 +126,7 @@ def test_cosine_top_k_agrees_with_scikit_learn():
 
 
 def test_divergence_and_bad_options_are_errors():
-    with pytest.raises(DataError, match="diverged"):
+    with pytest.raises(TrainingError, match=r"bpr, epoch \d+ of 30: .*learning rate 30.*diverged.*learning_rate"):
         train(factors=4, epochs=30, learning_rate=30.0, regularization=1.0)
     for name, value in {
         "factors": 0,

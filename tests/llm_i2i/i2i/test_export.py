@@ -6,6 +6,7 @@ import pytest
 from redis import Redis
 
 from llm_i2i.errors import ArtifactError
+from llm_i2i.files import file_sha256, is_sealed, sealed
 from llm_i2i.i2i import export, index_sha256, item_knn, to_index
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_jsonl, load_redis
 from tests.llm_i2i.i2i.matrices import matrix
@@ -35,7 +36,9 @@ def test_json_lines_round_trip_is_exact(index, tmp_path):
     assert back["score"].to_numpy().tobytes() == index["score"].to_numpy().tobytes()
     pd.testing.assert_frame_equal(back, index)
     manifest = json.loads((path.parent / "index.jsonl.manifest.json").read_text(encoding="utf-8"))
-    assert manifest == {"model": "item_knn", "rows": len(index), "content_sha256": index_sha256(index)}
+    assert is_sealed(manifest)
+    told = {"model": "item_knn", "rows": len(index), "content_sha256": index_sha256(index)}
+    assert manifest == sealed({**told, "file_sha256": file_sha256(path)})
     first = json.loads(path.read_text(encoding="utf-8").splitlines()[0])
     assert first["item_id"] == index["item_id"].iloc[0]
     assert [pair[0] for pair in first["neighbours"]] == index["neighbour_id"].tolist()[: len(first["neighbours"])]
@@ -92,7 +95,7 @@ def test_redis_keeps_current_and_previous_and_leaves_other_keys_alone(redis_url)
 def test_the_pointer_stays_where_verification_fails(redis_url, monkeypatch):
     first = export_redis(some_index(1), {}, redis_url, prefix="shop")
     real = export._read
-    monkeypatch.setattr(export, "_read", lambda *a: real(*a).iloc[1:])
+    monkeypatch.setattr(export, "_read", lambda *a: (real(*a)[0].iloc[1:], ""))
     with pytest.raises(ArtifactError, match="read back"):
         export_redis(some_index(2), {}, redis_url, prefix="shop")
     monkeypatch.undo()

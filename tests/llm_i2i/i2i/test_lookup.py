@@ -108,3 +108,16 @@ def test_parity_on_1000_users(last_m, decay, source, tmp_path, request):
 def test_options_out_of_range(option):
     with pytest.raises(ParamsError, match="lookup"):
         Lookup(BY_HAND).recommend(["a"], **option)
+
+
+@pytest.mark.parametrize(
+    "history", [[5], ["a", 5], [None], [np.int64(5)], [b"a"], "abc", b"abc", [float("nan")], [("a",)]]
+)
+def test_what_would_be_misread_is_refused(history):
+    """Each gave an empty list, as an id that the index does not know does."""
+    index = pd.DataFrame([("5", "6", 1.0, 1)], columns=["item_id", "neighbour_id", "score", "rank"]).astype(INDEX)
+    lookup = Lookup(index[list(INDEX)])
+    with pytest.raises(ParamsError, match="lookup history"):
+        lookup.recommend(history, top_k=3)
+    assert lookup.recommend([np.str_("5")], top_k=3)[0].item_id == "6"
+    assert lookup.recommend([], top_k=3) == []

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from llm_i2i.errors import DataError, ParamsError
+from llm_i2i.errors import DataError, ParamsError, TrainingError
 from llm_i2i.i2i import youtube_dnn
 from llm_i2i.i2i._tower import sampled_softmax_loss
 from llm_i2i.i2i._tower_batches import Batches, TowerOptions
@@ -99,3 +99,9 @@ def test_bad_options_are_named(name, value):
 def test_data_without_a_history_is_an_error():
     with pytest.raises(DataError, match="no user has two items"):
         youtube_dnn(matrix([[0], [1]]), **SMALL, top_k=5)
+
+
+@pytest.mark.parametrize("change", [{"learning_rate": 1e30}, {"temperature": 1e-38}, {"learning_rate": 1e36}])
+def test_divergence_names_epoch_rate_and_fix(change):
+    with pytest.raises(TrainingError, match=r"youtube_dnn, .*learning rate .*lower train_i2i.youtube_dnn"):
+        youtube_dnn(two_groups(20), **{**BRIEF, **change}, top_k=5)

@@ -5,9 +5,10 @@ import pandas as pd
 import pytest
 
 from llm_i2i.catalogue import histories_by_user, without_rows
-from llm_i2i.errors import DataError
+from llm_i2i.errors import DataError, TrainingError
 from llm_i2i.llm import scoring
 from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
+from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.negatives import negative_sampler
 from llm_i2i.llm.prompts import template_sha256
 from llm_i2i.llm.scoring import _real_questions, score
@@ -170,3 +171,21 @@ def test_a_resumed_scoring_equals_an_uninterrupted_one(scores, tmp_path, monkeyp
 def test_too_few_users(train, params, nothing, setup, tmp_path):
     with pytest.raises(DataError, match="hold"):
         train_with(params, train[train["user_id"] == "u00"], nothing, setup, tmp_path)
+
+
+def test_answers_that_are_no_numbers_are_an_error(scores, monkeypatch):
+    """A model that diverged in its very last step: no p_yes of it may reach a table."""
+    real = TargetLogits.forward
+    monkeypatch.setattr(TargetLogits, "forward", lambda *a: real(*a) * float("inf"))
+    with pytest.raises(TrainingError, match="not finite"):
+        scores()
+
+
+def test_a_training_that_diverges_names_its_section(params, train, nothing, setup, tmp_path):
+    settings = params.train_discriminator.model_copy(
+        update={"max_histories": 0, "batch_tokens": 256, "accumulation": 1, "learning_rate": 1e30}
+    )
+    with pytest.raises(TrainingError, match=r"train_discriminator, step 2 .*lower train_discriminator.learning_rate"):
+        train_discriminator(
+            train=train, held_out=nothing, setup=setup, params=settings, out=tmp_path, checkpoints=tmp_path / "c"
+        )

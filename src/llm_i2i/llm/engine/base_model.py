@@ -22,7 +22,7 @@ from transformers import (
 
 from llm_i2i.data.wheels import extract_member, obtain_wheel
 from llm_i2i.errors import BaseModelError
-from llm_i2i.files import write_json
+from llm_i2i.files import save_pretrained, write_json
 from llm_i2i.llm.engine.compact import write_compact
 from llm_i2i.llm.engine.models import MANIFEST
 from llm_i2i.params import BaseModelParams
@@ -70,8 +70,7 @@ def _embedded(_: BaseModelParams, __: int, out: Path, downloads: Path) -> dict[s
         del model.config.quantization_config
     # The GGUF's name for itself is neither an id nor a path.
     model.config._name_or_path = model.name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"  # noqa: SLF001
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save_pretrained(out, model, tokenizer)
     return {
         "id": "HuggingFaceTB/SmolLM2-135M-Instruct",
         "revision": f"GGUF Q4_1 of {EMBEDDED_WHEEL}",
@@ -106,8 +105,7 @@ def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any
         eos_token_id=2,
     )
     model = LlamaForCausalLM(config)
-    model.save_pretrained(out)
-    tokenizer.save_pretrained(out)
+    save_pretrained(out, model, tokenizer)
     return {"id": "random-llama", "revision": f"seed {seed}", "licence": "none", **_describe(model, out)}
 
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from transformers import DynamicCache
 
 from llm_i2i.arrays import IntArray
-from llm_i2i.errors import GenerationError
+from llm_i2i.errors import GenerationError, TrainingError
 from llm_i2i.llm.engine.batches import Sequence, collate
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.sampling import Sampling, perturb
@@ -192,7 +192,11 @@ def beam_search(
             beams = beams._replace(score=beams.score.masked_fill(beaten, _NEVER))
         alive = beams.score > _NEVER
         # Best first, so a row's dead beams are its last: keep as many columns as the row with most live beams has.
-        width = min(num_beams, level.inner) if model.static else int(alive.sum(dim=1).max())
+        if model.static:
+            width = min(num_beams, level.inner)
+        else:
+            width, broken = torch.stack([alive.sum(dim=1).max(), beams.score.isnan().sum()]).tolist()
+            _check(broken == 0)
         if width == 0 or (model.static and over.known(step, alive)):
             break
         beams, alive = beams.first(width), alive[:, :width]
@@ -262,8 +266,20 @@ def _feed(
     return logits, torch.cat([seen, own], dim=2)
 
 
+def _check(finite: bool) -> None:
+    """Stop where the model's probabilities are no numbers: no item would come out, which looks like a result."""
+    if not finite:
+        raise TrainingError(
+            "next items",
+            "the generator gives probabilities that are not numbers",
+            "a model whose training has not diverged",
+            "lower the learning rate that it was trained with, or choose another base model",
+        )
+
+
 def _padded(items: torch.Tensor, logprobs: torch.Tensor, log_q: torch.Tensor, there: torch.Tensor, n: int) -> Generated:
     """Items, where there is one, in `n` columns."""
+    _check(not logprobs.isnan().any())
 
     def padded(values: torch.Tensor, nothing: float) -> npt.NDArray[Any]:
         found = values.masked_fill(~there, nothing)

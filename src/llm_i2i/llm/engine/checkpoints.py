@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch.optim.lr_scheduler import LambdaLR
 
-from llm_i2i.files import write_csv
+from llm_i2i.files import staged, write_csv, writing
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.params import LlmTraining
 
@@ -97,8 +97,7 @@ class Checkpoint:
         self._load(self.best)
 
     def save(self, step: int, training_log: TrainingLog) -> None:
-        """Write the state after `step` steps; temporary file, then rename."""
-        self.path.parent.mkdir(parents=True, exist_ok=True)
+        """Write the state after `step` steps."""
         state = {
             "step": step,
             "fingerprint": self.fingerprint,
@@ -111,9 +110,9 @@ class Checkpoint:
             "rows": training_log.rows,
             "evaluations": training_log.evaluations,
         }
-        partial = self.path.with_suffix(".partial")
-        torch.save(state, partial)
-        partial.replace(self.path)
+        # Given a path, torch would write its name into the file, which is another one for every process.
+        with staged(self.path) as partial, writing(self.path, kinds=Exception), partial.open("wb") as file:
+            torch.save(state, file)
 
     def restore(self, training_log: TrainingLog) -> int:
         """Load the state if it belongs to this very training; returns the number of steps done."""

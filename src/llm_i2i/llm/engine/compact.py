@@ -18,6 +18,7 @@ from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llm_i2i.arrays import FloatArray, IntArray
+from llm_i2i.files import save_pretrained
 from llm_i2i.params import CompactParams
 from llm_i2i.schema import ITEM_ID, USER_ID
 
@@ -45,8 +46,7 @@ def write_compact(params: CompactParams, *, seed: int, out: Path) -> Any:
         eos_token_id=2,
     )
     model = LlamaForCausalLM(config)
-    model.save_pretrained(out)
-    _tokenizer().save_pretrained(out)
+    save_pretrained(out, model, _tokenizer())
     return model
 
 

@@ -20,7 +20,7 @@ from transformers import logging as transformers_logging
 
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import ArtifactError, BaseModelError
-from llm_i2i.files import read_json, write_json
+from llm_i2i.files import read_json, save_pretrained, write_json
 from llm_i2i.llm.engine.compact import add_dropout, item_vectors
 from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.new_tokens import NewTokens, extend_embeddings, trainable_rows
@@ -247,12 +247,11 @@ def load_for_inference(
 
 def save_model(model: Any, out: Path) -> None:
     """Write what was trained as safetensors and config: an adapter, without PEFT's empty model card, or the whole."""
-    out.mkdir(parents=True, exist_ok=True)
     if not isinstance(model, PeftModel):
-        model.save_pretrained(str(out))
+        save_pretrained(out, model)
         return
     # The vocabulary never changes; without this option PEFT asks the hub whether it did.
-    model.save_pretrained(str(out), safe_serialization=True, save_embedding_layers=False)
+    save_pretrained(out, model, safe_serialization=True, save_embedding_layers=False)
     (out / "README.md").unlink(missing_ok=True)
     # PEFT keeps the names of the adapted layers as a set: their order differs from process to process.
     config = out / "adapter_config.json"

@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from llm_i2i.files import staged, write_text, writing
+
 log = logging.getLogger(__name__)
 _FINGERPRINT = "fingerprint.txt"
 Arrays = dict[str, npt.NDArray[Any]]
@@ -32,8 +34,7 @@ def fingerprint(parts: Iterable[str | npt.NDArray[Any]]) -> str:
 class Shards:
     """Numbered results of one piece of work.
 
-    A shard is written whole or not at all: to a temporary file, then renamed. Shards of other work (another
-    fingerprint) are deleted.
+    A shard is written whole or not at all. Shards of other work (another fingerprint) are deleted.
     """
 
     def __init__(self, folder: Path, work: str) -> None:
@@ -44,10 +45,7 @@ class Shards:
             log.info("shards in %s are of other work and are discarded", folder)
             shutil.rmtree(folder)
         if not folder.exists():
-            folder.mkdir(parents=True)
-            partial = mark.with_suffix(".partial")
-            partial.write_text(work, encoding="utf-8")
-            partial.replace(mark)
+            write_text(work, mark)
         self.found = len(list(folder.glob("*.npz")))
         if self.found:
             log.info("%s: continuing after %d finished shards", folder, self.found)
@@ -66,10 +64,9 @@ class Shards:
 
     def save(self, number: int, arrays: Arrays) -> None:
         """Write a finished shard."""
-        partial = self._path(number).with_suffix(".partial")
-        with partial.open("wb") as file:
+        path = self._path(number)
+        with staged(path) as partial, writing(path, kinds=Exception), partial.open("wb") as file:
             np.savez(file, **arrays)  # type: ignore[arg-type]  # numpy's stub takes a bool keyword for a name
-        partial.replace(self._path(number))
 
     def _path(self, number: int) -> Path:
         return self.folder / f"{number:06d}.npz"

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from llm_i2i.arrays import IntArray
-from llm_i2i.errors import DataError
+from llm_i2i.errors import DataError, TrainingError
 from llm_i2i.llm.engine.batches import Sequence, collate, padding_share, plan_batches
 from llm_i2i.llm.engine.checkpoints import Checkpoint, TrainingLog, training_fingerprint
 from llm_i2i.llm.engine.device import Runtime
@@ -37,6 +37,7 @@ class TrainingSetup:
         seed: Orders the batches.
         pad_id: Token id of padding (masked, so any will do).
         logits: The logits that the loss is computed from; the sequences' labels number their classes.
+        section: Of the parameters, for messages.
     """
 
     params: LlmTraining
@@ -44,6 +45,7 @@ class TrainingSetup:
     seed: int
     pad_id: int
     logits: LogitsFunction = logits_over_vocabulary
+    section: str = "train_generator"
 
 
 @dataclass(frozen=True)
@@ -99,6 +101,7 @@ def train_model(
 
     Raises:
         DataError: There is nothing to train on.
+        TrainingError: A loss, a gradient or a weight is no finite number.
     """
     if not sequences:
         raise DataError("training set", "no sequence", "users with at least two training interactions")
@@ -123,6 +126,8 @@ def train_model(
         started = time.perf_counter()
         sums = loop.accumulate(steps[number - 1])
         rate = float(schedule.get_last_lr()[0])
+        if not math.isfinite(sums.loss + sums.gradient_norm):
+            raise _diverged(f"step {number} of {last}", str(sums), rate, setup)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad()
@@ -135,17 +140,34 @@ def train_model(
             checkpoint.save(number, training_log)
     if early_stopping is not None:
         checkpoint.take_best()
+    if not all(bool(p.isfinite().all()) for p in named.values()):
+        raise _diverged(f"after step {last}", "weights that are not finite", params.learning_rate, setup)
     progress.close(training_log)
     return training_log
 
 
+def _diverged(where: str, found: str, rate: float, setup: TrainingSetup) -> TrainingError:
+    """What to tell of a training that left the finite numbers; `rate`: the learning rate by then."""
+    highest, section = setup.params.learning_rate, setup.section
+    return TrainingError(
+        f"{section}, {where}",
+        f"{found} at learning rate {rate:g}: the training has diverged",
+        "finite numbers",
+        f"lower {section}.learning_rate (it is {highest:g}), to a tenth say, or raise {section}.warmup_share",
+    )
+
+
 @dataclass(frozen=True)
 class _Sums:
-    """Loss, tokens and targets of a step or a part of it."""
+    """Loss, tokens, targets and, before it was clipped, the gradient's norm of a step."""
 
     loss: float
     tokens: int
     targets: int
+    gradient_norm: float
+
+    def __str__(self) -> str:
+        return f"loss {self.loss:g}, gradient norm {self.gradient_norm:g}"
 
 
 @dataclass(frozen=True)
@@ -161,21 +183,24 @@ class _Loop:
     def accumulate(self, step: list[IntArray]) -> _Sums:
         """Leave the clipped gradients of a step in the parameters."""
         weight_total = float(sum(self.sequences[i].weights.sum() for micro in step for i in micro))
-        # Read once a step: on a GPU each reading waits for all that was asked of it.
-        loss_sum = torch.zeros((), dtype=torch.float64, device=self.setup.runtime.device)
-        tokens = targets = 0
+        losses, tokens, targets = [], 0, 0
         for micro in step[self.accelerator.process_index :: self.accelerator.num_processes]:
             sequences = [self.sequences[i] for i in micro]
             batch = collate(sequences, self.setup.pad_id).to(self.setup.runtime.device)
             loss = batch_nll(self.module, batch, self.setup.logits, weight_total)
             self.accelerator.backward(loss)
-            loss_sum += loss.detach()
+            losses.append(loss.detach())
             tokens, targets = tokens + batch.n_tokens, targets + len(batch.labels)
-        sums = self._over_processes(_Sums(float(loss_sum), tokens, targets))
-        torch.nn.utils.clip_grad_norm_(self.trainable, 1.0)
-        return sums
+        device = self.setup.runtime.device
+        sums = torch.tensor((0, tokens, targets), dtype=torch.float64, device=device)
+        sums[0] = sum(loss.double() for loss in losses)
+        sums = self._over_processes(sums)
+        norm = torch.nn.utils.clip_grad_norm_(self.trainable, 1.0)
+        # The only place where the device is waited for: once per step, not per micro-batch.
+        total, tokens, targets, gradient_norm = torch.cat([sums, norm[None].to(sums)]).tolist()
+        return _Sums(total, int(tokens), int(targets), gradient_norm)
 
-    def _over_processes(self, sums: _Sums) -> _Sums:
+    def _over_processes(self, sums: torch.Tensor) -> torch.Tensor:
         """Add up the gradients, in place, and the sums of all processes.
 
         The loss of a micro-batch is divided by the weights of the whole step, so the sum is the step's gradient.
@@ -188,9 +213,8 @@ class _Loop:
         flat = self.accelerator.reduce(torch.cat([g.flatten() for g in gradients]), "sum")
         for p, part in zip(self.trainable, flat.split([p.numel() for p in self.trainable]), strict=True):
             p.grad = part.view_as(p)
-        values = torch.tensor((sums.loss, sums.tokens, sums.targets), dtype=torch.float64, device=flat.device)
-        loss, tokens, targets = self.accelerator.reduce(values, "sum").tolist()
-        return _Sums(loss, int(tokens), int(targets))
+        reduced: torch.Tensor = self.accelerator.reduce(sums, "sum")
+        return reduced
 
 
 class _Progress:

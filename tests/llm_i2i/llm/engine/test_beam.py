@@ -5,7 +5,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import LlamaForCausalLM, masking_utils
 
 from benchmarks.llm import library_search
-from llm_i2i.errors import GenerationError
+from llm_i2i.errors import GenerationError, TrainingError
 from llm_i2i.llm.engine import beam
 from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.logits import TargetLogits
@@ -240,3 +240,22 @@ def test_a_search_runs_on_a_device_without_values(module, catalogue, softmax, sa
     assert (items.device.type, tuple(items.shape)) == ("meta", (3, 4))
     with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
         searched(shapes, catalogue, softmax, static=False, sampled=sampled, device="meta")
+
+
+@pytest.mark.parametrize("single_token", [False, True])
+@pytest.mark.parametrize("broken_rows", [[0], [0, 1]])
+def test_probabilities_that_are_no_numbers_are_an_error(module, tokenizer, monkeypatch, single_token, broken_rows):
+    """Else no item would come out, and that would look like a result; also where only one row is broken."""
+    catalogue = tokenize_catalogue(["a", "b", "x"] if single_token else TEXTS, tokenizer)
+    model = NextItems(module, catalogue, torch.device("cpu"), softmax="vocabulary")
+    real, real_extend = module.forward, module.extend
+    broken = torch.tensor(broken_rows)
+
+    def extend(*arguments, **options):
+        logits = real_extend(*arguments, **options)
+        return logits.index_fill(0, broken[: len(logits)], float("nan")) if len(logits) == 2 else logits
+
+    monkeypatch.setattr(module, "forward", lambda *a: real(*a).index_fill(0, broken, float("nan")))
+    monkeypatch.setattr(module, "extend", extend)
+    with pytest.raises(TrainingError, match="not numbers"):
+        model.top([np.array([1, 50]), np.array([1, 99])], [NONE, NONE], n=2, num_beams=2)

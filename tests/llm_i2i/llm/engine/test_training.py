@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from peft import PeftModel
 
-from llm_i2i.errors import ArtifactError
+from llm_i2i.errors import ArtifactError, TrainingError
 from llm_i2i.llm.engine import training
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.logits import TargetLogits
@@ -172,3 +172,44 @@ def steps_equal(found, expected):
 def test_an_adapter_of_another_model_is_an_error(base_model, runtime, tmp_path):
     with pytest.raises(ArtifactError, match="no adapter"):
         load_for_inference(base_model, tmp_path, runtime)
+
+
+@pytest.mark.parametrize(
+    ("change", "step"), [({"learning_rate": 1e30}, 2), ({"learning_rate": 1e36}, 2), ({"accumulation": 4}, 1)]
+)
+def test_a_training_that_diverges_stops_at_once_and_says_where(
+    base_model, runtime, settings, tmp_path, monkeypatch, change, step
+):
+    """By its learning rate, or by a loss that is no number in the last micro-batch of the first step."""
+    changed = settings.model_copy(update={"warmup_share": 0.0, "epochs": 3.0, **change})
+    if "accumulation" in change:
+        seen = []
+        real = training.weighted_nll
+
+        def once(*arguments):
+            seen.append(real(*arguments))
+            return seen[-1] * (float("nan") if len(seen) == 4 else 1.0)
+
+        monkeypatch.setattr(training, "weighted_nll", once)
+    module = fresh(base_model, runtime, changed)
+    how = TrainingSetup(changed, runtime, seed=5, pad_id=0, section="train_discriminator")
+    with pytest.raises(TrainingError, match=rf"train_discriminator, step {step} of \d+.*learning rate") as caught:
+        train_model(module, sequences(), how, checkpoints=tmp_path)
+    assert f"lower train_discriminator.learning_rate (it is {changed.learning_rate:g})" in str(caught.value)
+
+
+def test_a_gradient_that_is_not_finite_stops_before_it_reaches_the_weights(base_model, runtime, settings, tmp_path):
+    module = fresh(base_model, runtime, settings)
+    trained = [p for p in module.parameters() if p.requires_grad]
+    trained[3].register_hook(lambda gradient: gradient * float("inf"))
+    with pytest.raises(TrainingError, match=r"step 1 of .*gradient norm"):
+        train_model(module, sequences(), TrainingSetup(settings, runtime, seed=5, pad_id=0), checkpoints=tmp_path)
+    assert all(p.isfinite().all() for p in trained)
+
+
+def test_weights_that_the_last_step_breaks_are_not_returned(base_model, runtime, settings, tmp_path):
+    """No loss is read after the last step."""
+    one_step = settings.model_copy(update={"accumulation": 64, "learning_rate": 1e36, "weight_decay": 1e36})
+    module = fresh(base_model, runtime, one_step)
+    with pytest.raises(TrainingError, match="after step 1: weights that are not finite"):
+        train_model(module, sequences(), TrainingSetup(one_step, runtime, seed=5, pad_id=0), checkpoints=tmp_path)

@@ -1,0 +1,1 @@
+"""Faults of the disk, injected below every library: see `run` and `faults.c`."""

@@ -1,0 +1,70 @@
+"""Every write, flush, rename and creation fails in turn: what is there afterwards is the old state or the new one."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="session")
+def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """faults.c as a library to preload."""
+    compiler = shutil.which("gcc") or shutil.which("cc")
+    if compiler is None or not sys.platform.startswith("linux"):
+        pytest.skip("needs Linux and a C compiler (Debian: apt-get install gcc)")
+    library = tmp_path_factory.mktemp("faults") / "faults.so"
+    subprocess.run(
+        [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "faults.c"), "-ldl"], check=True
+    )
+    return library
+
+
+def found(shim: Path, scenario: str, folder: Path, limit: int, **environment: str) -> dict:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.faults.run", scenario, str(folder), str(limit)],
+        env={**os.environ, "LD_PRELOAD": str(shim), **environment},
+        cwd=HERE.parents[1],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+# At most so many faults of each kind. All of them: docs/reliability.md.
+@pytest.mark.parametrize(("scenario", "limit"), [("export_file", 4), ("verdict", 2)])
+def test_there_is_the_old_state_or_the_new_one(shim, tmp_path, scenario, limit):
+    result = found(shim, scenario, tmp_path, limit)
+    assert result["problems"] == []
+    assert {name.partition(":")[0] for name in result["counts"]} == {"full disk", "failing disk", "kill"}
+
+
+SLOW = {"single_files": 8, "folder": 8, "serving_store": 2, "checkpoints": 8, "adapter": 8}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scenario", SLOW)
+def test_so_there_is_where_libraries_write(shim, tmp_path, scenario):
+    assert found(shim, scenario, tmp_path, SLOW[scenario])["problems"] == []
+
+
+@pytest.mark.slow
+def test_a_connection_that_breaks_leaves_the_old_version_or_the_new_one_in_redis(shim, tmp_path, redis_server):
+    result = found(shim, "export_to_redis", tmp_path, 6, FAULTS_REDIS=redis_server)
+    assert result["problems"] == []
+    assert "kill: killed, old" in result["counts"]
+
+
+def test_what_is_written_in_place_or_renamed_without_a_flush_is_found(shim, tmp_path):
+    """The harness itself: a torn file, and one that a power failure empties after its rename."""
+    problems = "\n".join(found(shim, "broken", tmp_path, 0)["problems"])
+    assert "kill, 2 of 7: in_place.txt is neither old nor new" in problems
+    assert "unflushed.txt is neither old nor new" in problems
+    assert "OSError" in problems

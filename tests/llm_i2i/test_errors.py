@@ -1,0 +1,36 @@
+"""An error says what to do where the reader can do it."""
+
+import pandas as pd
+import pytest
+
+from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.i2i import user_items_from_frame
+from llm_i2i.i2i.index import from_index
+from llm_i2i.schema import ITEMS, read_table
+
+
+def advice(tmp_path) -> list[str]:
+    items = pd.DataFrame({"item_id": ["a"]})
+    found = []
+    for act in (
+        lambda: user_items_from_frame(pd.DataFrame({"user": []}), items),
+        lambda: user_items_from_frame(pd.DataFrame({"user_id": ["u"], "item_id": ["b"]}), items),
+        lambda: from_index(pd.DataFrame({"item_id": ["a"]}), items),
+        lambda: read_table(tmp_path / "items.parquet", ITEMS),
+    ):
+        with pytest.raises(ArtifactError) as caught:
+            act()
+        found.append(str(caught.value))
+    return found
+
+
+def test_in_library_use_nothing_advises_a_run_of_dvc(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert not [message for message in advice(tmp_path) if "dvc" in message]
+    (tmp_path / "dvc.yaml").touch()
+    assert ["dvc repro" in message for message in advice(tmp_path)] == [False, False, False, True]
+
+
+def test_the_four_parts():
+    assert str(LlmI2iError("w", "f.", "e", "x")) == "w: f.; expected e; x."
+    assert str(LlmI2iError("w", "f")) == "w: f."
