@@ -184,13 +184,13 @@ def test_a_training_that_diverges_stops_at_once_and_says_where(
     changed = settings.model_copy(update={"warmup_share": 0.0, "epochs": 3.0, **change})
     if "accumulation" in change:
         seen = []
-        real = training.weighted_nll
+        real = training.batch_nll
 
         def once(*arguments):
             seen.append(real(*arguments))
             return seen[-1] * (float("nan") if len(seen) == 4 else 1.0)
 
-        monkeypatch.setattr(training, "weighted_nll", once)
+        monkeypatch.setattr(training, "batch_nll", once)
     module = fresh(base_model, runtime, changed)
     how = TrainingSetup(changed, runtime, seed=5, pad_id=0, section="train_discriminator")
     with pytest.raises(TrainingError, match=rf"train_discriminator, step {step} of \d+.*learning rate") as caught:
