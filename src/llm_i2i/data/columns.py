@@ -157,7 +157,7 @@ def _plain_integers(column: pd.Series) -> NDArray[np.int64] | None:
     if cells is None and pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
         cells = pa.array(column)
         low, high = pc.min_max(cells).as_py().values() if len(cells) else (0, 0)
-        cells = cells if -_LONGEST < low and high < _LONGEST else None
+        cells = cells if low > -_LONGEST and high < _LONGEST else None
     elif cells is not None and not pc.all(pc.match_substring_regex(cells, "^-?[0-9]{1,18}$"), skip_nulls=False).as_py():
         cells = None
     if cells is None:
