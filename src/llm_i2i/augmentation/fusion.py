@@ -121,7 +121,7 @@ def _joined(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
     """schema.FUSED, encoded, sorted by (user_id, item_id)."""
     pairs = pd.concat([real[PAIR], synthetic[PAIR]])
     order = np.argsort(keys(pairs), kind="stable")
-    source = pd.Categorical.from_codes((order >= len(real)).astype(np.int8), [SOURCE_REAL, SOURCE_SYNTHETIC])
+    source = pd.Categorical.from_codes((order >= len(real)).astype(np.int8), pd.Index([SOURCE_REAL, SOURCE_SYNTHETIC]))
     return pairs.iloc[order].assign(source=source, weight=np.float32(1.0)).reset_index(drop=True)
 
 

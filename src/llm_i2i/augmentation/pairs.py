@@ -1,6 +1,6 @@
 """Pairs of user and item as integers, for tables whose identifiers have codes in common."""
 
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
@@ -19,7 +19,7 @@ def with_common_codes(*tables: pd.DataFrame) -> list[pd.DataFrame]:
         tables: user_id and item_id (str, encoded or not) and any further columns.
     """
     ends = np.cumsum([len(table) for table in tables])[:-1]
-    coded: list[dict[str, pd.Categorical]] = [{} for _ in tables]
+    coded: list[dict[str, Any]] = [{} for _ in tables]
     for name in PAIR:
         whole = union_categoricals([encode(table[name]) for table in tables], sort_categories=True)
         for columns, codes in zip(coded, np.split(whole.codes, ends), strict=True):
