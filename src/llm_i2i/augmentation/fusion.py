@@ -80,7 +80,7 @@ def fuse(
         GenerationError: No row survives a filter that the arm needs to let rows through.
     """
     if arm in CONTROLS and control is None:
-        raise ArtifactError(f"proposed/{arm}.parquet", "was not given", f"what arm {arm} trains on")
+        raise ArtifactError(f"controls/{arm}.parquet", "was not given", f"what arm {arm} trains on")
     as_given = encode if is_encoded(train[USER_ID]) else decode
     empty = train.iloc[:0][PAIR].assign(rank=0)
     train, valid, scored, control = with_common_codes(train, valid, scored, empty if control is None else control)
