@@ -19,9 +19,9 @@ def evaluate(model: str, arm: str) -> Outcome:
     """
     name = f"{model}-{arm}"
     metrics, per_user = evaluate_index(
-        index=read_table(paths.I2I / name / "index.parquet", INDEX),
-        train=read_table(paths.TRAIN, INTERACTIONS),
-        valid=read_table(paths.VALID, INTERACTIONS),
+        index=read_table(paths.I2I / name / "index.parquet", INDEX, encoded=True),
+        train=read_table(paths.TRAIN, INTERACTIONS, encoded=True),
+        valid=read_table(paths.VALID, INTERACTIONS, encoded=True),
         test=read_table(paths.TEST, INTERACTIONS),
         items=read_table(paths.ITEMS, ITEMS),
         protocol=Protocol.from_params(load_params(), model=model),

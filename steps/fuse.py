@@ -1,14 +1,28 @@
 """Stage fuse: one arm's training data, real and synthetic."""
 
 import numpy as np
-import pandas as pd
 
 from llm_i2i.augmentation import fusion
 from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
-from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, JUDGED, SCORED, SYNTHETIC, read_table, write_table
+from llm_i2i.schema import (
+    FUSED,
+    INTERACTIONS,
+    ITEM_ID,
+    ITEMS,
+    JUDGED,
+    SCORED,
+    SYNTHETIC,
+    USER_ID,
+    read_table,
+    stack,
+    write_table,
+)
 from steps import paths
 from steps.stage import Outcome, stage_step
+
+# A control's rank is all that counts of it beside the pair: hashes of prompts would fill the memory.
+CONTROL = {name: SYNTHETIC[name] for name in (USER_ID, ITEM_ID, "rank")}
 
 
 @stage_step
@@ -19,17 +33,18 @@ def fuse(arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     control, params = fusion.control_of(arm), load_params().fuse
-    scored = [read_table(paths.PAIRS, JUDGED)]
+    scored = read_table(paths.PAIRS, JUDGED, encoded=True)
     if control and arm != control:
-        scored.append(read_table(paths.SCORED / f"{control}.parquet", SCORED).assign(logprob=np.float32(np.nan)))
+        of_control = read_table(paths.SCORED / f"{control}.parquet", {**SCORED, "rank": "int32"}, encoded=True)
+        scored = stack(scored, of_control.assign(logprob=np.float32(np.nan)))
     fused, kept = fusion.fuse(
         arm=arm,
-        train=read_table(paths.TRAIN, INTERACTIONS),
-        valid=read_table(paths.VALID, INTERACTIONS),
-        scored=pd.concat(scored, ignore_index=True),
+        train=read_table(paths.TRAIN, INTERACTIONS, encoded=True),
+        valid=read_table(paths.VALID, INTERACTIONS, encoded=True),
+        scored=scored,
         items=read_table(paths.ITEMS, ITEMS),
         params=params,
-        control=read_table(paths.PROPOSED / f"{control}.parquet", SYNTHETIC) if control else None,
+        control=read_table(paths.PROPOSED / f"{control}.parquet", CONTROL, encoded=True) if control else None,
     )
     table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"
     with staged(table) as table_out, staged(counts) as counts_out:

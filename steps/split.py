@@ -13,7 +13,7 @@ from steps.stage import Outcome, stage_step
 def split() -> Outcome:
     """Split the validated interactions into train, valid and test."""
     params = load_params()
-    raw = read_raw(paths.DATA)
+    raw = read_raw(paths.DATA, encoded=True)
     result = split_interactions(raw.interactions, params=params.split, seed=params.seed, order=raw.order)
     with staged(paths.SPLIT) as out:
         write_table(result.train, out / paths.TRAIN.name, INTERACTIONS)

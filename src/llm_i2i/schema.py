@@ -1,13 +1,19 @@
 """Column names and dtypes of every table, once.
 
-Identifiers are strings everywhere (`str` dtype of pandas 3); `None` marks an optional column.
+Identifiers are strings everywhere (`str` dtype of pandas 3). Large tables may hold them encoded instead: as a
+categorical of these strings in sorted order, 4 bytes a row, so that codes sort and compare like the strings.
 """
 
 from pathlib import Path
 from typing import Final
 
+import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pandas.api.types import union_categoricals
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import staged, staged_text, writing
 
@@ -94,15 +100,19 @@ INDEX: Final = {ITEM_ID: "str", "neighbour_id": "str", "score": "float32", "rank
 PER_USER: Final = {USER_ID: "str", ITEM_ID: "str", "bucket": "str", "rank": "int32"}
 
 
-def read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+_GROUP: Final = 1 << 20  # rows per row group, what pyarrow takes by default
+
+
+def read_table(path: Path, columns: dict[str, str], *, encoded: bool = False) -> pd.DataFrame:
     """Read a parquet table written by a stage and check its columns and dtypes.
 
     Args:
         path: Parquet file.
         columns: Required columns and their dtypes, one of the constants above.
+        encoded: Whether columns of str come encoded (see above), and no other columns than `columns`.
 
     Returns:
-        The table, extra columns kept.
+        The table, extra columns kept unless `encoded`.
 
     Raises:
         ArtifactError: The file is missing or unreadable, or a column is missing or has another dtype.
@@ -110,10 +120,10 @@ def read_table(path: Path, columns: dict[str, str]) -> pd.DataFrame:
     if not path.is_file():
         raise ArtifactError(str(path), "no such file", fix="run `dvc repro`")
     try:
-        table = pd.read_parquet(path)
+        table = _read_encoded(path, columns) if encoded else pd.read_parquet(path)
     except Exception as error:  # pyarrow raises several unrelated classes for a broken file
         raise ArtifactError(str(path), f"unreadable ({error})", "a parquet file", "run `dvc repro`") from error
-    found = {name: str(dtype) for name, dtype in table.dtypes.items()}
+    found = {name: _dtype_of_values(column) for name, column in table.items()}
     wrong = {name: found.get(name, "missing") for name, dtype in columns.items() if found.get(name) != dtype}
     if wrong:
         raise ArtifactError(str(path), f"columns {wrong}", str({k: columns[k] for k in wrong}), "run `dvc repro`")
@@ -129,8 +139,79 @@ def write_frame(table: pd.DataFrame, path: Path) -> None:
 def write_table(table: pd.DataFrame, path: Path, columns: dict[str, str]) -> None:
     """Write `table` as parquet, its columns cast to `columns`, extra columns kept.
 
-    Bytes depend on the content only (no pandas index, no timestamps).
+    Bytes depend on the content only (no pandas index, no timestamps), not on whether columns are encoded.
     """
-    cast = table.astype(columns)
+    plain = {name: dtype for name, dtype in columns.items() if not is_encoded(table[name])}
     with staged(path) as partial, writing(path, kinds=Exception):
-        cast.to_parquet(partial, index=False)
+        schema = pa.Schema.from_pandas(table.iloc[:0].astype(columns), preserve_index=False)
+        with pq.ParquetWriter(partial, schema) as writer:
+            # Group by group: strings of the whole table at once would take many times the codes' memory.
+            for start in range(0, max(len(table), 1), _GROUP):
+                group = table.iloc[start : start + _GROUP].astype(plain)
+                writer.write_table(pa.Table.from_pandas(group, preserve_index=False).cast(schema))
+
+
+def is_encoded(column: pd.Series) -> bool:
+    """Whether a column is a categorical."""
+    return isinstance(column.dtype, pd.CategoricalDtype)
+
+
+def encode(column: pd.Series) -> pd.Series:
+    """Encode strings (see above); of what is a categorical already the categories are sorted.
+
+    Args:
+        column: Shape (n,), str or a categorical of str; missing values stay missing.
+    """
+    if not is_encoded(column):
+        return column.astype("category")
+    return pd.Series(_in_order(column.cat.codes.to_numpy(), column.cat.categories), column.index)
+
+
+def decode(column: pd.Series) -> pd.Series:
+    """Undo `encode`; a column of str stays as it is."""
+    if not is_encoded(column):
+        return column
+    texts = column.cat.categories.array.take(column.cat.codes.to_numpy(), allow_fill=True)
+    return pd.Series(texts, column.index, name=column.name)
+
+
+def stack(*tables: pd.DataFrame) -> pd.DataFrame:
+    """Tables of the same columns below one another, rows numbered anew; encoded columns stay encoded."""
+    stacked = {}
+    for name in tables[0]:
+        parts = [table[name] for table in tables]
+        if all(is_encoded(part) for part in parts):
+            stacked[name] = pd.Series(union_categoricals(parts, sort_categories=True))
+        else:
+            stacked[name] = pd.concat(parts, ignore_index=True)
+    return pd.DataFrame(stacked)
+
+
+def _read_encoded(path: Path, columns: dict[str, str]) -> pd.DataFrame:
+    """Column by column, so that the strings of one column at most are in memory."""
+    found = {}
+    with pq.ParquetFile(path) as file:
+        for name, dtype in columns.items():
+            if name in file.schema_arrow.names:
+                column = file.read([name], use_threads=False)[name]
+                if dtype == "str" and pa.types.is_large_string(column.type):
+                    coded = column.dictionary_encode().combine_chunks()
+                    texts = pd.Index(coded.dictionary.to_pandas(), dtype="str")
+                    found[name] = pd.Series(_in_order(coded.indices.fill_null(-1).to_numpy(), texts))
+                else:
+                    found[name] = column.to_pandas()
+    return pd.DataFrame(found)
+
+
+def _in_order(codes: Array, categories: pd.Index) -> pd.Categorical:
+    """A categorical whose categories are sorted."""
+    if not categories.is_monotonic_increasing:
+        order = categories.argsort()
+        place = np.full(len(order) + 1, -1)  # the last: of code -1, a missing value
+        place[order] = np.arange(len(order))
+        codes, categories = place[codes], categories[order]
+    return pd.Categorical.from_codes(codes, categories, validate=False)
+
+
+def _dtype_of_values(column: pd.Series) -> str:
+    return str(column.cat.categories.dtype if is_encoded(column) else column.dtype)

@@ -58,3 +58,16 @@ def test_identifiers_are_strings_everywhere() -> None:
     for columns in tables:
         assert columns[schema.ITEM_ID] == "str"
         assert columns.get(schema.USER_ID, "str") == "str"
+
+
+def test_an_encoded_table_is_written_as_the_same_bytes(tmp_path) -> None:
+    ids = pd.Series(["b", "ä", "a", "b"], dtype="str")
+    table = pd.DataFrame({"user_id": ids, "item_id": ids[::-1].to_numpy(), "timestamp": 1, "position": range(4)})
+    table = table.astype(schema.INTERACTIONS)
+    for name, rows in {"some": table, "none": table.iloc[:0]}.items():
+        plain, again = tmp_path / f"{name}.parquet", tmp_path / "again.parquet"
+        rows.to_parquet(plain, index=False)
+        encoded = schema.read_table(plain, schema.INTERACTIONS, encoded=True)
+        assert encoded["user_id"].cat.categories.is_monotonic_increasing
+        schema.write_table(encoded, again, schema.INTERACTIONS)
+        assert plain.read_bytes() == again.read_bytes()

@@ -1,17 +1,28 @@
 """Fuse real and synthetic interactions into what the I2I models train on, one arm at a time."""
 
 import logging
-from collections import Counter
 from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 
-from llm_i2i.augmentation.selection import PAIR, by_confidence, choose, confidence_of
-from llm_i2i.catalogue import without_rows
+from llm_i2i.augmentation.pairs import PAIR, among, codes_of, keys, place_in_group, with_common_codes
+from llm_i2i.augmentation.selection import by_confidence, choose, confidence_of
+from llm_i2i.catalogue import item_indices
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.params import Arm, FuseParams
-from llm_i2i.schema import BUCKETS, CONTROLS, FUSED, ITEM_ID, JUDGED, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
+from llm_i2i.schema import (
+    BUCKETS,
+    CONTROLS,
+    ITEM_ID,
+    JUDGED,
+    SOURCE_REAL,
+    SOURCE_SYNTHETIC,
+    USER_ID,
+    decode,
+    encode,
+    is_encoded,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -48,6 +59,8 @@ def fuse(
     NAME_filtered: the real rows of llm_i2i and, per user, the control's rows of the highest confidence, as
     many as llm_i2i keeps. So a control differs from its LLM arm in nothing but which items are added.
 
+    Identifiers and sources may be encoded (schema.encode) in all tables but `items`; the result's are if train's are.
+
     Args:
         arm: Which arm.
         train: schema.INTERACTIONS, all real training rows.
@@ -66,6 +79,11 @@ def fuse(
             a real one.
         GenerationError: No row survives a filter that the arm needs to let rows through.
     """
+    if arm in CONTROLS and control is None:
+        raise ArtifactError(f"controls/{arm}.parquet", "was not given", f"what arm {arm} trains on")
+    as_given = encode if is_encoded(train[USER_ID]) else decode
+    empty = train.iloc[:0][PAIR].assign(rank=0)
+    train, valid, scored, control = with_common_codes(train, valid, scored, empty if control is None else control)
     _check_scored(scored, train, items)
     real = _visible(train, valid, params)
     scored = scored.assign(confidence=confidence_of(scored, params.rule))
@@ -76,15 +94,14 @@ def fuse(
     if arm not in _WITHOUT_SYNTHETIC:
         # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
         generated = scored[scored["source"] == SOURCE_SYNTHETIC]
-        offered = without_rows(generated, real)
+        offered = generated[~among(generated, real)]
         volume = params.control_volume if arm in CONTROLS else arm
         kept_synthetic = _choose_synthetic(offered, real, items, volume, params)
         if control_of(arm):
             rows = _control_rows(arm, control, scored)
-            offered = without_rows(rows, real)
+            offered = rows[~among(rows, real)]
             kept_synthetic = _same_volume(offered, kept_synthetic)
-    parts = [kept_real.assign(source=SOURCE_REAL), kept_synthetic[PAIR].assign(source=SOURCE_SYNTHETIC)]
-    fused = pd.concat(parts).assign(weight=1.0).astype(FUSED).sort_values(PAIR, ignore_index=True)
+    fused = _joined(kept_real, kept_synthetic)
     counts = {
         "arm": arm,
         "index": params.index,
@@ -97,7 +114,15 @@ def fuse(
         "by_bucket": _by_bucket(fused, items),
     }
     _log(counts, params)
-    return fused[list(FUSED)], counts
+    return fused.assign(**{name: as_given(fused[name]) for name in (*PAIR, "source")}), counts
+
+
+def _joined(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
+    """schema.FUSED, encoded, sorted by (user_id, item_id)."""
+    pairs = pd.concat([real[PAIR], synthetic[PAIR]])
+    order = np.argsort(keys(pairs), kind="stable")
+    source = pd.Categorical.from_codes((order >= len(real)).astype(np.int8), pd.Index([SOURCE_REAL, SOURCE_SYNTHETIC]))
+    return pairs.iloc[order].assign(source=source, weight=np.float32(1.0)).reset_index(drop=True)
 
 
 def _visible(train: pd.DataFrame, valid: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
@@ -120,14 +145,20 @@ def _choose_synthetic(
     rule = params.rule
     if arm == "no_discriminator":
         if rule.mode == "threshold":
-            chosen = synthetic.sort_values([USER_ID, "rank", ITEM_ID])
-            return chosen.groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
+            ordered = _by_rank(synthetic)
+            return ordered[place_in_group(ordered[USER_ID]) < rule.max_synthetic_per_user]
         rule = rule.model_copy(update={"confidence": "logprob"})
         synthetic = synthetic.assign(confidence=confidence_of(synthetic, rule))
     return choose(synthetic, real=real, items=items, rule=rule, arm=arm)
 
 
-def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) -> pd.DataFrame:
+def _by_rank(rows: pd.DataFrame) -> pd.DataFrame:
+    """Each user's rows by the rank that their source gave them."""
+    order = np.lexsort((codes_of(rows[ITEM_ID]), rows["rank"].to_numpy(), codes_of(rows[USER_ID])))
+    return rows.iloc[order]
+
+
+def _control_rows(arm: Arm, control: pd.DataFrame, scored: pd.DataFrame) -> pd.DataFrame:
     """The rows of an arm's control, the first to be kept first."""
     name = control_of(arm)
     if arm != name:
@@ -135,22 +166,20 @@ def _control_rows(arm: Arm, control: pd.DataFrame | None, scored: pd.DataFrame) 
         if rows.empty:
             found, fix = f"holds no row of source {name}", f"add {name} to `score.sources` in params.yaml"
             raise ArtifactError("artifacts/scored", found, f"what arm {arm} trains on", fix)
-        return by_confidence(rows)
-    if control is None:
-        raise ArtifactError(f"controls/{name}.parquet", "was not given", f"what arm {arm} trains on")
-    return control.sort_values([USER_ID, "rank", ITEM_ID])
+        return by_confidence(rows, within_user=True)
+    return _by_rank(control)
 
 
 def _same_volume(rows: pd.DataFrame, chosen: pd.DataFrame) -> pd.DataFrame:
     """The first rows of each user, as many as `chosen` has of that user."""
-    volume = rows[USER_ID].map(chosen[USER_ID].value_counts()).fillna(0).to_numpy()
-    return rows[rows.groupby(USER_ID).cumcount().to_numpy() < volume]
+    volume = np.bincount(codes_of(chosen[USER_ID]), minlength=len(chosen[USER_ID].cat.categories))
+    return rows[place_in_group(rows[USER_ID]) < volume[codes_of(rows[USER_ID])]]
 
 
 def _filter_real(real: pd.DataFrame, scored: pd.DataFrame, threshold: float) -> pd.DataFrame:
     """Drop the real rows that were scored below the threshold; rows without a score stay."""
     doubtful = scored[(scored["source"] == SOURCE_REAL) & (scored["p_yes"].to_numpy() < np.float32(threshold))]
-    kept = without_rows(real, doubtful)
+    kept = real[~among(real, doubtful)]
     if kept.empty:
         raise GenerationError(
             "fuse",
@@ -168,13 +197,16 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
         raise ArtifactError("artifacts/judged", f"columns {missing} are missing", fix="rerun `dvc repro judge`")
     p_yes = scored["p_yes"].to_numpy()
     synthetic = scored["source"].isin([SOURCE_SYNTHETIC, *CONTROLS]).to_numpy()
-    in_train = pd.MultiIndex.from_frame(scored[PAIR]).isin(pd.MultiIndex.from_frame(train[PAIR]))
+    in_train = among(scored, train)
+    sources, names = pd.factorize(scored["source"])
+    has_train = np.zeros(len(train[USER_ID].cat.categories), dtype=np.bool_)
+    has_train[codes_of(train[USER_ID])] = True
     rules = {
         "have a p_yes outside [0, 1]": ~((p_yes >= 0) & (p_yes <= 1)),
         "have an unknown source": ~synthetic & (scored["source"] != SOURCE_REAL).to_numpy(),
-        "occur twice": scored.duplicated([*PAIR, "source"]).to_numpy(),
+        "occur twice": pd.Series(keys(scored) * len(names) + sources).duplicated().to_numpy(),
         "have an item outside the catalogue": ~scored[ITEM_ID].isin(items[ITEM_ID]).to_numpy(),
-        "have a user outside train": ~scored[USER_ID].isin(train[USER_ID]).to_numpy(),
+        "have a user outside train": ~has_train[codes_of(scored[USER_ID])],
         "are synthetic but equal a real row of train": synthetic & in_train,
         "are called real but are not in train": ~synthetic & ~in_train,
     }
@@ -188,10 +220,12 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
 
 def _by_bucket(fused: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, int]]:
     """Kept rows by the bucket of their item and by source."""
-    bucket = fused[ITEM_ID].map(items.set_index(ITEM_ID)["bucket"])
-    counts = Counter(zip(bucket, fused["source"], strict=True))
-    sources = (SOURCE_REAL, SOURCE_SYNTHETIC)
-    return {name: {source: counts[name, source] for source in sources} for name in BUCKETS}
+    item, bucket = item_indices(fused[ITEM_ID], items, where="fused"), items["bucket"].to_numpy()
+    counts = {
+        source: np.bincount(item[(fused["source"] == source).to_numpy()], minlength=len(items))
+        for source in (SOURCE_REAL, SOURCE_SYNTHETIC)
+    }
+    return {name: {source: int(n[bucket == name].sum()) for source, n in counts.items()} for name in BUCKETS}
 
 
 def _log(counts: dict[str, Any], params: FuseParams) -> None:

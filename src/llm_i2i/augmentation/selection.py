@@ -1,19 +1,19 @@
 """How a synthetic pair is kept: what pairs are ordered by, and which of them a selection rule lets through."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
 
 from llm_i2i.arrays import FloatArray
+from llm_i2i.augmentation.pairs import PAIR, codes_of, keys, place_in_group
 from llm_i2i.catalogue import item_indices
-from llm_i2i.data.hashing import seeded_hash
+from llm_i2i.data.hashing import Mask, places_by_hash
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.i2i.user_items import user_items_from_frame
 from llm_i2i.params import SelectionRule
-from llm_i2i.schema import ITEM_ID, SOURCE_SYNTHETIC, USER_ID
+from llm_i2i.schema import ITEM_ID, SOURCE_SYNTHETIC, TAIL, USER_ID
 
-PAIR: Final = [USER_ID, ITEM_ID]
 # Quotas add at most so many pairs for each that volume keeps: few users with many items would drown in them.
 QUOTA_SHARE: Final = 1.5
 _BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
@@ -35,18 +35,23 @@ def confidence_of(scored: pd.DataFrame, rule: SelectionRule) -> FloatArray:
     Raises:
         ArtifactError: A logprob that is needed is missing.
     """
-    p_yes = np.clip(scored["p_yes"].to_numpy(dtype=np.float64), 1e-9, 1 - 1e-9)
-    confidence: FloatArray = np.log(p_yes) - np.log1p(-p_yes)
+    if rule.confidence == "p_yes":
+        return _logit(scored["p_yes"])
     generated = (scored["source"] == SOURCE_SYNTHETIC).to_numpy()
+    confidence = scored[rule.confidence].to_numpy(dtype=np.float64, copy=True)
     if rule.confidence == "rank":
-        confidence = np.where(generated, -scored["rank"].to_numpy(dtype=np.float64), confidence)
-    if rule.confidence == "logprob":
-        logprob = scored["logprob"].to_numpy(dtype=np.float64)
-        confidence = np.where(generated, logprob, confidence)
-        if np.isnan(confidence).any():
-            found = f"{int(np.isnan(confidence).sum()):,} synthetic rows have no logprob"
-            raise ArtifactError("artifacts/judged", found, "rows of the same run", "rerun `dvc repro judge`")
+        np.negative(confidence, out=confidence)
+    confidence[~generated] = _logit(scored.loc[~generated, "p_yes"])
+    if rule.confidence == "logprob" and np.isnan(confidence).any():
+        found = f"{int(np.isnan(confidence).sum()):,} synthetic rows have no logprob"
+        raise ArtifactError("artifacts/judged", found, "rows of the same run", "rerun `dvc repro judge`")
     return confidence
+
+
+def _logit(probability: pd.Series) -> FloatArray:
+    p = np.clip(probability.to_numpy(dtype=np.float64), 1e-9, 1 - 1e-9)
+    found: FloatArray = np.log(p) - np.log1p(-p)
+    return found
 
 
 def choose(
@@ -63,8 +68,8 @@ def choose(
     a filter over all pairs leaves most items, and nearly all of the tail, with none.
 
     Args:
-        synthetic: Rows with user_id, item_id, p_yes and confidence.
-        real: Real pairs that the models see.
+        synthetic: Rows with user_id, item_id, p_yes and confidence, encoded.
+        real: Real pairs that the models see, encoded, the codes in common with `synthetic`.
         items: schema.ITEMS.
         rule: The selection rule in force.
         arm: For messages.
@@ -82,51 +87,61 @@ def choose(
                 "set `fuse.selection: paper`, or `fuse.custom.connected_only: false`, in params.yaml",
             )
         synthetic = synthetic[connected]
-    ordered = by_confidence(synthetic)
+    has_quota = bool(rule.item_quota or rule.tail_quota)
+    alone = rule.mode == "threshold" and not has_quota  # no user's rows compete with another's
+    ordered = by_confidence(synthetic[[*PAIR, "p_yes", "confidence"]], within_user=alone)
     if rule.confidence == "rank":
-        ordered = _capped(ordered, rule)
-    chosen = _capped(_confident(ordered, rule), rule)
-    tail = ordered[ITEM_ID].isin(items.loc[items["bucket"] == "tail", ITEM_ID])
-    quota = np.where(tail, max(rule.item_quota, rule.tail_quota), rule.item_quota)
-    in_quota = ordered.groupby(ITEM_ID, sort=False).cumcount().to_numpy() < quota
-    added = ordered.index[in_quota].difference(chosen.index, sort=False)
-    if rule.mode == "volume":
-        added = added[: int(QUOTA_SHARE * len(chosen))]
-    chosen = ordered[ordered.index.isin(chosen.index.union(added))]
-    if chosen.empty:
+        ordered = ordered[place_in_group(ordered[USER_ID]) < rule.max_synthetic_per_user]
+    chosen = _confident(ordered, rule)
+    chosen[chosen] = place_in_group(ordered.loc[chosen, USER_ID]) < rule.max_synthetic_per_user
+    if has_quota:
+        tail = ordered[ITEM_ID].isin(items.loc[items["bucket"] == TAIL, ITEM_ID])
+        quota = np.where(tail, max(rule.item_quota, rule.tail_quota), rule.item_quota)
+        added = (place_in_group(ordered[ITEM_ID]) < quota) & ~chosen
+        if rule.mode == "volume":
+            added &= np.cumsum(added) <= int(QUOTA_SHARE * chosen.sum())
+        chosen |= added
+    if not chosen.any():
         raise _nothing_survives(ordered, arm, rule)
-    return chosen
+    return ordered[chosen]
 
 
-def by_confidence(rows: pd.DataFrame) -> pd.DataFrame:
+def by_confidence(rows: pd.DataFrame, *, within_user: bool) -> pd.DataFrame:
     """Rows by confidence, the highest first.
 
     Equal confidence (a saturated model gives much of it) is ordered by a hash of the pair, the same for volume
     and cap: an order by item_id would favour some items, two orders would let a stricter filter keep new rows.
+
+    Args:
+        rows: Encoded user_id, item_id; and confidence.
+        within_user: Sort by user first: enough where nothing but the order of each user's own rows counts, and much
+            cheaper, as hardly any of these tie.
     """
-    ordered = rows.sort_values(PAIR)
-    tie = seeded_hash(0, ordered[USER_ID], ordered[ITEM_ID])
-    return ordered.iloc[np.lexsort((tie, -ordered["confidence"].to_numpy()))]
+    above = (codes_of(rows[USER_ID]),) if within_user else ()
+    rows = rows.iloc[np.lexsort((keys(rows), -rows["confidence"].to_numpy(), *above))]
+    ties = np.zeros(len(rows), dtype=np.bool_)
+    ties[1:] = np.diff(rows["confidence"].to_numpy()) == 0
+    if within_user:
+        ties[1:] &= np.diff(codes_of(rows[USER_ID])) == 0
+    return rows.iloc[places_by_hash(ties, 0, rows[USER_ID], rows[ITEM_ID])] if ties.any() else rows
 
 
-def _capped(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:
-    """The first rows of each user, at most as many as the rule allows; their order stays."""
-    return ordered.groupby(USER_ID, sort=False).head(rule.max_synthetic_per_user)
-
-
-def _confident(ordered: pd.DataFrame, rule: SelectionRule) -> pd.DataFrame:
-    """Rows with p_yes at or above the threshold, or the most confident share; their order stays."""
+def _confident(ordered: pd.DataFrame, rule: SelectionRule) -> Mask:
+    """Which rows have p_yes at or above the threshold, or are the most confident share."""
     if rule.mode == "volume":
-        return ordered.iloc[: int(rule.pairs_per_user * ordered[USER_ID].nunique() + 0.5)]
+        return np.arange(len(ordered)) < int(rule.pairs_per_user * ordered[USER_ID].nunique() + 0.5)
     # In float32 as p_yes itself: otherwise a row stored as 0.9 would fail a threshold of 0.9.
-    return ordered[ordered["p_yes"].to_numpy() >= np.float32(rule.threshold)]
+    return ordered["p_yes"].to_numpy() >= np.float32(rule.threshold)
 
 
-def _connected(synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame) -> np.ndarray[Any, np.dtype[np.bool_]]:
+def _connected(synthetic: pd.DataFrame, real: pd.DataFrame, items: pd.DataFrame) -> Mask:
     """For each synthetic row: did any user take its item together with one of its user's? Shape (n_rows,)."""
     taken = user_items_from_frame(real, items)
     together = (taken.T @ taken).tocsr()
-    user = pd.Index(real[USER_ID].unique()).sort_values().get_indexer(synthetic[USER_ID])
+    known = np.unique(codes_of(real[USER_ID]))  # the matrix has their rows in this order
+    rows = np.full(len(real[USER_ID].cat.categories), -1)
+    rows[known] = np.arange(len(known))
+    user = rows[codes_of(synthetic[USER_ID])]
     item = item_indices(synthetic[ITEM_ID], items, where="artifacts/scored")
     found = np.zeros(len(synthetic), np.bool_)
     sizes = np.where(user >= 0, np.diff(taken.indptr)[user], 0)

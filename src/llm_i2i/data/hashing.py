@@ -2,10 +2,14 @@
 
 import hashlib
 from collections.abc import Iterable
+from typing import Final
 
 import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
+
+Mask = NDArray[np.bool_]
+_PART: Final = 1_000_000  # rows whose strings are in memory at a time
 
 
 def seeded_hash(seed: int, *columns: Iterable[str]) -> NDArray[np.uint64]:
@@ -29,23 +33,51 @@ def seeded_hash(seed: int, *columns: Iterable[str]) -> NDArray[np.uint64]:
     return np.frombuffer(bytes(digests), dtype="<u8").astype(np.uint64)
 
 
+def places_by_hash(ties: Mask, seed: int, *columns: pd.Series) -> NDArray[np.int64]:
+    """The order of sorted rows in which those that tie follow their seeded hash, and all others stay.
+
+    Args:
+        ties: Whether a row ties with the one before it, bool (n,); the first does not.
+        seed: Of the hash.
+        columns: What is hashed: strings, encoded or not, shape (n,) each. Only rows that tie are, for it is a loop in
+            Python.
+
+    Returns:
+        Places of the rows, int64 (n,).
+    """
+    rivals = ties.copy()
+    rivals[:-1] |= ties[1:]
+    rows = np.flatnonzero(rivals)
+    run = np.cumsum(~ties)[rows]
+    places = np.arange(len(ties))
+    places[rows] = rows[np.lexsort((seeded_hash(seed, *(column.iloc[rows] for column in columns)), run))]
+    return places
+
+
 def content_sha256(table: pd.DataFrame) -> str:
     """SHA-256 of a table's values, independent of file format and library version.
 
     Args:
-        table: Columns of str, integer, float or bool without missing strings; the row and column order count.
+        table: Columns of str (encoded or not), integer, float or bool without missing strings; the row and column
+            order count.
 
     Returns:
         64 hexadecimal digits.
     """
     digest = hashlib.sha256(f"{len(table)}".encode())
     for name, column in table.items():
-        digest.update(f"|{name}:{column.dtype}|".encode())
         if pd.api.types.is_numeric_dtype(column.dtype):
+            digest.update(f"|{name}:{column.dtype}|".encode())
             values = column.to_numpy()
             digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
         else:
-            encoded = [value.encode() for value in column]
-            digest.update(np.array([len(value) for value in encoded], dtype="<i8").tobytes())
-            digest.update(b"".join(encoded))
+            encoded = column.astype("category").cat
+            digest.update(f"|{name}:{encoded.categories.dtype}|".encode())
+            texts = encoded.categories.to_numpy(dtype=object)
+            lengths = np.array([len(text.encode()) for text in texts], dtype="<i8")
+            parts = np.array_split(encoded.codes.to_numpy(), 1 + len(column) // _PART)
+            for part in parts:
+                digest.update(lengths[part].tobytes())
+            for part in parts:
+                digest.update("".join(texts[part]).encode())
     return digest.hexdigest()

@@ -27,7 +27,7 @@ from llm_i2i.data.columns import (
     without_decimal_point,
 )
 from llm_i2i.errors import DataError
-from llm_i2i.schema import ITEM_ID, POSITION, RATING, TIMESTAMP, USER_ID
+from llm_i2i.schema import ITEM_ID, POSITION, RATING, TIMESTAMP, USER_ID, encode, is_encoded
 
 logger = logging.getLogger(__name__)
 
@@ -51,7 +51,7 @@ class RawTables:
     """The two raw tables with checked columns.
 
     Attributes:
-        interactions: user_id, item_id (str; missing stays missing), timestamp (int64, in `unit`, or the
+        interactions: user_id, item_id (str or encoded; missing stays missing), timestamp (int64, in `unit`, or the
             given `position` where there is no time), rating (float64) if given.
         items: item_id, title and, if given, category, brand, year (str; missing stays missing).
         order: The column of the file that orders a user's interactions: "timestamp" or "position".
@@ -65,7 +65,7 @@ class RawTables:
     unit: str = UNITS[0]
 
 
-def read_raw(data_dir: Path) -> RawTables:
+def read_raw(data_dir: Path, *, encoded: bool = False) -> RawTables:
     """Read `interactions` and `items`, each from exactly one of NAME.csv, NAME.csv.gz, NAME.csv.zst and NAME.parquet.
 
     CSV: UTF-8 (a byte order mark is fine), comma separated, a header line; an empty cell is missing, and
@@ -74,6 +74,7 @@ def read_raw(data_dir: Path) -> RawTables:
 
     Args:
         data_dir: Folder with the raw tables.
+        encoded: Whether the interactions' identifiers come encoded (schema.encode), in a fifth of the memory.
 
     Returns:
         The tables, rows in file order.
@@ -83,17 +84,34 @@ def read_raw(data_dir: Path) -> RawTables:
             a rating is no finite number; times are in several units. All problems of both files are listed at once.
     """
     problems: list[str] = []
-    interactions, unit = _read(data_dir, "interactions", problems)
+    interactions, unit = _read(data_dir, "interactions", problems, encoded=encoded)
     items, _ = _read(data_dir, "items", problems)
     if problems or interactions is None or items is None:
-        lines = "".join(f"\n  {problem}" for problem in problems)
-        raise DataError(str(data_dir), f"{len(problems)} problem(s){lines}", fix="correct the file(s)")
+        raise _not_read(data_dir, problems)
     order = TIMESTAMP if TIMESTAMP in interactions else POSITION
     logger.info("read %s interactions and %s items from %s", f"{len(interactions):,}", f"{len(items):,}", data_dir)
     return RawTables(interactions.rename(columns={order: TIMESTAMP}), items, order, unit)
 
 
-def _read(data_dir: Path, name: str, problems: list[str]) -> tuple[pd.DataFrame | None, str]:
+def read_items(data_dir: Path) -> pd.DataFrame:
+    """Read `items` alone, as `read_raw` does.
+
+    Raises:
+        DataError: As of `read_raw`, of this file.
+    """
+    problems: list[str] = []
+    items, _ = _read(data_dir, "items", problems)
+    if problems or items is None:
+        raise _not_read(data_dir, problems)
+    return items
+
+
+def _not_read(data_dir: Path, problems: list[str]) -> DataError:
+    lines = "".join(f"\n  {problem}" for problem in problems)
+    return DataError(str(data_dir), f"{len(problems)} problem(s){lines}", fix="correct the file(s)")
+
+
+def _read(data_dir: Path, name: str, problems: list[str], *, encoded: bool = False) -> tuple[pd.DataFrame | None, str]:
     """Read one table and convert its columns; problems are appended, None if it cannot be read."""
     path = _find(data_dir, name, problems)
     if path is None:
@@ -101,11 +119,30 @@ def _read(data_dir: Path, name: str, problems: list[str]) -> tuple[pd.DataFrame 
     is_parquet = path.suffix == ".parquet"
     try:
         table = (_read_parquet if is_parquet else _read_csv)(path, name, problems)
+        frame = None if table is None else _to_frame(_coded(table) if encoded else table)
     except _UNREADABLE as error:
         form = "Parquet" if is_parquet else "CSV"
         problems.append(f"{path.name}: no readable {form} file ({brief(str(error))}); write or copy it again")
         return None, UNITS[0]
-    return (None, UNITS[0]) if table is None else _convert(table, path.name, problems)
+    return (None, UNITS[0]) if frame is None else _convert(frame, path.name, problems, encoded=encoded)
+
+
+def _coded(table: pa.Table) -> pa.Table:
+    """Identifiers that are strings as codes into a dictionary."""
+    for place, field in enumerate(table.schema):
+        if field.name in {USER_ID, ITEM_ID} and (
+            pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
+        ):
+            table = table.set_column(place, field.name, table.column(place).dictionary_encode().combine_chunks())
+    return table
+
+
+def _to_frame(table: pa.Table) -> pd.DataFrame:
+    # Integers with missing values would become floats, which are exact up to 2^53 only.
+    frame: pd.DataFrame = table.to_pandas(
+        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_integer(kind) else None, ignore_metadata=True
+    )
+    return frame
 
 
 def _find(data_dir: Path, name: str, problems: list[str]) -> Path | None:
@@ -157,7 +194,7 @@ def _how(path: Path, names: list[str], missing: list[str]) -> str:
     return f" (is it comma separated? convert it with plain names: {command})"
 
 
-def _convert(table: pd.DataFrame, where: str, problems: list[str]) -> tuple[pd.DataFrame, str]:
+def _convert(table: pd.DataFrame, where: str, problems: list[str], *, encoded: bool) -> tuple[pd.DataFrame, str]:
     """Cast every column; returns the unit of times, too."""
     converted, unit = table.copy(deep=False), UNITS[0]
     for column in table.columns:
@@ -173,7 +210,12 @@ def _convert(table: pd.DataFrame, where: str, problems: list[str]) -> tuple[pd.D
             converted[column], wrong = as_numbers(table[column])
             rule = "a finite number (fill the cells or drop the column)"
         else:
+            is_id = encoded and column in {USER_ID, ITEM_ID}
+            if is_id and is_encoded(table[column]) and len(table):
+                converted[column] = encode(table[column])
+                continue
             converted[column], wrong = as_text(table[column], joined=column in {"title", "category", "brand"})
+            converted[column] = encode(converted[column]) if is_id else converted[column]
             if column == "year":
                 converted[column] = without_decimal_point(converted[column])
             rule = "text or an integer"
@@ -213,7 +255,7 @@ def _parquet_names(path: Path) -> list[str]:
     return names
 
 
-def _read_parquet(path: Path, name: str, problems: list[str]) -> pd.DataFrame:
+def _read_parquet(path: Path, name: str, problems: list[str]) -> pa.Table:
     """Read the known columns of all parts, in the order of the parts' names."""
     columns = _wanted(path, name, _parquet_names(path), problems)
     tables = []
@@ -227,16 +269,11 @@ def _read_parquet(path: Path, name: str, problems: list[str]) -> pd.DataFrame:
             if column in columns:
                 table = table.append_column(column, pa.array([value] * n_rows, pa.string()))
         tables.append(table)
-    whole = pa.concat_tables(tables, promote_options="permissive").select(columns)
-    # Integers with missing values would become floats, which are exact up to 2^53 only.
-    frame: pd.DataFrame = whole.to_pandas(
-        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_integer(kind) else None, ignore_metadata=True
-    )
-    return frame
+    return pa.concat_tables(tables, promote_options="permissive").select(columns)
 
 
-def _read_csv(path: Path, name: str, problems: list[str]) -> pd.DataFrame | None:
-    """Read the known columns as str; encoding, header and row shape are checked first."""
+def _read_csv(path: Path, name: str, problems: list[str]) -> pa.Table | None:
+    """Read the known columns as strings; encoding, header and row shape are checked first."""
     wrong_byte, has_quotes = _scan_bytes(path)
     if wrong_byte:
         problems.append(f"{path.name}: {wrong_byte}; expected UTF-8: convert it, e.g. with `iconv -t UTF-8`")
@@ -247,7 +284,7 @@ def _read_csv(path: Path, name: str, problems: list[str]) -> pd.DataFrame | None
         return None
     columns = _wanted(path, name, header, problems)
     if not has_rows:
-        return pd.DataFrame(columns=columns, dtype="str")
+        return pa.table({column: pa.array([], pa.string()) for column in columns})
     table, failure = _parse_csv(path, columns, begin)
     # The fast reader neither numbers lines nor minds open quotes: the exact, slower pass runs where that
     # may matter.
@@ -256,8 +293,7 @@ def _read_csv(path: Path, name: str, problems: list[str]) -> pd.DataFrame | None
         shown = "; ".join(malformed[:_SHOWN]) or failure
         problems.append(f"{path.name}: {max(len(malformed), 1):,} malformed row(s) ({shown})")
         return None
-    frame: pd.DataFrame = table.to_pandas().astype("str")
-    return frame
+    return table
 
 
 def _parse_csv(path: Path, columns: list[str], begin: int) -> tuple[pa.Table | None, str]:

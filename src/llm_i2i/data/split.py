@@ -8,6 +8,7 @@ them would need what came between as history.
 """
 
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -15,17 +16,16 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llm_i2i.data.hashing import content_sha256, seeded_hash
+from llm_i2i.data.hashing import Mask, content_sha256, places_by_hash, seeded_hash
 from llm_i2i.errors import DataError
 from llm_i2i.params import SplitParams
-from llm_i2i.schema import HELD_OUT, INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP, USER_ID
+from llm_i2i.schema import HELD_OUT, INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP, USER_ID, decode, encode, is_encoded
 
 logger = logging.getLogger(__name__)
 
 ORDER: Final = "timestamp, ties by seeded BLAKE2b of user_id and item_id"
 _MANY: Final = 0.1  # share of rows above which a filter is worth a warning
 _MANY_TIED: Final = 0.5  # share of test items above which a hash's choice is
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,8 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
     occurs several times the earliest row stays: a later one would put an item into both history and test.
 
     Args:
-        interactions: user_id, item_id (str), timestamp (int64); further columns are left out.
+        interactions: user_id, item_id (str, encoded or not; so are the parts'), timestamp (int64); further columns are
+            left out.
         params: Limits; `max_users` samples users by seeded hash.
         seed: Of ties and of the sample.
         order: What `timestamp` holds: times, or "position" for each user's own count, which says nothing of
@@ -75,25 +76,22 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
         raise DataError("split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`")
     rows = interactions[[USER_ID, ITEM_ID, TIMESTAMP]].reset_index(drop=True)
     _refuse_missing(rows)
-    counts = {"raw": _counts(rows)}
-    rows = rows.drop_duplicates()
-    counts["without_exact_duplicates"] = _counts(rows)
-    rows = rows.sort_values(TIMESTAMP, kind="stable").drop_duplicates([USER_ID, ITEM_ID])
-    counts["without_repeated_items"] = _counts(rows)
+    rows, counts = _without_repeats(rows.assign(**{name: encode(rows[name]) for name in (USER_ID, ITEM_ID)}))
     if params.max_users:
         rows = rows[rows[USER_ID].isin(_sample_users(rows[USER_ID], params.max_users, seed))]
     counts["sampled_users"] = _counts(rows)
 
     _log_dropped(counts)
-    rows, n_tied = _in_time_order(rows, seed)
+    rows, tied = _in_time_order(rows, seed)
     masks, facts = _temporal(rows, params) if by_time else _leave_one_out(rows, params)
-    parts = {name: _part(rows, mask) for name, mask in masks.items()}
+    as_given = encode if is_encoded(interactions[USER_ID]) else decode
+    parts = {name: _part(rows, mask, as_given) for name, mask in masks.items()}
     held_out = _held_out(parts["train"], params.held_out_share, seed)
-    manifest = _manifest(parts | {"held_out": held_out}, counts, n_tied, facts)
+    manifest = _manifest(parts | {"held_out": held_out}, counts, int(tied.sum()), facts)
     limits = {"min_user_items": params.min_user_items, "max_users": params.max_users}
     manifest["protocol"] |= {**limits, "seed": seed}
     logger.info("split: %s", ", ".join(f"{name} {len(part):,} rows" for name, part in parts.items()))
-    _log_shares(rows, masks)
+    _log_shares(tied, masks)
     return Split(parts["train"], parts["valid"], parts["test"], held_out, manifest)
 
 
@@ -109,17 +107,17 @@ def _log_dropped(counts: dict[str, dict[str, int]]) -> None:
         before = after["rows"]
 
 
-def _log_shares(rows: pd.DataFrame, masks: dict[str, Mask]) -> None:
+def _log_shares(tied: Mask, masks: dict[str, Mask]) -> None:
     """Rows that no part takes, and test items that share their time with another item of the user."""
-    unused = len(rows) - sum(int(mask.sum()) for mask in masks.values())
+    unused = len(tied) - sum(int(mask.sum()) for mask in masks.values())
     if unused:
-        logger.info("split: %s of %s rows (%.1f %%) are in no part", f"{unused:,}", f"{len(rows):,}",
-                    100 * unused / len(rows))  # fmt: skip
-    tied = rows.duplicated([USER_ID, TIMESTAMP], keep=False).to_numpy()[masks["test"]]
-    level = logging.WARNING if tied.mean() > _MANY_TIED else logging.INFO
-    if tied.any():
+        logger.info("split: %s of %s rows (%.1f %%) are in no part", f"{unused:,}", f"{len(tied):,}",
+                    100 * unused / len(tied))  # fmt: skip
+    tied_test = tied[masks["test"]]
+    level = logging.WARNING if tied_test.mean() > _MANY_TIED else logging.INFO
+    if tied_test.any():
         logger.log(level, "split: a hash chose %s of %s test items (%.1f %%): the user took others at the same time",
-                   f"{int(tied.sum()):,}", f"{len(tied):,}", 100 * tied.mean())  # fmt: skip
+                   f"{int(tied_test.sum()):,}", f"{len(tied_test):,}", 100 * tied_test.mean())  # fmt: skip
 
 
 def _held_out(train: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
@@ -197,23 +195,47 @@ def _sample_users(users: pd.Series, n: int, seed: int) -> NDArray[np.object_]:
     return kept
 
 
-def _in_time_order(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, int]:
+def _without_repeats(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """The earliest row of each pair of user and item, sorted by these, and counts before and after."""
+    user, item = (rows[name].cat.codes.to_numpy() for name in (USER_ID, ITEM_ID))
+    time = rows[TIMESTAMP].to_numpy()
+    order = np.lexsort((time, item, user))
+    user, item, time = user[order], item[order], time[order]
+    again = np.zeros(len(rows), dtype=np.bool_)
+    again[1:] = (np.diff(user) == 0) & (np.diff(item) == 0)
+    exact = again.copy()
+    exact[1:] &= np.diff(time) == 0
+    counts = {"raw": _counts(rows)}
+    counts["without_exact_duplicates"] = counts["raw"] | {"rows": len(rows) - int(exact.sum())}
+    counts["without_repeated_items"] = counts["raw"] | {"rows": len(rows) - int(again.sum())}
+    return rows.iloc[order[~again]], counts
+
+
+def _in_time_order(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, Mask]:
     """Sort by (user_id, time, seeded hash) and number each user's rows.
 
+    Args:
+        rows: Encoded, sorted by (user_id, item_id).
+        seed: Of the hash.
+
     Returns:
-        The rows with `position`, and how many of them share their time with another row of the user.
+        The rows with `position`, and which of them share their time with another row of the user.
     """
-    tied = rows.duplicated([USER_ID, TIMESTAMP], keep=False).to_numpy()
-    # Only rows with a rival need a hash: it is the one step here that is a loop in Python.
-    tie = np.zeros(len(rows), dtype=np.uint64)
-    tie[tied] = seeded_hash(seed, rows.loc[tied, USER_ID], rows.loc[tied, ITEM_ID])
-    ordered = rows.assign(tie=tie).sort_values([USER_ID, TIMESTAMP, "tie", ITEM_ID], ignore_index=True)
-    ordered[POSITION] = ordered.groupby(USER_ID).cumcount().astype("int32")
-    return ordered, int(tied.sum())
+    rows = rows.iloc[np.lexsort((rows[TIMESTAMP].to_numpy(), rows[USER_ID].cat.codes.to_numpy()))]
+    user, time = rows[USER_ID].cat.codes.to_numpy(), rows[TIMESTAMP].to_numpy()
+    ties = np.zeros(len(rows), dtype=np.bool_)
+    ties[1:] = (np.diff(user) == 0) & (np.diff(time) == 0)
+    places = places_by_hash(ties, seed, rows[USER_ID], rows[ITEM_ID])
+    tied = ties | np.append(ties[1:], False)
+    first = np.flatnonzero(np.diff(user, prepend=-1))
+    lengths = np.diff(np.append(first, len(rows)))
+    position = (np.arange(len(rows)) - np.repeat(first, lengths)).astype(np.int32)
+    return rows.iloc[places].assign(**{POSITION: position}).reset_index(drop=True), tied
 
 
-def _part(rows: pd.DataFrame, mask: Mask) -> pd.DataFrame:
-    return rows.loc[mask, list(INTERACTIONS)].astype(INTERACTIONS).reset_index(drop=True)
+def _part(rows: pd.DataFrame, mask: Mask, as_given: Callable[[pd.Series], pd.Series]) -> pd.DataFrame:
+    part = rows.loc[mask, list(INTERACTIONS)].reset_index(drop=True)
+    return part.assign(**{name: as_given(part[name]) for name in (USER_ID, ITEM_ID)})
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:

@@ -14,7 +14,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.metrics import accuracy, list_metrics
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.i2i import from_index, recommend
-from llm_i2i.schema import BUCKETS, IS_LONG_TAIL, ITEM_ID, LONG_TAIL, PER_USER, TAIL, USER_ID
+from llm_i2i.schema import BUCKETS, IS_LONG_TAIL, ITEM_ID, LONG_TAIL, PER_USER, TAIL, USER_ID, stack
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ def evaluate_index(
     from the candidates. To tune on valid, pass valid as `test` and an empty valid.
 
     Args:
-        index: `schema.INDEX`.
+        index: `schema.INDEX`; like train and valid encoded or not.
         train: `schema.INTERACTIONS`.
         valid: `schema.INTERACTIONS`.
         test: `schema.INTERACTIONS`, one row per user.
@@ -52,7 +52,7 @@ def evaluate_index(
     _check_tables(test, items)
     similar = from_index(index, items)
     targets = item_indices(test[ITEM_ID], items, where="test")
-    histories = histories_of(test[USER_ID], pd.concat([train, valid], ignore_index=True), items)
+    histories = histories_of(test[USER_ID], stack(train, valid), items)
     repeats = _targets_in_history(histories, targets)
     if repeats:
         log.warning("evaluate: %s test targets are in their user's history and count as not found", f"{repeats:,}")
