@@ -16,7 +16,7 @@ from llm_i2i.errors import LlmI2iError, needs_extra
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
-from pipelines import check, mend, profile, zenml_store
+from pipelines import profile, zenml_store
 from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
 
@@ -71,8 +71,8 @@ def _parser() -> argparse.ArgumentParser:
     add("full", "run the whole graph in ZenML", _run_stage)
     for name, text in RELEASE.items():
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
-    add("check", "check params.yaml and name combinations that make no sense", lambda _: check.check())
-    add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: mend.mend() and None)
+    add("check", "check params.yaml and name combinations that make no sense", lambda _: _load("check", "check")())
+    add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: _load("mend", "mend")() and None)
     command = add(
         "verify", "re-hash cache, workspace, registry, verdict and exports; exit status 1 = something differs",
         lambda o: _load("verify", "verify")(o.exported, prefix=o.prefix),

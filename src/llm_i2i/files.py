@@ -57,11 +57,12 @@ def writing(path: Path, *, kinds: type[Exception] = OSError) -> Iterator[None]:
 
 
 @contextmanager
-def staged(final: Path) -> Iterator[Path]:
+def staged(final: Path, *, is_folder: bool | None = None) -> Iterator[Path]:
     """Give a temporary path beside `final` that takes its place when the block ends without an error.
 
     Args:
-        final: File, or folder if the name has no suffix.
+        final: File or folder.
+        is_folder: Whether it is a folder; None = if the name has no suffix.
 
     Yields:
         The path to write to: an empty folder, or a file that does not exist yet. In any but the first of several
@@ -70,10 +71,11 @@ def staged(final: Path) -> Iterator[Path]:
     Raises:
         WriteError: The folder cannot be written to, or the disk refuses.
     """
+    is_folder = not final.suffix if is_folder is None else is_folder
     if not is_first_process():
         with tempfile.TemporaryDirectory() as scratch:
             path = Path(scratch) / final.name
-            if not final.suffix:
+            if is_folder:
                 path.mkdir()
             yield path
         return
@@ -81,7 +83,7 @@ def staged(final: Path) -> Iterator[Path]:
     with writing(final):
         _make_folder(final.parent)
         _sweep(final)
-        if not final.suffix:
+        if is_folder:
             partial.mkdir()
     try:
         yield partial
@@ -211,7 +213,8 @@ def staged_text(path: Path) -> Iterator[TextIO]:
     Raises:
         WriteError: The disk refuses.
     """
-    with staged(path) as partial, writing(path), partial.open("w", encoding="utf-8", newline="") as file:
+    stage = staged(path, is_folder=False)
+    with stage as partial, writing(path), partial.open("w", encoding="utf-8", newline="") as file:
         yield file
 
 

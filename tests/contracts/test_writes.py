@@ -31,7 +31,6 @@ EXCEPTIONS = {
     ("src/llm_i2i/serving/arms.py", "touch"): "an empty mark: its name is all",
     ("src/llm_i2i/serving/events.py", "open"): "an event log grows in place, each line flushed before it is answered",
     ("src/llm_i2i/serving/events.py", "write"): "as above",
-    ("src/llm_i2i/schema.py", "to_parquet"): "into the path that `staged` gave",
     ("src/llm_i2i/schema.py", "to_csv"): "into the file that `staged_text` gave",
     ("src/llm_i2i/reporting/svg.py", "savefig"): "into memory",
     ("steps/materializer.py", "open"): "in ZenML's artifact store, through ZenML",

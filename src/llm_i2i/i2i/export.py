@@ -49,7 +49,7 @@ def export_jsonl(index: pd.DataFrame, manifest: Mapping[str, Any], path: Path) -
         WriteError: The disk refuses.
     """
     index = _ordered(index)
-    with staged(path) as lines:
+    with staged(path, is_folder=False) as lines:
         with writing(path), lines.open("w", encoding="utf-8") as file:
             for item, neighbours in _by_item(index):
                 file.write(_json({ITEM_ID: item, "neighbours": neighbours}) + "\n")
