@@ -77,7 +77,8 @@ def test_export_adds_the_git_revision_to_the_manifest(project, capsys):
     index = read_table(project / "artifacts/i2i/swing-real/index.parquet", INDEX)
     pd.testing.assert_frame_equal(load_jsonl(project / "index.jsonl"), index)
     manifest = json.loads((project / "index.jsonl.manifest.json").read_text(encoding="utf-8"))
-    assert {"model", "arm", "params", "rows", "content_sha256", "git_revision"} == set(manifest)
+    expected = {"model", "arm", "params", "rows", "content_sha256", "git_revision", "file_sha256", "seal"}
+    assert expected == set(manifest)
 
 
 def test_redis_to_redis(project, capsys, redis_url):

@@ -108,6 +108,7 @@ def test_any_but_the_first_of_several_processes_only_lends_its_device(monkeypatc
     Path("adapter/weights").write_text("of the first process")
     LOCKS.mkdir(parents=True)
     with FileLock(LOCKS / "train_generator.lock"):
+        monkeypatch.setenv("WORLD_SIZE", "2")
         monkeypatch.setenv("RANK", "1")
         found = train_generator()
     assert found.outputs == {}
