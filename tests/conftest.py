@@ -1,5 +1,6 @@
 """Environment of all tests: offline, quiet, one thread a worker, and steps as plain functions."""
 
+import logging
 import os
 import shutil
 import socket
@@ -33,6 +34,17 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Files with slow tests first, the slowest at the top: a worker that got one of them last would end alone."""
     slow = {item.path for item in items if item.get_closest_marker("slow")}
     items.sort(key=lambda item: (item.path not in slow, "e2e" not in item.path.parts))
+
+
+@pytest.fixture(autouse=True)
+def own_logging() -> Iterator[None]:
+    """A command line's log handlers go with the test: they write to a stream that is closed then."""
+    loggers = [logging.getLogger(name) for name in ("llm_i2i", "steps", "pipelines")]
+    before = [(list(logger.handlers), logger.level) for logger in loggers]
+    yield
+    for logger, (handlers, level) in zip(loggers, before, strict=True):
+        logger.handlers = handlers
+        logger.setLevel(level)
 
 
 @pytest.fixture(scope="session")
