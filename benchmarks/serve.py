@@ -56,6 +56,20 @@ def server(command: list[str], port: int) -> Iterator[psutil.Process]:
         process.wait()
 
 
+def request(history: list[str], k: int) -> bytes:
+    """A whole request for recommendations."""
+    body = json.dumps({"history": history, "k": k})
+    head = ["POST /v1/recommend HTTP/1.1", "Host: a", "Content-Type: application/json"]
+    return "\r\n".join([*head, f"Content-Length: {len(body)}", "", body]).encode()
+
+
+async def answer(reader: asyncio.StreamReader) -> tuple[bytes, bytes]:
+    """The head of an answer, in lower case, and its body."""
+    head = (await reader.readuntil(b"\r\n\r\n")).lower()
+    length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+    return head, await reader.readexactly(int(length))
+
+
 async def load(
     port: int, requests: list[bytes], *, connections: int, seconds: float, rate: float | None = None
 ) -> list[float]:
@@ -71,11 +85,9 @@ async def load(
         while due < end:
             await asyncio.sleep(max(0.0, due - loop.time()))
             writer.write(requests[len(took) % len(requests)])
-            head = (await reader.readuntil(b"\r\n\r\n")).lower()
+            head, _ = await answer(reader)
             if not head.startswith(b"http/1.1 200"):
                 raise RuntimeError(head.decode())
-            length = head.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length))
             took.append(1_000 * (loop.time() - due))
             due = due + pause if rate else loop.time()
         writer.close()
@@ -87,12 +99,7 @@ async def load(
 def requests(catalogue: Path) -> list[bytes]:
     ids = pd.read_parquet(catalogue)["item_id"].to_numpy()
     rng = np.random.default_rng(0)
-    made = []
-    for _ in range(1_000):
-        body = json.dumps({"history": rng.choice(ids, 5).tolist(), "k": 10})
-        head = ["POST /v1/recommend HTTP/1.1", "Host: a", "Content-Type: application/json"]
-        made.append("\r\n".join([*head, f"Content-Length: {len(body)}", "", body]).encode())
-    return made
+    return [request(rng.choice(ids, 5).tolist(), 10) for _ in range(1_000)]
 
 
 def measure(

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-from serve import server
+from serve import answer, request, server
 
 from llm_i2i.files import read_json, write_json
 from llm_i2i.i2i.index import index_sha256
@@ -66,17 +66,14 @@ async def ask(port: int, watched: Watched, rate: float, seen: list[tuple[str, in
         await asyncio.sleep(max(0.0, due - time.monotonic()))
         due += 1 / rate
         number = int(rng.integers(len(watched.histories)))
-        body = json.dumps({"history": watched.histories[number], "k": K})
-        head = "POST /v1/recommend HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n"
-        writer.write(f"{head}Content-Length: {len(body)}\r\n\r\n{body}".encode())
-        told = (await reader.readuntil(b"\r\n\r\n")).lower()
-        content = await reader.readexactly(int(told.partition(b"content-length: ")[2].partition(b"\r\n")[0]))
-        if not told.startswith(b"http/1.1 200"):
+        writer.write(request(watched.histories[number], K))
+        head, content = await answer(reader)
+        if not head.startswith(b"http/1.1 200"):
             seen.append(("failed", number, []))
             continue
-        answer = json.loads(content)
-        items = [item["item_id"] for item in answer["items"] if item["source"] == "index"]
-        seen.append((answer["version"], number, items))
+        told = json.loads(content)
+        items = [item["item_id"] for item in told["items"] if item["source"] == "index"]
+        seen.append((told["version"], number, items))
     writer.close()
 
 
