@@ -88,6 +88,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--document", action="store_true", help="write what docs/gpu.md quotes instead")
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")
+    _add_lab(add)
+    return parser
+
+
+def _add_lab(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The commands of pipelines/lab."""
     command = add(
         "tune", "search a model's options on valid; write train_i2i.MODEL_tuned",
         lambda o: _load("lab.tune", "run")(o.model, trials=o.trials, objective=o.objective),
@@ -110,7 +116,6 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--tune", type=_words, default=("swing", "item_knn", "bm25"), help="models to tune on valid, or empty"
     )
-    return parser
 
 
 def _words(text: str) -> tuple[str, ...]:

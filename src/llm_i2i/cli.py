@@ -80,6 +80,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--index", required=True, type=Path, help="folder artifacts/i2i/MODEL-ARM")
     command.add_argument("--to", required=True, help="redis://HOST:PORT/DB or FILE.jsonl")
     command.add_argument("--prefix", default=PREFIX, help=f"first part of the Redis keys (default {PREFIX})")
+    _add_serving(commands)
+    return parser
+
+
+def _add_serving(commands: Any) -> None:
+    """The commands of `llm_i2i.serving`."""
     command = commands.add_parser("explain", help="print why items are recommended, as the service tells it")
     command.add_argument("--items", required=True, help="the history: item ids separated by commas, oldest first")
     command.add_argument("--top-k", type=int, default=10)
@@ -112,7 +118,6 @@ def _parser() -> argparse.ArgumentParser:
         )
     command.add_argument("--data", type=Path, default=Path("data"), help="folder of the raw tables (default data)")
     command.add_argument("--rating", default="", help="what a purchase counts as, where the raw table has ratings")
-    return parser
 
 
 def _add_tables(command: argparse.ArgumentParser) -> None:
