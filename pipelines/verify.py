@@ -14,13 +14,12 @@ from typing import Any, NamedTuple
 import yaml
 
 from llm_i2i import registry
-from llm_i2i.dvc import cached
+from llm_i2i.dvc import cached, outs_at
 from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.files import content_md5, file_sha256, is_sealed, read_json
 from llm_i2i.git import git
-from llm_i2i.i2i.export import load_jsonl, load_redis, manifest_of
+from llm_i2i.i2i.export import load_jsonl, load_redis, manifest_of, read_index
 from llm_i2i.i2i.index import index_sha256
-from llm_i2i.schema import INDEX, read_table
 from steps import paths
 
 logger = logging.getLogger(__name__)
@@ -153,11 +152,8 @@ def _indexes(recorded: list[Recorded]) -> Iterator[Difference]:
         if entry.path.parent != paths.I2I or not entry.path.is_dir():
             continue
         try:
-            index, manifest = read_table(entry.path / "index.parquet", INDEX), read_json(entry.path / "manifest.json")
-            same = index_sha256(index) == manifest["content_sha256"]
-        except (LlmI2iError, KeyError):
-            same = False
-        if not same:
+            read_index(entry.path / "index.parquet", entry.path / "manifest.json")
+        except LlmI2iError:
             yield Difference(str(entry.path), "index and manifest do not belong together", entry.again)
 
 
@@ -168,7 +164,7 @@ def _promoted() -> Iterator[Difference]:
         if version is None:
             continue
         where, path = f"{name} {version.name}", _resolved(model.get("path", ""), version.commit)
-        md5 = _outs_at(version.commit).get(path)
+        md5 = outs_at(version.commit).get(path)
         if md5 is None:
             yield Difference(where, f"commit {version.commit[:12]} records no {path}", "promote another version")
             continue
@@ -178,15 +174,8 @@ def _promoted() -> Iterator[Difference]:
 
 def _resolved(path: str, commit: str) -> str:
     """A path of dvc.yaml with `${gate.model}` and the like as a commit's params.yaml has them."""
-    gate = (yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}).get("gate", {})
+    gate = registry.gate_at(commit)
     return re.sub(r"\$\{gate\.(\w+)\}", lambda found: str(gate.get(found[1])), path)
-
-
-def _outs_at(commit: str) -> dict[str, str]:
-    """md5 of every output by path, as a commit's dvc.lock has it; none if git does not have the commit."""
-    lock = git("show", f"{commit}:./{LOCK}")
-    stages = yaml.safe_load(lock)["stages"].values() if lock else []
-    return {out["path"]: out["md5"] for stage in stages for out in stage.get("outs", [])}
 
 
 def _verdict() -> Iterator[Difference]:
@@ -203,7 +192,7 @@ def _verdict() -> Iterator[Difference]:
         yield Difference(str(paths.GATE), "is damaged or of an older release: its content is not its hash", again)
         return
     index = (paths.I2I / gate["model"]).as_posix()
-    if not gate["uncommitted"] and _outs_at(gate["commit"]).get(index) != gate["index_md5"]:
+    if not gate["uncommitted"] and outs_at(gate["commit"]).get(index) != gate["index_md5"]:
         yield Difference(str(paths.GATE), f"is about another {index} than its commit records", again)
     champion = registry.champion(next(iter(registry.models())))
     if champion is not None and champion.commit == gate["commit"] and not gate["passed"]:

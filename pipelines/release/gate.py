@@ -18,12 +18,11 @@ from llm_i2i.i2i import to_index, user_items_from_frame
 from llm_i2i.i2i.popularity import popular_items
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.tables import escape_markdown
-from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, PER_USER, read_table
+from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, PER_USER, SOURCE_REAL, read_table
 from pipelines.release.replicate import candidate_side, champion_side, run_name
 from steps import paths
 
 logger = logging.getLogger(__name__)
-REAL = "real"  # the arm without augmentation
 POPULAR = 200  # most popular items: more than a list of twenty and most histories
 
 
@@ -65,7 +64,7 @@ def gate() -> bool:
 def own_run(params: Params) -> dict[str, pd.DataFrame]:
     """Per-user tables of this run under its own seed: candidate, arm real of the same model, and popularity."""
     tables = {}
-    for name, run in (("candidate", run_name(params)), ("real", f"{params.gate.model}-{REAL}")):
+    for name, run in (("candidate", run_name(params)), ("real", f"{params.gate.model}-{SOURCE_REAL}")):
         path = paths.EVALUATION / f"{run}.parquet"
         if path.is_file():
             tables[name] = read_table(path, PER_USER)

@@ -102,6 +102,12 @@ def locked_md5(path: Path) -> str | None:
     return _outs(lock.read_text(encoding="utf-8")).get(path.as_posix()) if lock.is_file() else None
 
 
+def outs_at(commit: str) -> dict[str, str]:
+    """md5 of every output by path, as a commit's dvc.lock has them; none if git has no such file."""
+    lock = git("show", f"{commit}:./dvc.lock")
+    return _outs(lock) if lock else {}
+
+
 def stage_outs(stage: str) -> dict[str, str]:
     """md5 by path of a stage's outputs, as the workspace's dvc.lock has them."""
     return _outs(Path("dvc.lock").read_text(encoding="utf-8"), stage)

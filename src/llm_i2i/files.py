@@ -104,14 +104,14 @@ def take(partial: Path, final: Path) -> None:
     """
     with writing(final):
         for path in sorted(partial.rglob("*"), reverse=True):
-            _flush(path)
-        _flush(partial)
+            flush(path)
+        flush(partial)
         is_swapped = (final.is_dir() or (partial.is_dir() and final.exists())) and _swap(partial, final)
         if not is_swapped:
             if final.is_dir() or partial.is_dir():
                 remove(final)
             partial.replace(final)
-        _flush(final.parent)
+        flush(final.parent)
 
 
 def _swap(one: Path, other: Path) -> bool:
@@ -129,7 +129,7 @@ def _swap(one: Path, other: Path) -> bool:
     raise OSError(code, os.strerror(code), str(other))
 
 
-def _flush(path: Path) -> None:
+def flush(path: Path) -> None:
     """Wait until the disk has a file, or a folder's list of names."""
     if path.is_symlink() or (os.name == "nt" and path.is_dir()):
         return
@@ -145,7 +145,7 @@ def _make_folder(folder: Path) -> None:
     if not folder.is_dir():
         _make_folder(folder.parent)
         folder.mkdir(exist_ok=True)
-        _flush(folder.parent)
+        flush(folder.parent)
 
 
 def _sweep(final: Path) -> None:

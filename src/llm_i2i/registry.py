@@ -55,9 +55,15 @@ def tags(model: str) -> str:
     )
 
 
+def gate_at(commit: str) -> dict[str, Any]:
+    """Section gate of a commit's params.yaml; empty if there is none."""
+    params: dict[str, Any] = yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}
+    return dict(params.get("gate", {}))
+
+
 def run_at(commit: str) -> str:
     """MODEL-ARM, the run that a commit's params.yaml lets serve."""
-    gate = (yaml.safe_load(git("show", f"{commit}:./params.yaml") or "") or {}).get("gate", {})
+    gate = gate_at(commit)
     return f"{gate.get('model')}-{gate.get('arm')}"
 
 

@@ -1,7 +1,7 @@
 """Column names and dtypes of every table, once.
 
 Identifiers are strings everywhere (`str` dtype of pandas 3). Large tables may hold them encoded instead: as a
-categorical of these strings in sorted order, 4 bytes a row, so that codes sort and compare like the strings.
+categorical of these strings in sorted order, 4 bytes per row, so that codes sort and compare like the strings.
 """
 
 from pathlib import Path

@@ -16,7 +16,7 @@ Places = NDArray[np.intp]
 UNITS: Final = ("seconds", "milliseconds", "microseconds", "nanoseconds")
 _DTYPES: Final = ("s", "ms", "us", "ns")  # of the same units, as numpy names them
 # From which number on a count since 1970 is in that unit, so that each begins in March 1973. Smaller numbers fit all.
-_UNIT_BEGINS: Final = (10**8, 10**11, 10**14, 10**17)
+UNIT_BEGINS: Final = (10**8, 10**11, 10**14, 10**17)
 _EXACT: Final = 2.0**53  # from here on floats skip integers
 _INT64: Final = 2**63
 _LONGEST: Final = 10**18
@@ -184,7 +184,7 @@ def _integers(text: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 def _unit_of(counts: NDArray[np.int64]) -> int:
     """Place in UNITS of the unit that integers since 1970 are in, by their size."""
-    bands = np.searchsorted(_UNIT_BEGINS, np.abs(counts), side="right")
+    bands = np.searchsorted(UNIT_BEGINS, np.abs(counts), side="right")
     found = {int(band) - 1: int(n) for band, n in zip(*np.unique(bands, return_counts=True), strict=True)}
     found.pop(-1, None)
     if len(found) > 1:

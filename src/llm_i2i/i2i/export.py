@@ -22,9 +22,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, cast
 import pandas as pd
 
 from llm_i2i.errors import ArtifactError, needs_extra
-from llm_i2i.files import file_sha256, sealed, staged, write_json, writing
+from llm_i2i.files import file_sha256, read_json, sealed, staged, write_json, writing
 from llm_i2i.i2i.index import index_sha256
-from llm_i2i.schema import INDEX, ITEM_ID
+from llm_i2i.schema import INDEX, ITEM_ID, read_table
 
 if TYPE_CHECKING:
     from redis import Redis
@@ -34,6 +34,23 @@ log = logging.getLogger(__name__)
 BATCH = 1_000
 Neighbours = list[list[Any]]
 Entry = TypeVar("Entry")
+
+
+def read_index(table: Path, manifest: Path) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """An index and its manifest, as stage train_i2i writes them.
+
+    Args:
+        table: index.parquet.
+        manifest: manifest.json.
+
+    Raises:
+        ArtifactError: One is missing or unreadable, or they do not fit each other.
+    """
+    facts = read_json(manifest, fix="run `dvc repro train_i2i`")
+    index = read_table(table, INDEX)
+    if index_sha256(index) != facts.get("content_sha256"):
+        raise ArtifactError(str(table), "is not what manifest.json says", fix="run `dvc repro train_i2i`")
+    return index, facts
 
 
 def export_jsonl(index: pd.DataFrame, manifest: Mapping[str, Any], path: Path) -> None:

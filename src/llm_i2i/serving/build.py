@@ -23,11 +23,10 @@ from llm_i2i import registry
 from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.dvc import Revision
 from llm_i2i.errors import ArtifactError, LlmI2iError
-from llm_i2i.files import file_sha256, json_sha256, read_json, remove
+from llm_i2i.files import file_sha256, json_sha256, remove
 from llm_i2i.git import git_revision
-from llm_i2i.i2i.export import current_version, load_redis
-from llm_i2i.i2i.index import index_sha256
-from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, SOURCE_REAL, read_table
+from llm_i2i.i2i.export import current_version, load_redis, read_index
+from llm_i2i.schema import FUSED, INTERACTIONS, ITEMS, SOURCE_REAL, read_table
 from llm_i2i.serving.flat import FlatIndex
 from llm_i2i.serving.state import DAMAGED, read_state, write_state
 from llm_i2i.serving.write import HALF_LIFE, Content, write_version
@@ -102,7 +101,7 @@ class Source:
         elif "://" in self.index:
             index, manifest = load_redis(self.index, prefix=self.prefix)
         else:
-            index, manifest = _read_index(Path(self.index).joinpath)
+            index, manifest = read_index(Path(self.index, "index.parquet"), Path(self.index, "manifest.json"))
             manifest["git_revision"] = git_revision()
         items = read_table(Path(self.catalogue) if self.catalogue else place(ITEMS_TABLE), ITEMS)
         fused = _optional("explanations name no users", lambda: _fused(place, manifest))
@@ -131,7 +130,7 @@ def _promoted() -> tuple[Place, pd.DataFrame, dict[str, Any]]:
     def place(path: str) -> Path:
         return revision.output(f"artifacts/{path}")
 
-    index, manifest = _read_index(lambda name: place(f"i2i/{run}/{name}"))
+    index, manifest = read_index(place(f"i2i/{run}/index.parquet"), place(f"i2i/{run}/manifest.json"))
     metrics = revision.json(f"reports/metrics/{run}.json")
     return place, index, {**manifest, "registered": champion.name, "git_revision": champion.commit, "metrics": metrics}
 
@@ -150,7 +149,7 @@ def _real(place: Place, manifest: Mapping[str, Any]) -> pd.DataFrame | None:
     if manifest.get("arm") == SOURCE_REAL:
         return None
     folder = f"i2i/{manifest.get('model')}-{SOURCE_REAL}"
-    index, facts = _read_index(lambda name: place(f"{folder}/{name}"))
+    index, facts = read_index(place(f"{folder}/index.parquet"), place(f"{folder}/manifest.json"))
     for name in ("params", "items_sha256"):
         if facts.get(name) != manifest.get(name):
             raise ArtifactError(folder, f"has other {name}", "those of the index", "run `dvc repro train_i2i`")
@@ -268,20 +267,6 @@ def _file_stamp(path: Path) -> list[str | int]:
     except OSError:
         return [str(path)]
     return [str(path), found.st_size, found.st_mtime_ns]
-
-
-def _read_index(place: Place) -> tuple[pd.DataFrame, dict[str, Any]]:
-    """An index and its manifest.
-
-    Raises:
-        ArtifactError: One is missing, or they do not fit each other.
-    """
-    table = place("index.parquet")
-    manifest = read_json(place("manifest.json"), fix="run `dvc repro train_i2i`")
-    index = read_table(table, INDEX)
-    if index_sha256(index) != manifest.get("content_sha256"):
-        raise ArtifactError(str(table), "is not what manifest.json says", fix="run `dvc repro train_i2i`")
-    return index, manifest
 
 
 def _optional(without: str, read: Callable[[], Part]) -> Part | None:

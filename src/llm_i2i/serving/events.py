@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_i2i.errors import ArtifactError
+from llm_i2i.files import flush
 
 log = logging.getLogger(__name__)
 
@@ -73,11 +74,7 @@ class EventLog:
         name = f"{time.time_ns()}-{os.getpid()}.jsonl"
         self._file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
         self._size = 0
-        folder = os.open(self._folder, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # else the file's name may be lost
-        finally:
-            os.close(folder)
+        flush(self._folder)  # else the file's name may be lost
 
 
 def repair(folder: Path) -> None:

@@ -12,6 +12,7 @@ import pandas as pd
 
 from llm_i2i.arrays import Array
 from llm_i2i.catalogue import item_indices
+from llm_i2i.data.columns import UNIT_BEGINS
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, json_sha256, remove, staged, take, write_array, write_json
 from llm_i2i.i2i.index import from_index
@@ -22,7 +23,6 @@ log = logging.getLogger(__name__)
 
 TEXT_NEIGHBOURS = 100
 HALF_LIFE = 90.0  # days
-UNITS = (10**8, 10**11, 10**14, 10**17)  # where seconds since 1970 begin, and milli-, micro- and nanoseconds
 NO_COLUMNS = (ITEM_ID, "title", "text", "n_train")  # of the catalogue: nobody filters on them
 CELLS = 1 << 24  # similarities held at once
 
@@ -134,9 +134,9 @@ def _popularity(content: Content) -> Array:
     Without times, as where a table holds each user's own order alone, every interaction counts 1.
     """
     train, items = content.train, content.items
-    if train is None or train.empty or (latest := int(train[TIMESTAMP].max())) < UNITS[0]:
+    if train is None or train.empty or (latest := int(train[TIMESTAMP].max())) < UNIT_BEGINS[0]:
         return items["n_train"].to_numpy(dtype=np.float64)
-    a_day = 86_400 * 1_000 ** (bisect_right(UNITS, latest) - 1)
+    a_day = 86_400 * 1_000 ** (bisect_right(UNIT_BEGINS, latest) - 1)
     ages = (latest - train[TIMESTAMP].to_numpy()) / a_day
     rows = item_indices(train[ITEM_ID], items, where="train.parquet")
     return np.bincount(rows, weights=0.5 ** (ages / content.half_life), minlength=len(items))
