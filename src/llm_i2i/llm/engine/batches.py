@@ -84,8 +84,11 @@ class Batch:
         """The same batch on another device; a GPU need not end what it does for it, and the host goes on."""
 
         def moved(tensor: torch.Tensor) -> torch.Tensor:
-            # Only from pinned memory does a copy run beside the host's own work.
-            return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+            if device.type != "cuda":
+                return tensor.to(device)
+            # Only from pinned memory does a copy run beside the host's own work; a view whose elements share memory,
+            # as an expanded mask does, cannot be pinned.
+            return tensor.contiguous().pin_memory().to(device, non_blocking=True)
 
         return Batch(
             {name: moved(tensor) for name, tensor in self.inputs.items()},

@@ -58,3 +58,23 @@ def test_batches_waste_at_most_a_tenth_whatever_the_lengths(lengths, budget):
 
 def test_a_batch_is_not_cut_short_without_need():
     assert [batch.tolist() for batch in plan_batches([10, 10, 9, 10, 5], 40)] == [[0, 1, 3, 2], [4]]
+
+
+def test_what_a_gpu_gets_is_pinned_from_memory_of_its_own(monkeypatch):
+    """A view whose elements share memory cannot be pinned; the masks and positions of a batch are such views."""
+    batch = collate([plain([5, 6, 7]), plain([8, 9])], pad_id=0)
+    pinned = []
+
+    def pin_memory(tensor):
+        assert tensor.is_contiguous()
+        pinned.append(tensor)
+        return tensor
+
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "pin_memory", pin_memory)
+    monkeypatch.setattr(torch.Tensor, "to", lambda tensor, *a, **k: tensor if "non_blocking" in k else to(tensor, *a))
+    moved = batch.to(torch.device("cuda"))
+    assert len(pinned) == len(batch.inputs) + 4
+    assert not all(tensor.is_contiguous() for tensor in batch.inputs.values())
+    for name, tensor in batch.inputs.items():
+        assert moved.inputs[name].equal(tensor)
