@@ -17,12 +17,9 @@ from benchmarks.gpu_models import (
     config_of,
     discriminator_role_of,
     random_model,
-    random_ranker,
-    random_users,
     windows,
 )
 from benchmarks.llm import catalogue_texts
-from llm_i2i.llm.engine import beam
 from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.device import Runtime
 from llm_i2i.llm.engine.logits import TargetLogits
@@ -61,7 +58,7 @@ def nf4_equals_its_dequantized_weights(context: Context) -> Iterator[Result]:
 
 
 def beams_are_those_of_the_cpu(context: Context) -> Iterator[Result]:
-    """The same search on the CPU and on the device, both in fp32; sizes read there, bounds here."""
+    """The same search on the CPU and on the device, both in fp32."""
     rng = np.random.default_rng(1)
     for kind in ("titles", "codes", "tokens"):
         config = config_of(SMOLLM, small=True, n_new=300 if kind == "tokens" else 0)
@@ -71,37 +68,11 @@ def beams_are_those_of_the_cpu(context: Context) -> Iterator[Result]:
         whole = random_model(config, Runtime(torch.device("cpu"), torch.float32), quantized=False)
         for device in (torch.device("cpu"), context.runtime.device):
             ranker = NextItems(TargetLogits(whole.to(device)), catalogue, device, softmax="catalogue")
-            ranker.static = bool(found)
             found.append(ranker.top(prompts, excluded, n=5, num_beams=8))
         same = float((found[0].items == found[1].items).mean())
         gap = float(np.abs(found[0].logprobs - found[1].logprobs).max())
         holds = same == 1.0 and gap <= 1e-3
         yield Result(f"constrained beams, {kind}: log-probabilities", gap, "nats", holds, f"equal items: {same:.0%}")
-
-
-def no_step_waits_for_the_device(context: Context) -> Iterator[Result]:
-    """A search with CUDA's own alarm: from its prompts to its results, whatever waits for the device is an error."""
-    alarm = torch.cuda.set_sync_debug_mode if context.on_gpu else len
-    ranker = random_ranker(context, "titles", 300)
-    prompts, taken = random_users(ranker, 4, np.random.default_rng(10))
-    encode, padded = beam._encode_prompts, beam._padded  # noqa: SLF001
-
-    def begin(*arguments: Any) -> Any:
-        encoded = encode(*arguments)
-        alarm("error")
-        return encoded
-
-    def end(*arguments: Any) -> Any:
-        alarm("default")
-        return padded(*arguments)
-
-    beam._encode_prompts, beam._padded = begin, end  # noqa: SLF001
-    try:
-        ranker.top(prompts, taken, n=5, num_beams=8)
-    finally:
-        alarm("default")
-        beam._encode_prompts, beam._padded = encode, padded  # noqa: SLF001
-    yield Result("steps that wait for the device", holds=True, note="" if context.on_gpu else "no alarm on a CPU")
 
 
 def shared_prefix_scores_as_single_pairs(context: Context) -> Iterator[Result]:

@@ -7,8 +7,9 @@ The common beginning of all prompts is encoded once for all rows. With the softm
 an alternative has probability 1: a step then goes from fork to fork of the trie, an item is found as soon as no other
 shares its beginning, and the tokens that lead to the next fork are fed together.
 
-On the CPU, tensors are as large as what is alive. On a GPU, reading such a size would keep it waiting: there, sizes are
-bounds that the trie gives for every step beforehand, and whether a search has ended is read one step late.
+Tensors are as large as what is alive. The host reads that size at every step, on a GPU too: bounds that the trie gives
+beforehand would let the GPU run on, but feed more tokens and one step more. On an H100 that was slower for titles and
+made no difference for codes (benchmarks/results/gpu.json).
 """
 
 from dataclasses import dataclass
@@ -25,7 +26,7 @@ from llm_i2i.errors import GenerationError, TrainingError
 from llm_i2i.llm.engine.batches import Sequence, collate
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.sampling import Sampling, perturb
-from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, closed_nodes, search_levels
+from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, closed_nodes
 from llm_i2i.params import Softmax
 
 _NEVER = float("-inf")
@@ -62,8 +63,7 @@ class NextItems:
         self.on_device = TrieOnDevice.of(self.trie, device)
         # Where a step leads from a node: with the softmax over the catalogue to the next fork.
         ends = self.trie.fork if softmax == "catalogue" else np.arange(len(self.trie.fork))
-        self.ends, self.levels = torch.from_numpy(ends).to(device), search_levels(self.trie, ends)
-        self.static = device.type != "cpu"
+        self.ends = torch.from_numpy(ends).to(device)
 
     def top(
         self,
@@ -175,10 +175,8 @@ def beam_search(
     cache, log_probs, seen = _encode_prompts(model, prompts, device)
     beams = _Nodes.root(len(prompts), device)
     finished = beams.first(0)
-    over = _Over(len(model.levels), device)
-    for step, level in enumerate(model.levels):
-        most = level.branches if model.static else None
-        children = _expand(model, beams, log_probs, closed, most, sampling)
+    while True:
+        children = _expand(model, beams, log_probs, closed, sampling)
         # Twice the width, so that enough beams live on even when every second candidate ends an item.
         children = children.best(children.score, 2 * num_beams)
         is_item = on_device.leaf_item[ends[children.node]] >= 0
@@ -192,47 +190,22 @@ def beam_search(
             beams = beams._replace(score=beams.score.masked_fill(beaten, _NEVER))
         alive = beams.score > _NEVER
         # Best first, so a row's dead beams are its last: keep as many columns as the row with most live beams has.
-        if model.static:
-            width = min(num_beams, level.inner)
-        else:
-            width, broken = torch.stack([alive.sum(dim=1).max(), beams.score.isnan().sum()]).tolist()
-            _check(broken == 0)
-        if width == 0 or (model.static and over.known(step, alive)):
+        width, broken = torch.stack([alive.sum(dim=1).max(), beams.score.isnan().sum()]).tolist()
+        _check(broken == 0)
+        if width == 0:
             break
         beams, alive = beams.first(width), alive[:, :width]
-        tokens, there = on_device.runs(beams.node, ends[beams.node], level.longest if model.static else None)
+        tokens, there = on_device.runs(beams.node, ends[beams.node])
         seen = seen.gather(1, beams.parent[:, :, None].expand(-1, -1, seen.shape[2]))
-        extra = int(level.extra[:width].sum()) if model.static else None
-        logits, seen = _feed(model.module, cache, tokens, there & alive[:, :, None], seen, extra)
+        logits, seen = _feed(model.module, cache, tokens, there & alive[:, :, None], seen)
         log_probs = logits.log_softmax(dim=-1)
         beams = beams._replace(node=ends[beams.node])
     items = on_device.leaf_item[ends[finished.node]]
     return _padded(items, finished.logprob, finished.log_q, finished.score > _NEVER, n)
 
 
-class _Over:
-    """Whether all beams are dead, as was known a step ago: so that a GPU always has a step to work on."""
-
-    def __init__(self, n_steps: int, device: torch.device) -> None:
-        self.on_gpu = device.type == "cuda"
-        self.alive = torch.ones(n_steps, dtype=torch.bool, pin_memory=self.on_gpu)
-        self.copied: list[torch.cuda.Event] = []
-
-    def known(self, step: int, alive: torch.Tensor) -> bool:
-        """Note which beams live after a step; whether none did after the one before."""
-        if not self.on_gpu:
-            return False
-        self.alive[step].copy_(alive.any(), non_blocking=True)
-        self.copied.append(torch.cuda.Event())  # type: ignore[no-untyped-call]
-        self.copied[step].record()
-        if step == 0:
-            return False
-        self.copied[step - 1].synchronize()
-        return not bool(self.alive[step - 1])
-
-
 def _feed(
-    module: TargetLogits, cache: Any, tokens: torch.Tensor, there: torch.Tensor, seen: torch.Tensor, extra: int | None
+    module: TargetLogits, cache: Any, tokens: torch.Tensor, there: torch.Tensor, seen: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Append a run of tokens to every beam.
 
@@ -242,7 +215,6 @@ def _feed(
         tokens: int64 (n_rows, n_beams, n_tokens).
         there: bool, the same shape: whether there is a token; a run's tokens are its first ones.
         seen: bool (n_rows, n_beams, n_cached): which cached tokens each beam sees.
-        extra: Bound of a row's tokens that are not the last of their run; None = read from `there`.
 
     Returns:
         Logits after each run, float32 (n_rows, n_beams, vocabulary); `seen`, extended by the fed tokens.
@@ -252,7 +224,7 @@ def _feed(
     place = torch.arange(longest, device=tokens.device)
     # Runs differ in length: all tokens but the last of every run stand first, without gaps, then the last ones.
     before = (there & (place < last[:, :, None])).view(n_rows, -1)
-    n_before = int(before.sum(dim=1).max()) if extra is None else extra
+    n_before = int(before.sum(dim=1).max())
     order = before.to(torch.uint8).argsort(dim=1, descending=True, stable=True)[:, :n_before]
     beam = torch.cat([order // longest, torch.arange(width, device=tokens.device).expand(n_rows, -1)], dim=1)
     at = torch.cat([order % longest, last], dim=1)
@@ -333,12 +305,7 @@ def _common_beginning(prompts: list[IntArray]) -> int:
 
 
 def _expand(
-    model: NextItems,
-    beams: _Nodes,
-    log_probs: torch.Tensor,
-    closed: torch.Tensor,
-    most: int | None,
-    sampling: Sampling | None,
+    model: NextItems, beams: _Nodes, log_probs: torch.Tensor, closed: torch.Tensor, sampling: Sampling | None
 ) -> _Nodes:
     """All children of the beams; of score -inf where there is none, it is closed or its beam is dead.
 
@@ -347,11 +314,10 @@ def _expand(
         beams: Where the search is.
         log_probs: float32 (n_rows, n_beams, vocabulary): of the next token.
         closed: From `closed_nodes`.
-        most: Bound of the children of a node; None = read from the trie's tensors.
         sampling: As in `beam_search`.
     """
     n_rows = len(beams.node)
-    tokens, nodes, exists = model.on_device.children(beams.node, most)
+    tokens, nodes, exists = model.on_device.children(beams.node)
     flat_nodes = nodes.view(n_rows, -1)
     place = torch.searchsorted(closed, flat_nodes).clamp(max=closed.shape[1] - 1)
     is_closed = (closed.gather(1, place) == flat_nodes).view(nodes.shape)

@@ -230,51 +230,6 @@ def _first_closed(trie: Trie, items: IntArray) -> IntArray:
 
 
 @dataclass(frozen=True)
-class Level:
-    """Bounds of one step of a search, whatever the prompts: a GPU needs no answer from the step before.
-
-    Attributes:
-        branches: Children of the node with the most.
-        inner: Nodes that the search can be at after the step, none of them an item; 0 = the last step.
-        extra: int64: tokens before the last one of each run that leads to such a node, the longest run first; runs of
-            one token are left out.
-    """
-
-    branches: int
-    inner: int
-    extra: IntArray
-
-    @property
-    def longest(self) -> int:
-        """Tokens of the longest run."""
-        return 1 + int(self.extra[:1].sum())
-
-
-def search_levels(trie: Trie, ends: IntArray) -> list[Level]:
-    """The steps of a search from the root.
-
-    Args:
-        trie: The trie.
-        ends: int64 (n_nodes,): where the search is after it has entered a node: there, or at its fork.
-    """
-    depth = np.zeros(len(trie.n_leaves), dtype=np.int64)
-    for level in range(trie.path.shape[1]):
-        nodes = trie.path[:, level]
-        depth[nodes[nodes >= 0]] = level + 1
-    levels, at = [], np.zeros(1, dtype=np.int64)
-    while len(at):
-        count = trie.child_start[at + 1] - trie.child_start[at]
-        before = np.repeat(trie.child_start[at] - np.cumsum(count) + count, count)
-        # Entry e of the children leads to node e + 1.
-        children = before + np.arange(len(before)) + 1
-        children = children[trie.leaf_item[ends[children]] < 0]
-        at = ends[children]
-        extra = depth[at] - depth[children]
-        levels.append(Level(int(count.max()), len(at), -np.sort(-extra[extra > 0])))
-    return levels
-
-
-@dataclass(frozen=True)
 class TrieOnDevice:
     """A trie's arrays as tensors on the model's device."""
 
@@ -289,12 +244,11 @@ class TrieOnDevice:
         names = ("child_start", "child_token", "leaf_item", "fork")
         return cls(*(torch.from_numpy(getattr(trie, name)).to(device) for name in names))
 
-    def children(self, nodes: torch.Tensor, most: int | None = None) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def children(self, nodes: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Children of nodes, in as many columns as the node with the most children has.
 
         Args:
             nodes: int64, any shape.
-            most: That number or a bound of it; None = read from the tensors, for which a GPU is waited for.
 
         Returns:
             Tokens (int64), nodes (int64) and whether there is a child at all (bool), each with one dimension more
@@ -302,20 +256,17 @@ class TrieOnDevice:
         """
         start = self.child_start[nodes]
         count = self.child_start[nodes + 1] - start
-        offsets = torch.arange(max(1, int(count.max())) if most is None else most, device=start.device)
+        offsets = torch.arange(max(1, int(count.max())), device=start.device)
         entries = (start[..., None] + offsets).clamp(max=len(self.child_token) - 1)
         # Entry e of the children leads to node e + 1.
         return self.child_token[entries], entries + 1, offsets < count[..., None]
 
-    def runs(
-        self, nodes: torch.Tensor, ends: torch.Tensor, longest: int | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def runs(self, nodes: torch.Tensor, ends: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The tokens on the way from the nodes' parents to their `ends`.
 
         Args:
             nodes: int64, any shape; not the root.
             ends: int64, the same shape: the nodes themselves, or the ends of runs of only children from them.
-            longest: Tokens of the longest run or a bound of it; None = read from the tensors.
 
         Returns:
             Tokens (int64) and whether there is one (bool), each with one dimension more than `nodes`, as long as the
@@ -326,7 +277,7 @@ class TrieOnDevice:
             # Entry v - 1 of the children leads to node v.
             tokens.append(self.child_token[nodes - 1])
             going_on = there[-1] & (nodes != ends)
-            if len(tokens) == longest or (longest is None and not bool(going_on.any())):
+            if not bool(going_on.any()):
                 return torch.stack(tokens, dim=-1), torch.stack(there, dim=-1)
             nodes = torch.where(going_on, self.child_start[nodes] + 1, nodes)
             there.append(going_on)

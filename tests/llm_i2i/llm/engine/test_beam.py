@@ -1,15 +1,10 @@
 import numpy as np
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import LlamaForCausalLM, masking_utils
 
 from benchmarks.llm import library_search
 from llm_i2i.errors import GenerationError, TrainingError
-from llm_i2i.llm.engine import beam
 from llm_i2i.llm.engine.beam import NextItems, beam_search
-from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise
 from llm_i2i.llm.engine.trie import tokenize_catalogue
 
 TEXTS = ["a", "ab", "abc", "b", "ba", "story", "stone", "store", "x1", "x2", "x22", "zebra"]
@@ -141,105 +136,6 @@ def test_the_model_reads_only_what_leads_to_a_fork(module, tokenizer, monkeypatc
     assert len(set(first)) == 3
     # The prompt, then in one step all that "gamma three ..." has in common.
     assert read == [2, shared]
-
-
-SOFTMAXES = pytest.mark.parametrize("softmax", ["vocabulary", "catalogue"])
-SAMPLED = pytest.mark.parametrize("sampled", [False, True])
-
-
-def searched(module, catalogue, softmax, *, static, sampled, device="cpu"):
-    """A search for three rows; `static` as on a GPU."""
-    model = NextItems(module, catalogue, torch.device(device), softmax=softmax)
-    assert model.static == (device != "cpu")
-    model.static = static
-    excluded = [np.array([1, 5]), np.arange(7), NONE]
-    noise = torch.from_numpy(gumbel_noise(["a", "b", "c"], len(model.trie.n_leaves), seed=1)).to(device)
-    sampling = Sampling(1.0, noise) if sampled else None
-    return beam_search(model, prompts_that_share_a_beginning(), excluded, n=4, num_beams=4, sampling=sampling)
-
-
-@SOFTMAXES
-@SAMPLED
-def test_bounds_in_place_of_sizes_change_nothing(module, catalogue, softmax, sampled):
-    read = searched(module, catalogue, softmax, static=False, sampled=sampled)
-    bound = searched(module, catalogue, softmax, static=True, sampled=sampled)
-    assert read.items.tolist() == bound.items.tolist()
-    assert (read.items >= 0).all()
-    np.testing.assert_allclose(read.logprobs, bound.logprobs, atol=1e-5)
-
-
-class Waiting(TorchDispatchMode):
-    """Counts, from the first step of a search to its end, the operators for which a GPU would be waited for.
-
-    They are those that hand a value to the host, and those whose result's shape depends on values.
-    """
-
-    def __init__(self, monkeypatch):
-        super().__init__()
-        self.steps, self.found, self.all = 0, [], 0
-        ended, expand = beam._padded, beam._expand
-
-        def step(*arguments):
-            self.steps += 1
-            return expand(*arguments)
-
-        def end(*arguments):
-            self.steps = 0
-            return ended(*arguments)
-
-        monkeypatch.setattr(beam, "_expand", step)
-        monkeypatch.setattr(beam, "_padded", end)
-
-    def __torch_dispatch__(self, op, types, args=(), kwargs=None):
-        if self.steps:
-            self.all += 1
-            by_mask = op is torch.ops.aten.index.Tensor and any(
-                i is not None and i.dtype == torch.bool for i in args[1]
-            )
-            tags = {torch.Tag.data_dependent_output, torch.Tag.dynamic_output_shape}
-            if by_mask or (tags & set(op.tags) and op is not torch.ops.aten.index.Tensor):
-                self.found.append(str(op))
-        return op(*args, **kwargs or {})
-
-
-@SOFTMAXES
-@SAMPLED
-def test_no_step_on_a_gpu_waits_for_the_one_before(module, catalogue, softmax, sampled, monkeypatch):
-    with Waiting(monkeypatch) as waiting:
-        searched(module, catalogue, softmax, static=True, sampled=sampled)
-    assert waiting.all > 100
-    assert waiting.found == []
-
-
-def test_what_a_step_on_the_cpu_reads_is_seen(module, catalogue, monkeypatch):
-    """The test above would notice."""
-    with Waiting(monkeypatch) as waiting:
-        searched(module, catalogue, "catalogue", static=False, sampled=False)
-    assert set(waiting.found) == {"aten._local_scalar_dense.default"}
-    with Waiting(monkeypatch) as waiting:
-        waiting.steps = 1
-        values = torch.arange(4)
-        values[values > 1]
-        values.nonzero()
-    assert waiting.found == ["aten.index.Tensor", "aten.nonzero.default"]
-
-
-@SOFTMAXES
-@SAMPLED
-@torch.no_grad()
-def test_a_search_runs_on_a_device_without_values(module, catalogue, softmax, sampled, monkeypatch):
-    """`meta` has shapes only: reading a value, or mixing tensors of two devices, is an error there."""
-    monkeypatch.setattr(TargetLogits, "_head_is_plain", lambda _: True)
-    # Before the first step, with the prompts, the library asks whether there is any padding.
-    monkeypatch.setattr(masking_utils, "fast_all", lambda _: False)
-    shapes = TargetLogits(LlamaForCausalLM(module.lm.config).eval().to("meta"))
-    ended = []
-    monkeypatch.setattr(beam, "_padded", lambda *arguments: ended.append(arguments))
-    searched(shapes, catalogue, softmax, static=True, sampled=sampled, device="meta")
-    ((items, *_),) = ended
-    assert (items.device.type, tuple(items.shape)) == ("meta", (3, 4))
-    with pytest.raises((RuntimeError, NotImplementedError), match="meta"):
-        searched(shapes, catalogue, softmax, static=False, sampled=sampled, device="meta")
 
 
 @pytest.mark.parametrize("single_token", [False, True])

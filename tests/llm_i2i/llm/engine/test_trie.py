@@ -5,7 +5,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_i2i.errors import BaseModelError
-from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, closed_nodes, search_levels, tokenize_catalogue
+from llm_i2i.llm.engine.trie import Catalogue, TrieOnDevice, build_trie, closed_nodes, tokenize_catalogue
 
 END = 9
 
@@ -123,25 +123,6 @@ def test_a_node_is_closed_when_all_items_below_are_excluded(catalogue, data):
                 entered += trie.child_node[trie.child_start[node] : trie.child_start[node + 1]].tolist()
 
 
-@given(any_catalogue, st.booleans())
-def test_levels_bound_every_step_of_every_search(catalogue, from_fork_to_fork):
-    trie = build_trie(catalogue)
-    ends = trie.fork if from_fork_to_fork else np.arange(len(trie.fork))
-    at = [0]
-    for level in search_levels(trie, ends):
-        children = [range(trie.child_start[node] + 1, trie.child_start[node + 1] + 1) for node in at]
-        entered = [child for some in children for child in some if trie.leaf_item[ends[child]] < 0]
-        on_device = TrieOnDevice.of(trie, torch.device("cpu"))
-        nodes = torch.tensor(entered, dtype=torch.long)
-        lengths = on_device.runs(nodes, on_device.fork[nodes] if from_fork_to_fork else nodes)[1].sum(dim=-1).tolist()
-        assert level.branches == max(map(len, children))
-        assert level.inner == len(entered)
-        assert level.longest == max(lengths, default=1)
-        assert level.extra.tolist() == sorted([n - 1 for n in lengths if n > 1], reverse=True)
-        at = [int(ends[node]) for node in entered]
-    assert not at
-
-
 def test_titles_with_special_tokens_are_plain_text(tokenizer):
     catalogue = tokenize_catalogue(["</s>", "s", "<s> No.1 {history}"], tokenizer)
     assert not np.isin(catalogue.tokens, tokenizer.all_special_ids).any()
@@ -203,7 +184,5 @@ def test_runs_of_different_length_stand_side_by_side():
     tokens, there = on_device.runs(nodes, on_device.fork[nodes])
     assert there.tolist() == [[True] * 4, [True, True, False, False], [True, True, False, False]]
     assert [t[k].tolist() for t, k in zip(tokens, there, strict=True)] == [[0, 1, 2, END], [3, END], [4, 5]]
-    longer, some = on_device.runs(nodes, on_device.fork[nodes], longest=6)
-    assert (longer[some].tolist(), some.sum().item()) == (tokens[there].tolist(), there.sum().item())
     alone, one = on_device.runs(nodes, nodes)
     assert (alone.tolist(), one.tolist()) == ([[0], [3], [4]], [[True]] * 3)
