@@ -8,7 +8,8 @@ Each result is printed and appended to FILE (JSON lines) as it comes, so a run t
 that fails is a result too, and the others go on; what no time is left for is listed as skipped. Exit status 1 means
 that a check did not hold. `--device cpu --small` takes tiny models through every path in about a minute.
 
-Parts, in this order: parity (gpu_parity.py), training, synthesis, scoring (gpu_speed.py), graph (gpu_graph.py).
+Parts, in this order: parity (gpu_parity.py); training, synthesis, scoring (gpu_speed.py); graph (gpu_graph.py,
+gpu_method.py).
 """
 
 import argparse
@@ -26,7 +27,7 @@ from typing import Any
 
 import torch
 
-from benchmarks import gpu_graph, gpu_parity, gpu_speed
+from benchmarks import gpu_graph, gpu_method, gpu_parity, gpu_speed
 from benchmarks.gpu_context import Context, Result
 from llm_i2i.llm.engine.device import Runtime
 
@@ -35,7 +36,6 @@ PARTS: dict[str, tuple[Check, ...]] = {
     "parity": (
         gpu_parity.nf4_equals_its_dequantized_weights,
         gpu_parity.beams_are_those_of_the_cpu,
-        gpu_parity.no_step_waits_for_the_device,
         gpu_parity.shared_prefix_scores_as_single_pairs,
         gpu_parity.training_is_reproduced_and_resumed,
         gpu_parity.paged_optimizer_trains,
@@ -44,7 +44,7 @@ PARTS: dict[str, tuple[Check, ...]] = {
     "training": (gpu_speed.training_of_llama, gpu_speed.training_of_smollm),
     "synthesis": (gpu_speed.synthesis, gpu_speed.synthesis_against_a_callback),
     "scoring": (gpu_speed.scoring,),
-    "graph": (gpu_graph.whole_graph,),
+    "graph": (gpu_graph.whole_graph, gpu_method.an_experiment),
 }
 COLUMNS = ("part", "what", "value", "unit", "holds", "note")
 

@@ -2,21 +2,25 @@
 
 import os
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import chdir
-from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 
 from benchmarks.gpu_context import ROOT, Context, Result
-from llm_i2i.params import Params, load_params, read_profile
+from llm_i2i.files import read_json, write_json
+from llm_i2i.params import Params, read_profile
 from llm_i2i.params.reading import overlay
 from llm_i2i.params.rendering import HEAD, yaml_text
 from llm_i2i.stages import STAGES
 from pipelines.stages import stage_pipeline
 
+DONE = Path("done.json")  # in a project: the parameters that its artifacts were made with
 # What makes the run short; everything else is profile compact.
 SMALL = {
     "validate": {"min_interactions": 100, "min_users": 10, "min_items": 10},
@@ -31,7 +35,7 @@ SMALL = {
 
 
 def whole_graph(context: Context) -> Iterator[Result]:
-    """Every stage once; seconds of those that run an LLM, and what device they say they used."""
+    """Every stage once; what the graph leaves is the project of `an_experiment`."""
     project = context.folder / "project"
     project.mkdir()
     shutil.copytree(ROOT / "profiles", project / "profiles")
@@ -42,24 +46,59 @@ def whole_graph(context: Context) -> Iterator[Result]:
     changes = {"runtime": {"device": context.runtime.device.type}, "encode_text": {"source": "tfidf"}}
     changes |= SMALL if context.small else {}
     whole = overlay(read_profile("compact", ROOT), changes)
-    (project / "params.yaml").write_text(yaml_text({"profile": "", **whole}, HEAD), encoding="utf-8")
     os.environ["LLM_I2I_ZENML"] = "off"
     with chdir(project):
-        params = load_params()
-        for stage in STAGES:
-            _, seconds = context.seconds(partial(_run, stage, params))
+        for stage, seconds in run_point(whole, ["report"]):
             yield Result(f"compact graph: {stage}", seconds, "s")
-        report = (project / "reports/report.html").is_file()
+        report = Path("reports/report.html").is_file()
     yield Result("compact graph: report written", holds=report)
 
 
-def _run(stage: str, params: Params) -> None:
-    """All instances of a stage."""
-    for matrix in _matrix(stage, params):
-        stage_pipeline(stage)(**matrix)
+def depends_on() -> dict[str, set[str]]:
+    """Stages that each stage reads from, by dvc.yaml."""
+    stages = yaml.safe_load(Path("dvc.yaml").read_text(encoding="utf-8"))["stages"]
+    bodies = {name: stage.get("do", stage) for name, stage in stages.items()}
+    made_by = {Path(str(out).split("${")[0]): name for name, body in bodies.items() for out in body.get("outs", [])}
+    return {
+        name: {
+            producer
+            for dep in body.get("deps", [])
+            for out, producer in made_by.items()
+            if out in [Path(dep.split("${")[0]), *Path(dep).parents] or Path(dep) in out.parents
+        }
+        - {name}
+        for name, body in bodies.items()
+    }
 
 
-def _matrix(stage: str, params: Params) -> list[dict[str, str]]:
+def stages_to_run(before: dict[str, Any], params: dict[str, Any], until: list[str]) -> list[str]:
+    """What a change of parameters makes stale, in order, as far as `until` needs it."""
+    needs, stale = depends_on(), set()
+    for stage in STAGES:
+        if before.get(stage) != params[stage] or needs[stage] & stale:
+            stale.add(stage)
+    wanted, new = set(until), True
+    while new:
+        new = set().union(*(needs[stage] for stage in wanted)) - wanted
+        wanted |= new
+    return [stage for stage in STAGES if stage in stale & wanted]
+
+
+def run_point(params: dict[str, Any], until: list[str]) -> Iterator[tuple[str, float]]:
+    """Run what is stale in the working folder; yields each stage and its seconds when it is done."""
+    checked = Params.model_validate(params)
+    before = read_json(DONE) if DONE.is_file() else {}
+    Path("params.yaml").write_text(yaml_text({**params, "profile": ""}, HEAD), encoding="utf-8")
+    for stage in stages_to_run(before, params, until):
+        began = time.perf_counter()
+        for keys in matrix_of(stage, checked):
+            stage_pipeline(stage)(**keys)
+        before[stage] = params[stage]
+        write_json(before, DONE)
+        yield stage, time.perf_counter() - began
+
+
+def matrix_of(stage: str, params: Params) -> list[dict[str, str]]:
     """Instances of a stage, as dvc.yaml has them."""
     pairs = [{"model": model, "arm": arm} for model in params.train_i2i.models for arm in params.fuse.arms]
     return {

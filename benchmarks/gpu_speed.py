@@ -137,7 +137,7 @@ def _library_training(context: Context, model: Any, rows: int, length: int) -> f
 
 def synthesis(context: Context) -> Iterator[Result]:
     """Users per second over three sizes of catalogue, and what masking costs of it."""
-    rng, users = np.random.default_rng(7), 8
+    rng, users = np.random.default_rng(7), _users(context)
     for n_items, kind in itertools.product(
         (200, 2000) if context.small else (12_000, 100_000, 1_000_000), ("titles", "codes", "tokens")
     ):
@@ -152,16 +152,16 @@ def synthesis(context: Context) -> Iterator[Result]:
             yield Result(f"{what}: synthesis", speed, "users/s", note=note)
             if kind == "tokens":
                 continue  # read off the logits: there is no search
-            ranker.static = not ranker.static
-            other = _searched(context, ranker, prompts, taken, search)
-            how = "sizes read at every step" if context.on_gpu else "bounds in place of sizes"
-            ranker.static = not ranker.static
-            yield Result(f"{what}: synthesis, {how}", other, "users/s")
             steps, masking = _masking_seconds(context, ranker, prompts, taken, search)
             share = steps * masking * speed / users
             demanded = share < TARGET_MASKING if context.on_gpu and n_items == 1_000_000 else None
             yield Result(f"{what}: masking a step", 1e3 * masking, "ms", demanded, f"{share:.1%} of the search")
         del ranker
+
+
+def _users(context: Context) -> int:
+    """That are searched for at a time, by profile gpu."""
+    return 4 if context.small else context.params.synthesize.batch_users
 
 
 def _searched(
@@ -194,7 +194,7 @@ def _masking_seconds(
 
 def synthesis_against_a_callback(context: Context) -> Iterator[Result]:
     """The same search by `generate` with a Python callback."""
-    rng, users = np.random.default_rng(8), 4
+    rng, users = np.random.default_rng(8), _users(context)
     n_items = 200 if context.small else 12_000
     for kind, (n, width) in itertools.product(("titles", "codes"), ((5, 8), (20, 20))):
         ranker = random_ranker(context, kind, n_items)

@@ -71,7 +71,7 @@ def sweep(name: str, *, seeds: list[int] | None = None) -> None:
             path = folder / "points" / f"{identity}.json"
             if not _is_done(path):
                 _run_point(experiment, point, params, path, bar)
-            results.append(_read_point(path, point))
+            results.append(read_point(path, point))
             paths.append(path)
     if all(result.error for result in results):
         raise LlmI2iError(f"experiment {name}", f"no point could be run: {results[0].error}")
@@ -144,7 +144,7 @@ def _run_point(experiment: Experiment, point: Point, params: dict[str, Any], pat
     ref = experiment_ref(name)
     if ref is not None:
         record["error"] = ""
-        per_user = _collect(Revision(ref), params, record, generator_alone=experiment.generator_alone)
+        per_user = collect(Revision(ref), params, record, generator_alone=experiment.generator_alone)
         schema.write_table(per_user, path.with_suffix(".parquet"), PER_USER_COLUMNS)
         path.with_suffix(".log").unlink(missing_ok=True)
     else:
@@ -213,7 +213,7 @@ def _reason(log: Path) -> str:
     return (ours or [line for line in lines if line.startswith("ERROR")] or lines or ["no message"])[-1]
 
 
-def _collect(
+def collect(
     revision: Revision, params: dict[str, Any], record: dict[str, Any], *, generator_alone: bool
 ) -> pd.DataFrame:
     """Put metrics, kept counts and the judge's figures into the record; return the per-user ranks of all runs."""
@@ -234,7 +234,8 @@ def _collect(
     return pd.concat(tables, ignore_index=True)
 
 
-def _read_point(path: Path, point: Point) -> PointResult:
+def read_point(path: Path, point: Point) -> PointResult:
+    """What `collect` kept of a point, from PATH.json and PATH.parquet."""
     record = read_json(path)
     if record["error"]:
         return PointResult(point.label, point.seed, {}, {}, error=record["error"])
