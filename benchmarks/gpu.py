@@ -4,8 +4,9 @@
     python -m benchmarks.gpu [--device cuda] [--small] [--minutes 25] [--only training ...] [--out FILE]
 
 Models have random weights in the shapes of real ones, so nothing is downloaded: shapes, memory and speed are the same.
-Each result is printed and appended to FILE (JSON lines) as it comes, so a run that is cut off keeps what it has. A part
-that fails is a result too, and the others go on; what no time is left for is listed as skipped. Exit status 1 means
+Each result is printed and written to FILE as it comes, so a run that is cut off keeps what it has; a part that is run
+again replaces its own results only. A part that fails is a result too, and the others go on; what no time is left for
+is listed as skipped. Exit status 1 means
 that a check did not hold. `--device cpu --small` takes tiny models through every path in about a minute.
 
 Parts, in this order: parity (gpu_parity.py); training, synthesis, scoring (gpu_speed.py); graph (gpu_graph.py,
@@ -14,7 +15,6 @@ gpu_method.py).
 
 import argparse
 import gc
-import json
 import logging
 import sys
 import tempfile
@@ -29,6 +29,7 @@ import torch
 
 from benchmarks import gpu_graph, gpu_method, gpu_parity, gpu_speed
 from benchmarks.gpu_context import Context, Result
+from llm_i2i.files import read_json, write_json
 from llm_i2i.llm.engine.device import Runtime
 
 Check = Callable[[Context], Iterator[Result]]
@@ -54,19 +55,21 @@ class Record:
     """Results, written as they come.
 
     Attributes:
-        out: File of JSON lines.
-        rows: What has been written.
+        out: JSON file: by part and what was measured, its value, unit, whether it holds, and a note.
+        rows: What this run has written.
     """
 
     out: Path
     rows: list[dict[str, Any]] = field(default_factory=list)
 
     def add(self, part: str, result: Result) -> None:
-        """Append to the file and print a row of the table."""
+        """Add to the file and print a row of the table."""
+        begins = all(row["part"] != part for row in self.rows)
         row = {"part": part, **result._asdict()}
         self.rows.append(row)
-        with self.out.open("a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        content = read_json(self.out) if self.out.is_file() else {}
+        content[part] = ({} if begins else content[part]) | {result.what: {k: row[k] for k in COLUMNS[2:]}}
+        write_json(content, self.out)
         shown = {**row, "value": "" if result.value is None else f"{result.value:.4g}"}
         shown["holds"] = {True: "yes", False: "NO", None: ""}[result.holds]
         print("| " + " | ".join(str(shown[name]) for name in COLUMNS) + " |", flush=True)
@@ -92,7 +95,7 @@ def run(context: Context, record: Record, parts: list[str], minutes: float) -> b
             traceback.print_exc()
             message = str(error).splitlines() or [""]
             record.add(part, Result(name, holds=False, note=f"{type(error).__name__}: {message[0][:300]}"))
-        record.add(part, Result(name, time.perf_counter() - began, "s in all"))
+        record.add(part, Result(f"{name}: all of it", time.perf_counter() - began, "s"))
         gc.collect()
         if context.on_gpu:
             torch.cuda.set_per_process_memory_fraction(1.0)
@@ -107,7 +110,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="tiny models: every path, no figure worth reading")
     parser.add_argument("--minutes", type=float, default=25.0, help="begin nothing more after so long")
     parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
-    parser.add_argument("--out", type=Path, default=Path("gpu-check.jsonl"))
+    parser.add_argument("--out", type=Path, default=Path("gpu-check.json"))
     options = parser.parse_args(arguments)
     if options.device == "cuda" and not torch.cuda.is_available():
         sys.stderr.write("error: torch sees no CUDA device; use --device cpu --small to try the paths.\n")
@@ -115,7 +118,6 @@ def main(arguments: list[str] | None = None) -> int:
     logging.getLogger("llm_i2i").setLevel(logging.ERROR)
     device = torch.device("cuda", 0) if options.device == "cuda" else torch.device("cpu")
     runtime = Runtime(device, torch.bfloat16 if device.type == "cuda" else torch.float32)
-    options.out.unlink(missing_ok=True)
     record = Record(options.out)
     with tempfile.TemporaryDirectory() as folder:
         context = Context(runtime, options.small, Path(folder))

@@ -86,7 +86,7 @@ def _training_of(context: Context, name: str, lengths: tuple[int, ...]) -> Itera
         what = f"{short}, sequence {length}: "
         demanded = speed >= TARGET_TOKENS_PER_S if name == LLAMA and (context.memory_gb or 0) > 70 else None
         yield Result(what + "training", speed, "tokens/s", demanded, f"{share:.0%} of a large product's FLOP/s (6N)")
-        yield Result(what + "training", targets, "targets/s")
+        yield Result(what + "targets", targets, "targets/s")
         yield _memory(what, context, predicted.allocated / 1e9)
     length = lengths[min(1, len(lengths) - 1)]
     theirs = _library_training(context, module.model, params.batch_tokens // length, length)
@@ -205,8 +205,9 @@ def synthesis_against_a_callback(context: Context) -> Iterator[Result]:
         library = partial(library_search, ranker.module, ranker.catalogue, prompts, nothing, **plain)
         _, theirs = context.seconds(library)
         demanded = theirs / ours >= TARGET_SPEEDUP if context.on_gpu and width == 8 else None
-        what = f"{n_items:,} {kind}, width {width}: ours against generate with a callback"
-        yield Result(what, theirs / ours, "times", demanded, f"{users / theirs:.2f} users/s theirs")
+        what = f"{n_items:,} {kind}, width {width}: "
+        yield Result(what + "generate with a callback", users / theirs, "users/s")
+        yield Result(what + "ours against generate with a callback", theirs / ours, "times", demanded)
 
 
 def scoring(context: Context) -> Iterator[Result]:

@@ -48,7 +48,7 @@ def _gigabytes(memory: TrainingMemory) -> dict[str, float]:
 
 def _lines(params: Params, n_new: int) -> Iterator[str]:
     config = model_config(params.base_model)
-    yield f"{params.base_model.id}, {n_new} new tokens, GB (computed, not measured; CUDA itself is in the total)\n"
+    yield f"{params.base_model.id}, {n_new} new tokens, GB (computed, an upper bound; CUDA itself is in the total)\n"
     yield "| training | tokens per micro-batch | base | adapter | activations | logits | total |"
     yield "| --- " + "| ---: " * 6 + "|"
     trainings: dict[str, LlmTraining] = {

@@ -32,19 +32,20 @@ def test_every_path_runs_on_a_cpu(tmp_path: Path, capsys: pytest.CaptureFixture[
         ran[frame.f_code.co_filename].add(frame.f_lineno)
         return trace
 
-    out = tmp_path / "check.jsonl"
+    out = tmp_path / "check.json"
     before = sys.gettrace()
     sys.settrace(trace)
     try:
         status = gpu.main(["--device", "cpu", "--small", "--out", str(out)])
     finally:
         sys.settrace(before)
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    parts = json.loads(out.read_text(encoding="utf-8"))
+    rows = {what: row for part in parts.values() for what, row in part.items()}
     printed = capsys.readouterr().out
     assert status == 0, printed
-    assert {row["part"] for row in rows} == {"machine", *gpu.PARTS}
-    assert printed.count("\n| ") >= len(rows)
-    assert [row["what"] for row in rows if row["note"].startswith("skipped")] == ["paged_adamw_8bit"]
+    assert set(parts) == {"machine", *gpu.PARTS}
+    assert ("\n" + printed).count("\n| ") == sum(map(len, parts.values())) + 2
+    assert [what for what, row in rows.items() if row["note"].startswith("skipped")] == ["paged_adamw_8bit"]
     # The functions' own lines: those of modules and classes ran when they were imported.
     whole = missed = 0
     left: list[str] = []
@@ -71,7 +72,7 @@ def test_what_there_is_no_time_for_is_listed_and_a_failure_is_a_result(
     from llm_i2i.llm.engine.device import Runtime
 
     context = Context(Runtime(torch.device("cpu"), torch.float32), True, tmp_path)
-    record = gpu.Record(tmp_path / "none.jsonl")
+    record = gpu.Record(tmp_path / "none.json")
     assert gpu.run(context, record, ["parity", "graph"], minutes=-1.0)
     assert [row["note"] for row in record.rows] == ["skipped: no time left"] * 8
 
@@ -80,11 +81,17 @@ def test_what_there_is_no_time_for_is_listed_and_a_failure_is_a_result(
         raise ValueError("no such kernel")
 
     monkeypatch.setitem(gpu.PARTS, "broken", (fails,))
-    record = gpu.Record(tmp_path / "one.jsonl")
+    record = gpu.Record(tmp_path / "none.json")
     assert not gpu.run(context, record, ["broken"], minutes=1.0)
-    lines = (tmp_path / "one.jsonl").read_text(encoding="utf-8").splitlines()
-    assert [json.loads(line)["holds"] for line in lines] == [None, False, None]
-    assert "ValueError: no such kernel" in lines[1]
+    parts = json.loads((tmp_path / "none.json").read_text(encoding="utf-8"))
+    # A part of its own: what the run before wrote of the others stays.
+    assert set(parts) == {"parity", "graph", "broken"}
+    holds = {what: row["holds"] for what, row in parts["broken"].items()}
+    assert holds == {"first": None, "fails": False, "fails: all of it": None}
+    assert parts["broken"]["fails"]["note"] == "ValueError: no such kernel"
+    assert gpu.run(context, gpu.Record(tmp_path / "none.json"), ["broken"], minutes=-1.0)
+    parts = json.loads((tmp_path / "none.json").read_text(encoding="utf-8"))
+    assert list(parts["broken"]) == ["fails"]
 
 
 def test_a_part_that_takes_too_long_keeps_what_it_has(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -101,9 +108,9 @@ def test_a_part_that_takes_too_long_keeps_what_it_has(tmp_path: Path, monkeypatc
 
     monkeypatch.setitem(gpu.PARTS, "slow", (slow, slow))
     context = Context(Runtime(torch.device("cpu"), torch.float32), True, tmp_path)
-    record = gpu.Record(tmp_path / "one.jsonl")
+    record = gpu.Record(tmp_path / "one.json")
     assert gpu.run(context, record, ["slow"], minutes=0.5 / 60)
-    assert [(row["what"], row["note"]) for row in record.rows if row["unit"] != "s in all"] == [
+    assert [(row["what"], row["note"]) for row in record.rows if "all of it" not in row["what"]] == [
         ("first", ""), ("slow", "stopped: no time left"), ("slow", "skipped: no time left")
     ]  # fmt: skip
 

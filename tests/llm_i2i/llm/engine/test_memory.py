@@ -60,7 +60,7 @@ def test_activations_are_what_autograd_keeps(training, tokens):
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
         inner(input_ids=torch.randint(100, (2, tokens // 2)), use_cache=False)
     found = training_memory(CONFIG, training, tokens=tokens)
-    largest, gradients = BF16 * 688 * 256, 2 * 3 * FP32 * 688 * tokens
+    largest, gradients = BF16 * 688 * 256, 3 * FP32 * 688 * tokens
     assert found.activations - largest - gradients == pytest.approx(sum(kept.values()), rel=0.15)
 
 
@@ -68,8 +68,9 @@ def test_checkpointing_keeps_one_layer_and_the_inputs_of_all(training):
     whole = training_memory(CONFIG, training, tokens=64).activations
     checkpointed = training.model_copy(update={"gradient_checkpointing": True})
     less = training_memory(CONFIG, checkpointed, tokens=64).activations
-    largest = BF16 * 688 * 256
-    assert less - largest == pytest.approx((whole - largest) / 2 + 64 * 2 * BF16 * 256)
+    # Of whatever is kept the gradients of one layer stand beside it.
+    once = BF16 * 688 * 256 + 64 * 3 * FP32 * 688
+    assert less - once == pytest.approx((whole - once) / 2 + 64 * 2 * BF16 * 256)
 
 
 def test_known_models_have_their_published_sizes():
