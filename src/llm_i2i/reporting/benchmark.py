@@ -146,10 +146,12 @@ def _pairs(row: Json) -> Cell | None:
 def published_table(dataset: str, content: Json) -> Table:
     """Published figures and, of ours, plain Swing and the best tuned model, by Recall@10."""
     ours: dict[str, dict[str, float]] = {}
+    sources: dict[str, str] = {}  # the first point that has it, as in `headline`
     for row in content["rows"]:
         if row["model"] in shown_models(content) and (row["slice"], row["against"]) == (OVERALL, ""):
             name = words.run_name(row["model"], _name(content, row) or row["arm"])
-            ours.setdefault(name, {})[row["metric"]] = row["value"]
+            if sources.setdefault(name, row["point"]) == row["point"]:
+                ours.setdefault(name, {})[row["metric"]] = row["value"]
     lines: list[tuple[Any, ...]] = [(name, "measured here", *map(values.get, METRICS)) for name, values in ours.items()]
     lines += [tuple(line) for line in words.texts()["published"].get(dataset, ())]
     lines.sort(key=lambda line: -(line[2 + METRICS.index(METRIC)] or 0.0))
@@ -245,15 +247,17 @@ def reference_of(content: Json) -> str:
 
 
 def _baselines(content: Json) -> set[str]:
-    """Arms with which others are compared."""
-    return {short(row["against"]) for row in content["rows"] if row["against"].startswith("arm ")}
+    """Arms with which others are compared, and that are a control or of one volume at every point."""
+    arms = {short(row["against"]) for row in content["rows"] if row["against"].startswith("arm ")}
+    volumes = {arm: {row["synthetic_kept"] for row in content["rows"] if row["arm"] == arm} for arm in arms}
+    return {arm for arm, found in volumes.items() if arm in CONTROL_ARMS or len(found) == 1}
 
 
 def question_runs(content: Json) -> Runs:
     """The runs of the shown models, named by what tells them apart.
 
-    Of arms that others are compared with, at several points, `real` is shown once, and a control, which follows the
-    point's volume, not at all: the differences to it tell more.
+    Of arms that others are compared with, at several points, one that no point changes is shown once, and a control,
+    which follows the point's volume, not at all: the differences to it tell more.
     """
     models, baselines = shown_models(content), _baselines(content)
     rows = [row for row in _main_rows(content) if row["model"] in models]

@@ -209,6 +209,21 @@ def test_points_are_compared_with_the_control_that_follows_them() -> None:
     )
 
 
+def test_an_arm_that_follows_the_point_is_shown_at_each_and_published_from_the_first() -> None:
+    found = points("a", "b", selection="recipe")
+    for point, kept, value in (("a", 8.0, 0.058), ("b", 9.0, 0.059)):
+        rows = run("swing", "no_discriminator", value, point=point, low={"arm item_knn": 0.001})
+        found["rows"] += [row | {"synthetic_kept": kept} for row in rows]
+    found["rows"] += run("swing", "llm_i2i", 0.06, point="a", low={"arm no_discriminator": 0.001})
+    runs = question_runs(found)
+    assert list(runs) == ["real", "a, llm_i2i", "b, llm_i2i", "a, no_discriminator", "b, no_discriminator"]
+    assert runs["b, no_discriminator"]["overall", ""]["value"] == 0.059
+    assert "Against item_knn, 3 of 4 are better" in verdict(found, runs)
+    ours = {row[0]: row[4] for row in cells(published_table("toys", found)) if row[1] == "measured here"}
+    assert ours["Swing, llm_i2i (our recipe)"] == "0.0600"
+    assert ours["Swing, no_discriminator"] == "0.0580"
+
+
 def test_without_a_control_a_point_is_the_reference_and_else_real() -> None:
     lows = {"arm real": -0.01, "point fuse.a=1": -0.01}
     found = content(
