@@ -56,7 +56,7 @@ sweep: setup  ## make sweep NAME=threshold: run a declared experiment of experim
 BENCH = $(if $(DATASETS),--datasets "$(DATASETS)") $(if $(SEEDS),--seeds "$(SEEDS)") $(if $(PROFILE),--profile "$(PROFILE)") \
   $(if $(EXPERIMENTS),--experiments "$(EXPERIMENTS)") $(if $(filter undefined,$(origin TUNE)),,--tune "$(TUNE)")
 
-bench-ard: setup  ## make bench-ard ARD=FOLDER: all of docs/results.md on Amazon data (FOLDER/NAME/{interactions,items}.csv)
+bench-ard: setup  ## make bench-ard ARD=FOLDER: docs/results.md on Amazon data (FOLDER/NAME/{interactions,items}.csv)
 	@[ -n "$(ARD)" ] || { echo 'make bench-ard ARD=FOLDER [DATASETS=toys,beauty SEEDS=1,2,3 PROFILE=compact]' >&2; exit 1; }
 	@python -m pipelines bench --tables "$(ARD)" $(BENCH)
 

@@ -107,7 +107,7 @@ def _add_lab(add: Callable[..., argparse.ArgumentParser]) -> None:
     )  # fmt: skip
     command.add_argument("name", help="file of experiments/, without suffix")
     command.add_argument("--seeds", type=_numbers, help="instead of the experiment's own, such as 1,2,3")
-    command = add("bench", "run all experiments of docs/results.md on other data and write it", _bench)
+    command = add("bench", "run the experiments of docs/results.md on other data and write it", _bench)
     command.add_argument("--tables", type=Path, help="folder with one folder of tables per data set; none: only write")
     command.add_argument("--datasets", type=_words, default=("toys", "beauty"))
     command.add_argument("--experiments", type=_words, help="only these of them")

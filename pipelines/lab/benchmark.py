@@ -32,8 +32,9 @@ DOCUMENT = Path("docs/results.md")
 FULL_TABLES = Path("docs/results")
 TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
-# All that the document shows, in its order.
+# All that the document shows, in its order; what needs a GPU is run by benchmarks/gpu_method.py.
 EXPERIMENTS = ("ablation", "recipe", "backbones", "controls", "threshold", "tail_weight", "volume")
+ON_A_GPU = ("pretrained",)
 COMMAND = "make bench-ard ARD=PATH"
 
 
@@ -84,7 +85,7 @@ def run(plan: Plan) -> None:
 def write_document() -> None:
     """Render docs/results.md and the full tables beside it from reports/benchmark/."""
     results: dict[str, dict[str, dict[str, Any]]] = {}
-    place = {name: number for number, name in enumerate(EXPERIMENTS)}
+    place = {name: number for number, name in enumerate((*EXPERIMENTS, *ON_A_GPU))}
     files = RESULTS.glob("*/*.json")
     for path in sorted(files, key=lambda p: (p.parent.name, place.get(p.stem, len(place)), p.stem)):
         results.setdefault(path.parent.name, {})[path.stem] = read_json(path)

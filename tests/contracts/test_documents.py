@@ -1,15 +1,18 @@
 """README and docs: every figure has a source, every link a target, and the example runs."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pandas as pd
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
+from scipy import stats
 
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES
@@ -141,6 +144,8 @@ def test_the_verdicts_follow_the_intervals() -> None:
     paper = "{toys|beauty}/ablation: paper/swing/llm_i2i/{overall|tail}/recall@10/arm no_discriminator/high"
     worse = [high < 0 for _, high in resolve(paper)]
     assert ("does worse than none on Toys and on Beauty's tail" in text) == (worse == [True, True, False, True])
+    added = [low for _, low in resolve("pretrained: pretraining_adds/{overall|tail}/low")]
+    assert ("Of its pretraining a gain is shown on the tail only" in text) == (added[0] <= 0 < added[1])
     told = {}
     for model in ("swing", "bpr"):
         ((_, low), (_, high)) = resolve(f"summary: differences/{model}/llm_i2i/recall@10/{{low|high}}")
@@ -149,6 +154,22 @@ def test_the_verdicts_follow_the_intervals() -> None:
     more = " ".join(DOCUMENTS["docs/more-results.md"].split())
     assert ("Swing shows no difference" in more) == (told["swing"] == "none")
     assert ("BPR gains (" in more) == (told["bpr"] == "gains")
+
+
+def test_what_pretraining_adds_follows_from_its_seeds_and_the_experiment() -> None:
+    found = json.loads((ROOT / "benchmarks/results/pretrained.json").read_text(encoding="utf-8"))
+    alone = found["recall@10"]
+    for part in ("overall", "tail"):
+        means = {arm: np.mean([row[part] for row in rows]) for arm, rows in alone.items()}
+        assert means == pytest.approx({arm: value[part] for arm, value in found["mean"].items()}, abs=1e-6)
+        for arm, point in (("pretrained", "our recipe"), ("no_tail_loss", "no tail loss")):
+            ((_, value),) = resolve(f"toys/pretrained: {point}/generator/llm_only/{part}/recall@10")
+            assert value == pytest.approx(means[arm], abs=1e-6)
+        pairs = zip(alone["pretrained"], alone["random_weights"], strict=True)
+        differences = [one[part] - other[part] for one, other in pairs]
+        low, high = stats.t.interval(0.95, len(differences) - 1, np.mean(differences), stats.sem(differences))
+        told = found["pretraining_adds"][part]
+        assert (told["mean"], told["low"], told["high"]) == pytest.approx((np.mean(differences), low, high), abs=2e-6)
 
 
 def test_stages_page_has_every_stage_in_order() -> None:

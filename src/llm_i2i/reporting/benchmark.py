@@ -220,6 +220,8 @@ def _question(name: str, by_dataset: Mapping[str, Json]) -> list[str]:
             parts.append(say("not_run", points=", ".join(map(short, failures)), why=why))
         if len(content["seeds"]) == 1:
             parts.append(say("one_seed", seed=content["seeds"][0]))
+        if device := content["benchmark"].get("device"):
+            parts.append(say("ran_on", device=device, torch=content["benchmark"]["torch"]))
     files = (csv_name(dataset, name) for dataset in by_dataset)
     return [*parts, say("in_full", files=", ".join(f"[{file}](results/{file})" for file in files))]
 

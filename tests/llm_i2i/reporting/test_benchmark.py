@@ -260,6 +260,7 @@ def test_labels_lose_the_sections_of_parameters_only() -> None:
 def test_the_document_has_small_tables_and_says_what_differs() -> None:
     one = points("a", "b") | {"seeds": [7], "benchmark": {**ABOUT, "revision": "1" * 40}}
     old = backbones() | {"benchmark": {k: v for k, v in ABOUT.items() if k != "revision"}, "selection": {}}
+    old["benchmark"]["device"], old["benchmark"]["torch"] = "one card", "2.0"
     failed = points("a", "fuse.b=1") | {"failures": {"fuse.c=2": "no pair survives (max 0.8); expected one; lower it."}}
     found = {"backbones": backbones(), "controls": one, "volume": old, "threshold": failed}
     text = render({"toys": found, "beauty": {"backbones": backbones()}}, command="make it")
@@ -267,6 +268,7 @@ def test_the_document_has_small_tables_and_says_what_differs() -> None:
     assert "- Toys: 900 test users, 300 of them with a tail target; profile `compact`, data `abc.dir`." in text
     assert "- Seeds 1, 2, 3, unless a table says otherwise" in text
     assert text.count("One seed (7): the intervals do not cover training.") == 1
+    assert text.count("Run on one card, torch 2.0.") == 1
     assert "Could not be run: c=2 (no pair survives (max 0.8))." in text
     assert "Arm `llm_i2i` has the pairs of: our recipe." in text
     assert "Arm `llm_i2i` has the pairs that its point chooses." in text
