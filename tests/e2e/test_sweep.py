@@ -20,7 +20,7 @@ TRIAL = {
     "name": "trial",
     "question": "How confident must a synthetic interaction be?",
     "fixed": {"fuse.arms": ["real", "llm_i2i"], "train_i2i.models": ["swing"]},
-    "grid": {"fuse.threshold": [0.1, 0.2, 1.0]},
+    "grid": {"fuse.threshold": [0.2, 1.0]},
     "variants": {"half": {"fuse.selection": "custom", "fuse.custom.mode": "volume", "fuse.custom.pairs_per_user": 1.0}},
     "generator_alone": True,
     "x": "synthetic_kept",
@@ -79,10 +79,10 @@ def test_threshold_sweep_trains_nothing_and_survives_a_kill(finished: Project, t
     assert list(results["failures"]) == ["fuse.threshold=1.0"]
     assert "none of" in results["failures"]["fuse.threshold=1.0"]
 
-    # The table's numbers are those of the run itself: threshold 0.3 of the ci profile lies between these.
     kept = {row["point"]: row["synthetic_kept"] for row in results["rows"] if row["arm"] == "llm_i2i"}
-    assert kept["fuse.threshold=0.1"] >= kept["fuse.threshold=0.2"] > 0
+    assert kept["fuse.threshold=0.2"] > 0
     assert kept["half"] > 0
+    # The table's numbers are those of the run itself.
     alone = json.loads((whole.root / "reports/metrics/generator-llm_only.json").read_text())["overall"]["recall@10"]
     (row,) = {(row["point"], row["value"]) for row in results["rows"]
               if (row["arm"], row["slice"], row["metric"]) == ("llm_only", "overall", "recall@10")}  # fmt: skip
