@@ -20,7 +20,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	  exit 1; \
 	fi; \
 	[ -x $(VENV)/bin/python ] || "$$python" -m venv $(VENV)
-	$(VENV)/bin/python -m pip install --quiet --no-compile --constraint constraints.txt --editable '.[pipeline,serve,dev]'
+	$(VENV)/bin/python -m pip install --quiet --constraint constraints.txt --editable '.[pipeline,serve,dev]'
 	@touch $@
 
 data: setup  ## put the raw tables into data/: what is there, else from a DVC remote, else MovieLens-100K
