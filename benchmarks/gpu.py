@@ -6,8 +6,8 @@
 Models have random weights in the shapes of real ones, so nothing is downloaded: shapes, memory and speed are the same.
 Each result is printed and written to FILE as it comes, so a run that is cut off keeps what it has; a part that is run
 again replaces its own results only. A part that fails is a result too, and the others go on; what no time is left for
-is listed as skipped. Exit status 1 means
-that a check did not hold. `--device cpu --small` takes tiny models through every path in about a minute.
+is listed as skipped. Exit status 1 means that a check did not hold. `--device cpu --small` takes
+tiny models through every path in about a minute.
 
 Parts, in this order: parity (gpu_parity.py); training, synthesis, scoring (gpu_speed.py); graph (gpu_graph.py,
 gpu_method.py).

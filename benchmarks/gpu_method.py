@@ -2,10 +2,11 @@
 
     python -m benchmarks.gpu_method FOLDER --experiment NAME [--seed 1] [--set KEY=VALUE ...] [--until STAGE] --out DIR
 
-FOLDER is a project folder (dvc.yaml, profiles/, data/); what it already has under artifacts/ is taken as it is. Of
-every point the stages run whose section of params.yaml differs from the point before, and all that depend on them.
-DIR gets what `python -m pipelines sweep` keeps of a point, as each is done; `--collect` turns the points of all seeds
-into the experiment's results. `--random-weights` gives the base model fresh weights, to see what pretraining adds.
+FOLDER is a project folder (dvc.yaml, profiles/, data/); what it already has under artifacts/ is taken as it is, so each
+seed wants a folder of its own. Of every point the stages run whose section of params.yaml differs from the point
+before, and all that depend on them. DIR gets what `python -m pipelines sweep` keeps of a point, as each is done;
+`--collect` turns the points of all seeds into the experiment's results. `--random-weights` gives the base model fresh
+weights, to see what pretraining adds.
 """
 
 import argparse
