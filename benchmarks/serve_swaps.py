@@ -1,6 +1,6 @@
 """Load on `llm-i2i serve` while its index changes and is damaged again and again: no request may notice.
 
-    python benchmarks/serve_swaps.py --artifacts artifacts --run swing-llm_i2i [--seconds 120] [--swaps 20] [--rate 50]
+    python benchmarks/serve_swaps.py --artifacts artifacts --run swing-llm_i2i [--seconds 600] [--swaps 20] [--rate 800]
 
 The index is copied to a folder of its own, and every so often replaced by one of which a part is left out; three times
 it is damaged first. Every answer is compared with that of the version it names, by the lookup that serves offline.
@@ -18,14 +18,16 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import psutil
-from serve import answer, request, server
+from serve import answer, record, request, server
 
 from llm_i2i.files import read_json, write_json
 from llm_i2i.i2i.index import index_sha256
-from llm_i2i.i2i.lookup import Lookup, own_query
+from llm_i2i.i2i.lookup import Lookup
+from llm_i2i.neighbours import own_query
 from llm_i2i.schema import INDEX, read_table, write_table
 
 K = 10
+CONNECTIONS = 8
 
 
 class Watched:
@@ -59,7 +61,7 @@ class Watched:
 
 
 async def ask(port: int, watched: Watched, rate: float, seen: list[tuple[str, int, list[str]]], stop: asyncio.Event):
-    """Send requests at a rate; note version, history and answer of each."""
+    """Send requests at a rate over one connection; note version, history and answer of each."""
     reader, writer = await asyncio.open_connection("127.0.0.1", port)
     rng, due = np.random.default_rng(0), time.monotonic()
     while not stop.is_set():
@@ -94,7 +96,7 @@ async def run(port: int, process: psutil.Process, watched: Watched, options: arg
     seen: list[tuple[str, int, list[str]]] = []
     stop = asyncio.Event()
     versions = [(await until(port, lambda state: state["version"]))["version"]]
-    asking = asyncio.create_task(ask(port, watched, options.rate, seen, stop))
+    asking = asyncio.gather(*(ask(port, watched, options.rate / CONNECTIONS, seen, stop) for _ in range(CONNECTIONS)))
     pause, memory, refused = options.seconds / options.swaps, [], 0
     for number in range(1, options.swaps + 1):
         begun = time.monotonic()
@@ -112,20 +114,25 @@ async def run(port: int, process: psutil.Process, watched: Watched, options: arg
     expected = dict(zip(versions, watched.answers, strict=True))
     failed = sum(version == "failed" for version, _, _ in seen)
     mixed = sum(version != "failed" and expected[version][number] != items for version, number, items in seen)
-    print(f"{len(seen):,} requests, {len(versions) - 1} swaps, {refused} damaged versions refused")
-    print(f"{failed} failed, {mixed} answers that are not those of the version they name")
-    print(
-        f"own memory (USS): {memory[1] / 2**20:.1f} MB after the second swap, {memory[-1] / 2**20:.1f} after the last"
-    )
+    found = {
+        "seconds": options.seconds, "rate": options.rate, "requests": len(seen),
+        "swaps": len(versions) - 1, "damaged_refused": refused,
+        "failed": failed, "mixed": mixed,
+        "own_mb_after_second": round(memory[1] / 2**20, 1), "own_mb_after_last": round(memory[-1] / 2**20, 1),
+    }  # fmt: skip
+    record("swaps", found)
+    print(json.dumps(found, indent=2))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--artifacts", type=Path, default=Path("artifacts"))
     parser.add_argument("--run", default="swing-llm_i2i", help="MODEL-ARM")
-    parser.add_argument("--seconds", type=float, default=120.0)
+    parser.add_argument("--seconds", type=float, default=600.0)
     parser.add_argument("--swaps", type=int, default=20)
-    parser.add_argument("--rate", type=float, default=50.0, help="requests per second")
+    parser.add_argument(
+        "--rate", type=float, default=800.0, help="requests per second: about half of what it can (serve.py)"
+    )
     parser.add_argument("--port", type=int, default=8765)
     options = parser.parse_args()
     ids = pd.read_parquet(options.artifacts / "items" / "items.parquet")["item_id"].to_numpy()

@@ -5,7 +5,7 @@ import sys
 import pandas as pd
 import pytest
 
-from llm_i2i import cli
+from llm_i2i import cli, commands
 from llm_i2i.i2i.export import load_jsonl, load_redis
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, read_table, write_table
 
@@ -150,6 +150,6 @@ def test_a_closed_pipe_and_an_interrupt_end_in_no_traceback(project, capsys, mon
             def refuse(_: object, error: type[BaseException] = error) -> None:
                 raise error
 
-            patch.setattr(cli, "_recommend", refuse)
+            patch.setattr(commands, "recommend", refuse)
             assert cli.main(["recommend", "--items", "a", *INDEX_OPTION]) == status
         assert "Traceback" not in capsys.readouterr().err

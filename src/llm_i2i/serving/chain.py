@@ -9,7 +9,7 @@ import numpy as np
 
 from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError
-from llm_i2i.i2i.lookup import Neighbours, best
+from llm_i2i.neighbours import Neighbours, best
 from llm_i2i.serving.explain import explain
 from llm_i2i.serving.flat import FlatIndex
 from llm_i2i.serving.messages import Link, Query, Ranked, Recommended

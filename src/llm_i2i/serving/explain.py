@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from llm_i2i.i2i.lookup import Neighbours
+from llm_i2i.neighbours import Neighbours
 from llm_i2i.serving.flat import FlatIndex, Takers
 from llm_i2i.serving.messages import Why
 

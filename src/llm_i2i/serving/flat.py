@@ -1,11 +1,12 @@
 """A version of the index as flat arrays in a folder: memory-mapped, so that all workers share one copy.
 
-VERSION/manifest.json holds each array's SHA-256, the values of the columns to filter on, and the manifest of the index.
+VERSION/manifest.json holds each array's SHA-256, the values of the columns to filter on, whether the index is arm
+real's, and the manifest of the index.
 VERSION is the hash of that manifest, so a folder's name answers for every byte in it. The arrays, n items:
 
     id_bounds int64 (n + 1,), id_bytes uint8: the item ids in UTF-8, ascending, so that a search finds one
     title_bounds, title_bytes: the titles, in the same order
-    index_bounds int64 (n + 1,), index_items int32, index_scores float32: the index, as `i2i.lookup.Neighbours`
+    index_bounds int64 (n + 1,), index_items int32, index_scores float32: the index, as `llm_i2i.neighbours.Neighbours`
     text_bounds, text_items, text_scores: the same, nearest by text, for items without neighbours in the index
     popular_items int32 (n,), popular_scores float64 (n,): most popular first
     search_bounds, search_bytes: the words of the titles, most popular item first, as `write.searchable` makes them
@@ -30,8 +31,7 @@ import numpy as np
 from llm_i2i.arrays import Array
 from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, json_sha256, read_json
-from llm_i2i.i2i.lookup import Neighbours, own_query
-from llm_i2i.schema import IS_LONG_TAIL, SOURCE_REAL
+from llm_i2i.neighbours import Neighbours, own_query
 
 if TYPE_CHECKING:
     from llm_i2i.serving.messages import CatalogueItem, Explained
@@ -73,7 +73,7 @@ class FlatIndex:
         self.last_m, self.decay = own_query(self.manifest)
         self.index, self.text = _neighbours(arrays, "index"), _neighbours(arrays, "text")
         self.real = _neighbours(arrays, "real") if "real_bounds" in arrays else None
-        if self.manifest.get("arm") == SOURCE_REAL:
+        if manifest["is_real"]:
             self.real = self.index
         self.takers = (
             Takers(_view(arrays["user_bounds"]), arrays["user_numbers"], arrays["user_synthetic"])
@@ -104,7 +104,7 @@ class FlatIndex:
             "title": self.title(place) or None,
             "category": value.get("category"),
             "bucket": value["bucket"],
-            "is_long_tail": value[IS_LONG_TAIL] == "True",
+            "is_long_tail": value["is_long_tail"] == "True",
         }
 
     def search(self, words: str, limit: int) -> list[int]:

@@ -28,14 +28,19 @@ class Message(BaseModel):
 
 
 class Query(Message):
-    """For whom, and what may be recommended."""
+    """For whom, and what may be recommended.
 
-    history: Items = Field(default=[], description="item ids, oldest first; never recommended")
+    Defaults are made by factories: pydantic copies any other for each query, and that takes longer.
+    """
+
+    history: Items = Field(default_factory=list, description="item ids, oldest first; never recommended")
     user_id: UserId | None = None
     k: K = 10
-    exclude: Items = Field(default=[], description="items that are not to be recommended")
+    exclude: Items = Field(default_factory=list, description="items that are not to be recommended")
     filters: dict[Text, Items] = Field(
-        default={}, max_length=16, description="columns of the catalogue and the values of which an item must have one"
+        default_factory=dict,
+        max_length=16,
+        description="columns of the catalogue and the values of which an item must have one",
     )
     explain: Explain = False
     arm: ArmName | None = None

@@ -78,6 +78,7 @@ def write_version(content: Content, versions: Path) -> str:
         description = {
             "files": {name: file_sha256(out / f"{name}.npy") for name in arrays},
             "columns": [[name, values.tolist()] for name, (_, values) in zip(names, coded, strict=True)],
+            "is_real": content.manifest.get("arm") == SOURCE_REAL,
             "index": dict(content.manifest),
         }
         write_json(description, out / "manifest.json")

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from llm_i2i.catalogue import Histories
 from llm_i2i.errors import ParamsError
-from llm_i2i.i2i import from_index, item_knn, lookup, recommend, swing, to_index
+from llm_i2i.i2i import from_index, item_knn, recommend, swing, to_index
 from llm_i2i.i2i.export import export_redis, load_redis
 from llm_i2i.i2i.lookup import Lookup
 from llm_i2i.schema import INDEX, read_table, write_table
@@ -44,15 +44,6 @@ def test_an_unknown_item_takes_a_place_in_the_query():
     assert served.recommend(["b", "new"], top_k=1, decay=0.5) == [("c", 0.25)]
     assert served.recommend(["b", "new"], top_k=1, last_m=1) == []
     assert served.recommend([], top_k=1) == []
-
-
-def test_a_large_catalogue_takes_the_other_way_to_the_same_sums(monkeypatch):
-    found = np.array([3, 1, 3, 2, 1, 3])
-    gains = np.random.default_rng(0).random(6)
-    few = lookup._sums(found, gains, 10)
-    many = lookup._sums(found, gains, 10_000_000)
-    assert few[0].tolist() == many[0].tolist()
-    assert few[1].tobytes() == many[1].tobytes()
 
 
 def offline(similar, histories, names, **options) -> list[list[str]]:
