@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from serve import record
 
 from llm_i2i.i2i import swing, to_index, user_items_from_frame
 from llm_i2i.llm.text_vectors import encode_items
@@ -66,6 +67,11 @@ def main() -> None:
     print(f"{len(new):,} new items of {len(items):,}: {full:,} get {K} neighbours, {by_text / len(agreed):.1%} by text")
     ratio = np.mean(agreed) / np.mean(chance)
     print(f"category agrees: {np.mean(agreed):.3f}, by chance {np.mean(chance):.3f}, ratio {ratio:.1f}")
+    record("new_items", {
+        "data": options.folder.name, "new": len(new), "with_all_neighbours": full,
+        "by_text": round(by_text / len(agreed), 3), "agree": round(float(np.mean(agreed)), 3),
+        "agree_by_chance": round(float(np.mean(chance)), 3), "ratio": round(float(ratio), 2),
+    })  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -4,7 +4,8 @@
 
 A kill (SIGKILL) hits dvc alone, its stage alone, or both. Then the run is started again as `make repro` does it:
 `python -m pipelines check`, `dvc repro`. Nothing is deleted or restored by hand. When all stages are done the project
-begins anew, without cache. At the end every hash that dvc.lock records must be that of the undisturbed run.
+begins anew, without cache. At the end every hash that dvc.lock records must be that of the undisturbed run. What a kill
+loses is the time that all runs together took longer than as many undisturbed ones, which includes each new start.
 """
 
 import argparse
@@ -63,7 +64,8 @@ class Run:
 def torture(project: Project, reference: dict[str, str], options: argparse.Namespace) -> dict:
     """Kill until there were enough kills, or no time is left; then let it end."""
     rng, found, mended, problems = random.Random(options.seed), Counter(), Counter(), []
-    end, finished = time.monotonic() + options.seconds, 0
+    begun, finished = time.monotonic(), 0
+    end = begun + options.seconds
     while True:
         run, last = Run(project, options.targets), found.total() >= options.kills or time.monotonic() > end
         mended.update(line.split()[1] for line in run.mended)
@@ -93,7 +95,10 @@ def torture(project: Project, reference: dict[str, str], options: argparse.Names
             path = project.root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink()
     left = [str(path.relative_to(project.root)) for path in project.root.rglob("*.partial")]
-    facts = {"kills": dict(found), "finished": finished, "mended": dict(mended)}
+    facts = {
+        "kills": dict(found), "finished": finished, "mended": dict(mended),
+        "seconds_disturbed": round(time.monotonic() - begun, 1),
+    }  # fmt: skip
     return {**facts, "problems": problems, "left": left}
 
 
@@ -117,7 +122,9 @@ def main() -> None:
         undisturbed = time.monotonic() - started
         reference = calm.locked_outs()
         facts = torture(project, reference, options)
+    kills = max(1, sum(facts["kills"].values()))
     facts = {
+        "seconds_lost_per_kill": round((facts["seconds_disturbed"] - facts["finished"] * undisturbed) / kills, 1),
         "targets": options.targets or "all",
         "seconds_undisturbed": round(undisturbed, 1),
         "outputs": len(reference),

@@ -1,6 +1,6 @@
 """Requests made up from the OpenAPI document: none makes the service fail, and every answer is what the document says.
 
-FUZZ_EXAMPLES=800 makes more than 10,000 requests; pytest --log-cli-level=INFO tells how they were answered.
+FUZZ_EXAMPLES=1050 makes more than 10,000 requests; pytest --log-cli-level=INFO tells how they were answered.
 """
 
 import logging
