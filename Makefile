@@ -100,3 +100,12 @@ graph: setup  ## draw the stages of dvc.yaml into docs/stage-graph.md
 
 lock: setup  ## pin and hash what pyproject.toml asks for: requirements*.lock
 	@python -m pipelines.lab.lock
+
+.PHONY: audit sbom
+audit: setup  ## ask the index for known vulnerabilities of what is locked
+	@.ci/audit
+
+sbom: setup  ## write dist/sbom.cdx.json: every installed package, as CycloneDX
+	@mkdir -p dist
+	@cyclonedx-py environment --pyproject pyproject.toml --mc-type library --output-reproducible --output-format JSON \
+	  --output-file dist/sbom.cdx.json $(VENV)/bin/python

@@ -12,7 +12,14 @@ from tests.conftest import ROOT
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 SCRIPTS = sorted(path for path in (ROOT / ".ci").iterdir() if path.is_file())
 # What only the service has: packages of its runner, its pull requests and its tags.
-OF_THE_SERVICE = ("sudo apt-get install", "pipx install", "gh pr comment", "git config", "git push --tags")
+OF_THE_SERVICE = (
+    "sudo apt-get install",
+    "pipx install",
+    "gh pr comment",
+    "gh release create",
+    "git config",
+    "git push --tags",
+)
 
 
 def commands() -> list[str]:
