@@ -24,7 +24,6 @@ _STARTED = time.perf_counter()
 RELEASE = {
     "replicate": "measure the gate's model under every seed of the gate",
     "gate": "compare with the model that serves; exit status 0 = may replace it, 1 = may not",
-    "promote": "register this commit's models and give them stage prod, if the gate has passed",
 }
 
 
@@ -71,14 +70,20 @@ def _parser() -> argparse.ArgumentParser:
     add("full", "run the whole graph in ZenML", _run_stage)
     for name, text in RELEASE.items():
         add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
+    command = add(
+        "promote", "register this commit's models and give them stage prod, if the gate has passed",
+        lambda o: _load("release.promote", "promote")(o.signing_key),
+    )  # fmt: skip
+    command.add_argument("--signing-key", type=Path, help="sign them with this private key (default: not signed)")
     add("check", "check params.yaml and name combinations that make no sense", lambda _: _load("check", "check")())
     add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: _load("mend", "mend")() and None)
     command = add(
         "verify", "re-hash cache, workspace, registry, verdict and exports; exit status 1 = something differs",
-        lambda o: _load("verify", "verify")(o.exported, prefix=o.prefix),
+        lambda o: _load("verify", "verify")(o.exported, prefix=o.prefix, public_key=o.public_key),
     )  # fmt: skip
     command.add_argument("exported", nargs="*", help="exports as well: FILE.jsonl or redis://HOST:PORT/DB")
     command.add_argument("--prefix", default="llm-i2i", help="first part of the Redis keys (default llm-i2i)")
+    command.add_argument("--public-key", type=Path, help="check the signatures of what is promoted (default: not)")
     add("show", "print the main table and where the report is", lambda _: _show())
     command = add(
         "memory",

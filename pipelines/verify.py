@@ -20,6 +20,7 @@ from llm_i2i.files import content_md5, file_sha256, is_sealed, read_json
 from llm_i2i.git import git
 from llm_i2i.i2i.export import load_jsonl, load_redis, manifest_of, read_index
 from llm_i2i.i2i.index import index_sha256
+from pipelines.release import signatures
 from steps import paths
 
 logger = logging.getLogger(__name__)
@@ -54,19 +55,20 @@ class Recorded:
     again: str
 
 
-def verify(exported: Sequence[str] = (), *, prefix: str) -> bool:
+def verify(exported: Sequence[str] = (), *, prefix: str, public_key: Path | None = None) -> bool:
     """Compare everything, and log each difference with its repair.
 
     Args:
         exported: Exports of an index: FILE.jsonl or redis://HOST:PORT/DB.
         prefix: First part of the Redis keys.
+        public_key: Of the signatures of what is promoted; None = they are not checked.
 
     Returns:
         Whether all is as recorded.
     """
     recorded = [*_recorded()]
     found = [difference for entry in recorded for difference in _output(entry)]
-    found += [*_chain(recorded), *_indexes(recorded), *_promoted(), *_verdict(), *_seeds()]
+    found += [*_chain(recorded), *_indexes(recorded), *_promoted(public_key), *_verdict(), *_seeds()]
     found += [difference for place in exported for difference in _exported(place, prefix)]
     for difference in found:
         logger.error("verify: %s", difference)
@@ -157,8 +159,8 @@ def _indexes(recorded: list[Recorded]) -> Iterator[Difference]:
             yield Difference(str(entry.path), "index and manifest do not belong together", entry.again)
 
 
-def _promoted() -> Iterator[Difference]:
-    """Every version that holds stage prod is in git and, whole, in the cache."""
+def _promoted(public_key: Path | None) -> Iterator[Difference]:
+    """Every version that holds stage prod is in git and, whole, in the cache, and, given a key, as it was signed."""
     for name, model in registry.models().items():
         version = registry.champion(name)
         if version is None:
@@ -170,6 +172,11 @@ def _promoted() -> Iterator[Difference]:
             continue
         for place, found in _objects(md5):
             yield Difference(f"{where}, {place}", found, f"delete it, then `dvc pull` at {version.commit[:12]}")
+        try:
+            if public_key is not None:
+                signatures.check(name, version, path, public_key)
+        except ArtifactError as error:
+            yield Difference(error.where, error.found, "promote it again, with `--signing-key`")
 
 
 def _resolved(path: str, commit: str) -> str:

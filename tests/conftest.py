@@ -53,6 +53,19 @@ def root() -> Path:
     return ROOT
 
 
+def key_pair(folder: Path) -> tuple[Path, Path]:
+    """A new key pair to sign with: private and public."""
+    from cryptography.hazmat.primitives import serialization as form
+    from cryptography.hazmat.primitives.asymmetric import ec
+
+    key = ec.generate_private_key(ec.SECP256R1())
+    folder.mkdir(parents=True, exist_ok=True)
+    private, public = folder / "signing.key", folder / "signing.pub"
+    private.write_bytes(key.private_bytes(form.Encoding.PEM, form.PrivateFormat.PKCS8, form.NoEncryption()))
+    public.write_bytes(key.public_key().public_bytes(form.Encoding.PEM, form.PublicFormat.SubjectPublicKeyInfo))
+    return private, public
+
+
 def whole_params() -> dict[str, Any]:
     """Every value that runs by default, in one mapping: a params.yaml that needs no profile."""
     from llm_i2i.params import read_params

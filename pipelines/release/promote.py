@@ -6,6 +6,7 @@ Roll back with `gto assign i2i-index --version VERSION --stage prod --force`, fo
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -14,7 +15,7 @@ from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import read_json
 from llm_i2i.params import load_params
 from llm_i2i.reporting.provenance import UNKNOWN
-from pipelines.release import model_cards
+from pipelines.release import model_cards, signatures
 from pipelines.release.gate import index_md5
 from steps.paths import GATE
 from steps.stage import zenml_is_on
@@ -43,8 +44,11 @@ class State:
     data: str
 
 
-def promote() -> None:
-    """Register and assign; a second call does nothing.
+def promote(signing_key: Path | None = None) -> None:
+    """Register, sign and assign; a second call does nothing but sign what is not signed.
+
+    Args:
+        signing_key: Private key; None = nothing is signed.
 
     Raises:
         ArtifactError: No verdict of the gate.
@@ -62,6 +66,8 @@ def promote() -> None:
         if found:
             raise LlmI2iError("promote", "refused: " + "; ".join(found))
     version = _registered(names, head)
+    if signing_key is not None and not registry.signature(names[0], version):
+        signatures.sign(registry.Version(version, head), signing_key)  # before anybody is told to serve it
     for name in names:
         current = registry.champion(name)
         if current is None or current.commit != head:

@@ -122,6 +122,9 @@ def _add_tables(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--vectors", default="", help="what the items' words mean (default ARTIFACTS/text/vectors.npy)"
     )
+    command.add_argument(
+        "--public-key", default="", help="refuse what is not signed by this key (default: nothing is checked)"
+    )
 
 
 if __name__ == "__main__":

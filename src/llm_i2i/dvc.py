@@ -79,21 +79,31 @@ class Revision:
             ArtifactError: No stage wrote it, or it is no longer in the cache.
         """
         where = f"{path} of {self.name}"
-        md5 = self._md5.get(path)
-        if md5 is None:
-            folder, _, name = path.rpartition("/")
-            md5 = self._in_folder(folder, name)
+        md5 = self._of(path)
         found = cached(md5) if md5 else None
         if found is None or not found.is_file():
             raise ArtifactError(where, "not in the DVC cache", fix="run `dvc pull`, or the stage again")
         return found
 
-    def _in_folder(self, folder: str, name: str) -> str | None:
+    def has(self, path: str) -> bool:
+        """Whether a path is an output, or a file of an output that is a folder."""
+        return self._of(path) is not None
+
+    def names(self, folder: str) -> list[str]:
+        """Paths in an output that is a folder; none if it is no output, or its list is not in the cache."""
+        return [entry["relpath"] for entry in self._listed(folder)]
+
+    def _of(self, path: str) -> str | None:
+        folder, _, name = path.rpartition("/")
+        within = (entry["md5"] for entry in self._listed(folder) if entry["relpath"] == name)
+        return self._md5.get(path) or next(within, None)
+
+    def _listed(self, folder: str) -> list[dict[str, str]]:
         listing = cached(self._md5.get(folder, ""))
         if listing is None or not listing.is_file():
-            return None
+            return []
         entries: list[dict[str, str]] = read_json(listing)
-        return next((entry["md5"] for entry in entries if entry["relpath"] == name), None)
+        return entries
 
 
 def locked_md5(path: Path) -> str | None:

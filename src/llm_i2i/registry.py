@@ -12,6 +12,7 @@ from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.git import git
 
 STAGE = "prod"
+SIGNATURES = "signature"  # first part of the tags that hold them
 
 
 class Version(NamedTuple):
@@ -50,9 +51,25 @@ def champion(model: str) -> Version | None:
 
 def tags(model: str) -> str:
     """What changes whenever a version of a model is registered or gets a stage: the tags that GTO keeps this in."""
-    return (
-        git("for-each-ref", "--format=%(refname) %(objectname)", f"refs/tags/{model}@*", f"refs/tags/{model}#*") or ""
-    )
+    patterns = (f"refs/tags/{model}@*", f"refs/tags/{model}#*", f"refs/tags/{SIGNATURES}/{model}/*")
+    return git("for-each-ref", "--format=%(refname) %(objectname)", *patterns) or ""
+
+
+def signature(model: str, version: str) -> str:
+    """The signature of a version; empty if it has none."""
+    return git("for-each-ref", "--format=%(contents)", f"refs/tags/{SIGNATURES}/{model}/{version}") or ""
+
+
+def keep_signature(model: str, version: Version, text: str) -> None:
+    """Keep a version's signature as the message of a git tag, which travels with the registry's.
+
+    Raises:
+        LlmI2iError: git refuses the tag.
+    """
+    name = f"{SIGNATURES}/{model}/{version.name}"
+    options = ("--force", "--annotate", "--no-sign", "--cleanup=verbatim", "--message", text)
+    if git("tag", *options, name, version.commit) is None:
+        raise LlmI2iError(f"git tag {name}", "failed", fix="set user.name and user.email of git")
 
 
 def gate_at(commit: str) -> dict[str, Any]:

@@ -4,6 +4,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from llm_i2i.params import Params, Section, read_profile
 from llm_i2i.params.__main__ import texts
 from llm_i2i.params.reading import check_profile, leaves
 from pipelines import check, profile
+from pipelines.lab import lock
 from tests.conftest import ROOT
 
 PROFILES = sorted({path.stem for path in (ROOT / "profiles").glob("*.yaml")} - {"models"})
@@ -89,20 +91,44 @@ def test_import_direction() -> None:
     assert done.returncode == 0, done.stdout
 
 
-def test_lock_pins_every_direct_dependency() -> None:
-    locked = {
-        canonicalize_name(line.split("==")[0]): line.split("==")[1]
-        for line in read("constraints.txt").splitlines()
-        if line and not line.startswith("#")
+def test_locks_pin_and_hash_every_direct_dependency() -> None:
+    locks = {path.name: lock.read(path) for path in ROOT.glob("requirements*.lock")}
+    assert len(locks) == 5
+    for name, locked in locks.items():
+        pins = [Requirement(text) for text in locked]
+        assert all([each.operator for each in pin.specifier] == ["=="] for pin in pins), name
+        for text, hashes in locked.items():
+            assert hashes, text
+            assert all(re.fullmatch(r"sha256:[0-9a-f]{64}", digest) for digest in hashes), text
+    versions = {
+        canonicalize_name(Requirement(text).name): text.partition(" ; ")[0].partition("==")[2]
+        for name in ("requirements.lock", "requirements-torch-cuda.lock")
+        for text in locks[name]
     }
-    found = re.findall(r'^  "([^"]+==[^"]+)",$', read("pyproject.toml"), flags=re.MULTILINE)
-    assert len(found) > 30
-    for text in found:
+    project = tomllib.loads(read("pyproject.toml"))["project"]
+    extras = project["optional-dependencies"]
+    wanted = [*project["dependencies"], *(text for extra in lock.EXTRAS for text in extras[extra])]
+    assert len(wanted) > 40
+    for text in wanted:
         requirement = Requirement(text)
         (pin,) = requirement.specifier
-        assert locked[canonicalize_name(requirement.name)] == pin.version, text
-    assert not [name for name in locked if name.startswith(("nvidia", "triton"))]
-    assert locked["torch"].count("+") == 0
+        assert versions[canonicalize_name(requirement.name)] == pin.version, text
+    assert set(extras) - set(lock.EXTRAS) == {"bench"}
+    assert not [text for text in locks["requirements.lock"] if lock.OF_TORCH.match(text)]
+    (cpu,) = locks["requirements-torch-cpu.lock"]
+    assert cpu == f"torch=={versions['torch']}+cpu"
+    pinned = {text.partition(" ; ")[0]: hashes for text, hashes in locks["requirements.lock"].items()}
+    for text, hashes in locks["requirements-serve.lock"].items():
+        assert pinned[text.partition(" ; ")[0]] == hashes, text
+
+
+def test_an_install_checks_hashes_and_names_no_host() -> None:
+    for name in ("Makefile", "deploy/Dockerfile"):
+        lines = [line for line in read(name).splitlines() if "pip install" in line]
+        assert lines
+        for line in lines:
+            assert re.search(r"\$\(HASHED\)|--require-hashes|--no-deps.* (--editable )?\.$", line), line
+            assert not re.search(r"://|index-url|find-links", line), line
 
 
 def test_shell_parses() -> None:

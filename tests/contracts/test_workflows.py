@@ -12,7 +12,14 @@ from tests.conftest import ROOT
 WORKFLOWS = sorted((ROOT / ".github/workflows").glob("*.yml"))
 SCRIPTS = sorted(path for path in (ROOT / ".ci").iterdir() if path.is_file())
 # What only the service has: packages of its runner, its pull requests and its tags.
-OF_THE_SERVICE = ("sudo apt-get install", "pipx install", "gh pr comment", "git config", "git push --tags")
+OF_THE_SERVICE = (
+    "sudo apt-get install",
+    "pipx install",
+    "gh pr comment",
+    "gh release create",
+    "git config",
+    "git push --tags",
+)
 
 
 def commands() -> list[str]:
@@ -56,3 +63,16 @@ def test_scripts_parse_and_run(path):
 def test_events_are_read_from_the_environment_only():
     """A title or branch name inside a script would be run by the shell."""
     assert not [line for line in commands() if "${{" in line]
+
+
+def test_actions_are_pinned_by_commit():
+    """A tag can be moved to other code, a commit cannot; the comment says which release it is."""
+    lines = [line for path in WORKFLOWS for line in path.read_text(encoding="utf-8").splitlines() if "uses:" in line]
+    assert len(lines) > 5
+    pinned = re.compile(r"\s*(- )?uses: [\w.-]+/[\w./-]+@[0-9a-f]{40} # v\d+\.\d+\.\d+")
+    assert not [line for line in lines if not pinned.fullmatch(line)]
+    versions = {}
+    for line in lines:
+        name, _, pin = line.partition("@")
+        versions.setdefault(name.split()[-1], set()).add(pin)
+    assert all(len(pins) == 1 for pins in versions.values()), "one commit for each action"

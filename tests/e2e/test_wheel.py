@@ -18,7 +18,7 @@ from tests.llm_i2i.serving.test_server import free_port
 
 pytestmark = pytest.mark.slow
 
-CONSTRAINTS = ROOT / "constraints.txt"
+LOCK = ROOT / "requirements-serve.lock"
 CLEAN = {name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "VIRTUAL_ENV"))}
 
 
@@ -62,7 +62,9 @@ def installed(wheel: Path, tmp_path_factory) -> Path:
     """The programs of a fresh environment."""
     folder = tmp_path_factory.mktemp("installed")
     run(sys.executable, "-m", "venv", folder)
-    run(folder / "bin/python", "-m", "pip", "install", "--constraint", CONSTRAINTS, f"{wheel}[serve]")
+    run(folder / "bin/python", "-m", "pip", "install", "--require-hashes", "--no-deps", "-r", LOCK)
+    run(folder / "bin/python", "-m", "pip", "install", "--no-deps", wheel)
+    run(folder / "bin/python", "-m", "pip", "check")
     return folder / "bin"
 
 

@@ -13,7 +13,8 @@ import pytest
 import yaml
 
 from llm_i2i import registry
-from llm_i2i.errors import LlmI2iError
+from llm_i2i.dvc import Revision
+from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import file_sha256, write_json
@@ -27,7 +28,8 @@ from llm_i2i.serving.state import read_state
 from pipelines.__main__ import main
 from pipelines.release import model_cards, promote
 from pipelines.release.replicate import identity_of
-from tests.conftest import ROOT, whole_params
+from pipelines.verify import verify
+from tests.conftest import ROOT, key_pair, whole_params
 
 RUN = "item_knn-real"
 OUTS = ["artifacts/validation", "artifacts/split", "artifacts/items", f"artifacts/i2i/{RUN}"]
@@ -166,6 +168,29 @@ def served(follower: Follower) -> tuple[str, str]:
     return manifest["registered"], manifest["git_revision"]
 
 
+def signed_story() -> tuple[list[str], list[str]]:
+    """Sign what was promoted, check it, then alter what is served beside the index; the tags, by kind."""
+    private, public = key_pair(Path(".."))
+    source = Source("prod", "", "artifacts", public_key=str(public))
+    with pytest.raises(ArtifactError, match="is not signed"):
+        source.read()
+    assert main(["promote", "--signing-key", str(private)]) == 0
+    assert source.read().manifest["registered"] == "v0.0.1"
+    assert verify(prefix="", public_key=public)
+    assert not verify(prefix="", public_key=key_pair(Path("..", "other"))[1])
+    Path("artifacts/i2i", f"{RUN}.sig").unlink()  # beside the index, for those who serve its folder
+    found = tags()
+    kept = [name for name in found if name.startswith("signature/")]
+    cached = Revision("HEAD").output("artifacts/items/items.parquet")  # not even of the index itself
+    whole = cached.read_bytes()
+    cached.chmod(0o644)
+    write_table(catalogue(tables()["train"]).assign(title="buy this"), cached, ITEMS)
+    with pytest.raises(ArtifactError, match=r"items/items.parquet"):
+        source.read()
+    cached.write_bytes(whole)
+    return kept, [name for name in found if name not in kept]
+
+
 @pytest.mark.slow
 def test_promotion_story(project, capsys):
     Path(".serving/versions").mkdir(parents=True)
@@ -182,6 +207,8 @@ def test_promotion_story(project, capsys):
     assert verdict()["verdict"] == "first champion"
     assert main(["promote"]) == 0
     names = ["generator#prod#1", "generator@v0.0.1", "i2i-index#prod#1", "i2i-index@v0.0.1"]
+    assert signed_story() == (["signature/i2i-index/v0.0.1"], names)
+    shell("git", "tag", "--delete", "signature/i2i-index/v0.0.1")
     assert tags() == names
     assert registry.champion("i2i-index") == ("v0.0.1", first)
     assert served(follower) == ("v0.0.1", first)

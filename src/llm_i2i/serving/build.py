@@ -12,14 +12,14 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import astuple, dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
 import pandas as pd
 
-from llm_i2i import registry
+from llm_i2i import registry, signing
 from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.dvc import Revision
 from llm_i2i.errors import ArtifactError, LlmI2iError
@@ -34,6 +34,7 @@ from llm_i2i.serving.write import HALF_LIFE, Content, write_version
 log = logging.getLogger(__name__)
 
 PROD = "prod"
+INDEX_FILES = ("index.parquet", "manifest.json")
 ITEMS_TABLE, VECTORS, TRAIN = "items/items.parquet", "text/vectors.npy", "split/train.parquet"  # in a run's folder
 RETRY_SECONDS = 60.0
 Place = Callable[[str], Path]  # of a table of a run
@@ -54,6 +55,7 @@ class Source:
         catalogue: items.parquet; empty = that of the run.
         vectors: vectors.npy of stage encode_text; empty = that of the run. Without the file there are no
             recommendations by text.
+        public_key: File of the key by which all that is served must be signed; empty = nothing is checked.
     """
 
     index: str
@@ -62,11 +64,16 @@ class Source:
     half_life: float = HALF_LIFE
     catalogue: str = ""
     vectors: str = ""
+    public_key: str = ""
 
     @property
     def name(self) -> str:
-        """What tells it from other sources; a hash, since an address may hold a password."""
-        return json_sha256([self.index, self.prefix])
+        """What tells it from other sources; a hash, since an address may hold a password.
+
+        With a key it is another source: what was built unchecked does not go on.
+        """
+        keys = [file_sha256(Path(self.public_key))] if self.public_key else []
+        return json_sha256([self.index, self.prefix, *keys])
 
     def stamp(self) -> str:
         """What changes whenever the source does.
@@ -74,7 +81,7 @@ class Source:
         Raises:
             ArtifactError: Redis cannot be reached.
         """
-        files = [Path(path) for path in (self.catalogue, self.vectors) if path]
+        files = [Path(path) for path in (self.catalogue, self.vectors, self.public_key) if path]
         version: str | None = None
         if self.index == PROD:
             version = registry.tags(next(iter(registry.models())))
@@ -87,6 +94,7 @@ class Source:
                 version = current_version(self.index, prefix=self.prefix)
             else:
                 files += [Path(self.index, name) for name in ("index.parquet", "manifest.json")]
+                files.append(signature_of(Path(self.index)))
         return json_sha256([astuple(self), version, *map(_file_stamp, sorted(files))])
 
     def read(self) -> Content:
@@ -95,34 +103,91 @@ class Source:
         Raises:
             LlmI2iError: A part is missing or damaged; what only explains is left out instead, with a warning.
         """
-        place: Place = Path(self.artifacts).joinpath
-        if self.index == PROD:
-            place, index, manifest = _promoted()
-        elif "://" in self.index:
+        if "://" in self.index:
+            if self.public_key:
+                found = "is no source that can be checked with --public-key"
+                raise ArtifactError(re.sub(r"//[^@/]*@", "//***@", self.index), found, "prod, or an index's folder")
             index, manifest = load_redis(self.index, prefix=self.prefix)
-        else:
-            index, manifest = read_index(Path(self.index, "index.parquet"), Path(self.index, "manifest.json"))
-            manifest["git_revision"] = git_revision()
-        items = read_table(Path(self.catalogue) if self.catalogue else place(ITEMS_TABLE), ITEMS)
+            return self._content(self._place(Path(self.artifacts).joinpath), index, manifest)
+        place, run, facts, signature = _promoted() if self.index == PROD else self._of_folder()
+        place = self._place(place)
+        if not self.public_key:
+            return self._content(place, *_index(place, run, facts))
+        with signing.copied(run, _there(place, parts(run))) as folder:
+            signing.check(folder, signature, Path(self.public_key), where=f"--index {self.index}")
+            return self._content(folder.joinpath, *_index(folder.joinpath, run, facts))
+
+    def _of_folder(self) -> tuple[Place, str, dict[str, Any], str]:
+        """As `_promoted`, of an index's folder."""
+        folder, signature = Path(self.index), signature_of(Path(self.index))
+
+        def place(path: str) -> Path:
+            parent, _, name = path.rpartition("/")
+            return folder / name if parent == f"i2i/{folder.name}" else Path(self.artifacts, path)
+
+        text = signature.read_text(encoding="utf-8", errors="replace") if signature.is_file() else ""
+        return place, folder.name, {"git_revision": git_revision()}, text
+
+    def _place(self, place: Place) -> Place:
+        """Where tables are, of which some have a place of their own."""
+        own = {ITEMS_TABLE: self.catalogue, VECTORS: self.vectors}
+        return lambda path: Path(own[path]) if own.get(path) else place(path)
+
+    def _content(self, place: Place, index: pd.DataFrame, manifest: dict[str, Any]) -> Content:
+        items = read_table(place(ITEMS_TABLE), ITEMS)
         fused = _optional("explanations name no users", lambda: _fused(place, manifest))
         real = _optional("explanations do not compare with arm real", lambda: _real(place, manifest))
         train = _optional("popularity does not decay", lambda: read_table(place(TRAIN), INTERACTIONS))
-        vectors = _optional("new items have no neighbours by text", lambda: self._vectors(place))
+        vectors = _optional("new items have no neighbours by text", lambda: _vectors(place))
         return Content(
             index, manifest, items, None if vectors is None else read_text_vectors(vectors, items),
             fused, real, train, self.half_life,
         )  # fmt: skip
 
-    def _vectors(self, place: Place) -> Path:
-        path = Path(self.vectors) if self.vectors else place(VECTORS)
-        if not path.exists():
-            raise ArtifactError(str(path), "no such file", fix="run `dvc repro encode_text`")
-        return path
+
+def parts(run: str) -> list[str]:
+    """Paths, in a run's folder artifacts, of all that is served with the index MODEL-ARM: what a signature covers."""
+    model, _, arm = run.partition("-")
+    indexes = {f"i2i/{name}/{file}" for name in (run, f"{model}-{SOURCE_REAL}") for file in INDEX_FILES}
+    return sorted(indexes | {ITEMS_TABLE, VECTORS, TRAIN, f"fused/{arm}.parquet"})
 
 
-def _promoted() -> tuple[Place, pd.DataFrame, dict[str, Any]]:
-    """The version that holds stage prod, as git and the DVC cache have it: where its tables are, index and manifest."""
-    champion = registry.champion(next(iter(registry.models())))
+def signature_of(folder: Path) -> Path:
+    """Where the signature of an index's folder lies: beside it, since the folder is DVC's."""
+    return folder.with_name(f"{folder.name}.sig")
+
+
+def _there(place: Place, names: list[str]) -> dict[str, Path]:
+    """Those of some tables that there are."""
+    found: dict[str, Path] = {}
+    for name in names:
+        with suppress(ArtifactError):
+            if (path := place(name)).is_file():
+                found[name] = path
+    return found
+
+
+def _index(place: Place, run: str, facts: Mapping[str, Any]) -> tuple[pd.DataFrame, dict[str, Any]]:
+    """An index and its manifest, to which facts are added."""
+    index, manifest = read_index(*(place(f"i2i/{run}/{name}") for name in INDEX_FILES))
+    return index, {**manifest, **facts}
+
+
+def _vectors(place: Place) -> Path:
+    path = place(VECTORS)
+    if not path.exists():
+        raise ArtifactError(str(path), "no such file", fix="run `dvc repro encode_text`")
+    return path
+
+
+def _promoted() -> tuple[Place, str, dict[str, Any], str]:
+    """The version that holds stage prod, as git and the DVC cache have it.
+
+    Returns:
+        Where its tables are; name of its run; what its manifest does not tell; its signature.
+    """
+    model = next(iter(registry.models()))
+    champion = registry.champion(model)
     if champion is None:
         raise ArtifactError("--index prod", "no version holds stage prod", fix="run `python -m pipelines promote`")
     revision, run = Revision(champion.commit), registry.run_at(champion.commit)
@@ -130,9 +195,9 @@ def _promoted() -> tuple[Place, pd.DataFrame, dict[str, Any]]:
     def place(path: str) -> Path:
         return revision.output(f"artifacts/{path}")
 
-    index, manifest = read_index(place(f"i2i/{run}/index.parquet"), place(f"i2i/{run}/manifest.json"))
     metrics = revision.json(f"reports/metrics/{run}.json")
-    return place, index, {**manifest, "registered": champion.name, "git_revision": champion.commit, "metrics": metrics}
+    facts = {"registered": champion.name, "git_revision": champion.commit, "metrics": metrics}
+    return place, run, facts, registry.signature(model, champion.name)
 
 
 def _fused(place: Place, manifest: Mapping[str, Any]) -> pd.DataFrame:
@@ -164,7 +229,10 @@ def source_of(options: Namespace, index: str) -> Source:
     """
     if not options.half_life > 0:
         raise LlmI2iError("--half-life", f"is {options.half_life}", "more than 0 days")
-    return Source(index, options.prefix, options.artifacts, options.half_life, options.catalogue, options.vectors)
+    if options.public_key and not Path(options.public_key).is_file():
+        raise LlmI2iError("--public-key", f"no file {options.public_key}", "a public key in PEM")
+    tables = (options.artifacts, options.half_life, options.catalogue, options.vectors)
+    return Source(index, options.prefix, *tables, options.public_key)
 
 
 def build(source: Source, store: Path) -> None:

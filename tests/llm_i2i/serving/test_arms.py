@@ -110,7 +110,7 @@ def test_ready_needs_the_arms_that_users_get(shop):
 
 
 def given_options(**changes) -> Namespace:
-    tables = {"prefix": "p", "artifacts": "runs", "half_life": 90, "catalogue": "", "vectors": ""}
+    tables = {"prefix": "p", "artifacts": "runs", "half_life": 90, "catalogue": "", "vectors": "", "public_key": ""}
     return Namespace(**{"index": None, "arm": None, "split": "", **tables} | changes)
 
 
