@@ -45,7 +45,7 @@ def sign(folder: Path, key: Path) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch, "signature")
         try:
-            Config().use_elliptic_key_signer(private_key=key).sign(folder, path)
+            Config().use_elliptic_key_signer(private_key=key).sign(folder, path)  # type: ignore[no-untyped-call]
         except (OSError, ValueError, TypeError) as error:
             raise LlmI2iError("--signing-key", f"{key} cannot be used ({error})", "a private key in PEM") from error
         return " ".join(path.read_text(encoding="utf-8").split())
@@ -73,7 +73,7 @@ def check(folder: Path, signature: str, key: Path, *, where: str) -> None:
         path = Path(scratch, "signature")
         write_text(signature, path)
         try:
-            Config().use_elliptic_key_verifier(public_key=key).verify(folder, path)
+            Config().use_elliptic_key_verifier(public_key=key).verify(folder, path)  # type: ignore[no-untyped-call]
         except Exception as error:  # whatever the bundle's parsers and the key's raise, it is not verified
             found = f"was altered, or signed by another key ({type(error).__name__}: {error})"
             raise ArtifactError(where, found, expected, fix) from error
