@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from llm_i2i.data.item_text import one_line
-from llm_i2i.errors import DataError, LlmI2iError, needs_extra
+from llm_i2i.errors import DataError, LlmI2iError, needs_extra, one_message
 from llm_i2i.files import read_json
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
@@ -43,11 +43,12 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        {
-            "recommend": _recommend, "explain": _explain, "export": _export, "serve": _serve,
-            "ab-report": _ab_report, "events-to-interactions": _events_to_interactions,
-        }[options.command](options)  # fmt: skip
-        sys.stdout.flush()
+        with one_message(f"llm-i2i {options.command}"):
+            {
+                "recommend": _recommend, "explain": _explain, "export": _export, "serve": _serve,
+                "ab-report": _ab_report, "events-to-interactions": _events_to_interactions,
+            }[options.command](options)  # fmt: skip
+            sys.stdout.flush()
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

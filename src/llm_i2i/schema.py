@@ -121,6 +121,8 @@ def read_table(path: Path, columns: dict[str, str], *, encoded: bool = False) ->
         raise ArtifactError(str(path), "no such file", fix="run `dvc repro`")
     try:
         table = _read_encoded(path, columns) if encoded else pd.read_parquet(path)
+    except MemoryError:
+        raise
     except Exception as error:  # pyarrow raises several unrelated classes for a broken file
         raise ArtifactError(str(path), f"unreadable ({error})", "a parquet file", "run `dvc repro`") from error
     found = {name: _dtype_of_values(column) for name, column in table.items()}
