@@ -75,11 +75,10 @@ def one_message(where: str) -> Iterator[None]:
         raise
     except (MemoryError, OSError, RuntimeError) as error:
         if _is_about_memory(error):
-            fix = "give it more, or lower the batches (batch_tokens, batch_users) or the size of the data; what was "
-            found = f"not enough memory ({str(error).strip().splitlines()[0] if str(error).strip() else 'none left'})"
-            raise LlmI2iError(
-                where, found, "room for the tables and the model", f"{fix}there before still is"
-            ) from error
+            said = next(iter(str(error).strip().splitlines()), "none left")
+            expected = "room for the tables and the model"
+            fix = "lower the batches (batch_tokens, batch_users) or give it more; what was there before still is"
+            raise LlmI2iError(where, f"not enough memory ({said})", expected, fix) from error
         if not isinstance(error, OSError):
             raise
         place = where if error.filename is None else str(error.filename)

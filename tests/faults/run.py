@@ -30,6 +30,7 @@ from llm_i2i.errors import LlmI2iError
 KINDS = {"full disk": errno.ENOSPC, "failing disk": errno.EIO, "kill": 0}
 MEGABYTES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # that a run out of memory may still take
 FINE, REFUSED, TRACEBACK = 0, 3, 4
+HANGS = 120  # seconds after which an action is stopped, which is no outcome
 PARTIAL = re.compile(r"(\.\d+\.partial)+")
 
 
@@ -134,6 +135,7 @@ class Shim:
         if child == 0:
             os.close(read)
             os.setpgid(0, 0)
+            signal.alarm(HANGS)
             status, said = FINE, ""
             try:
                 self.library.faults_arm(faults.encode(), ctypes.c_long(n), kind)
