@@ -14,12 +14,19 @@ NUMBERS = st.one_of(
 
 
 @st.composite
-def command_lines(draw: st.DrawFn, parser: argparse.ArgumentParser, words: tuple[str, ...], names: tuple[str, ...]):
+def command_lines(
+    draw: st.DrawFn,
+    parser: argparse.ArgumentParser,
+    words: tuple[str, ...],
+    names: tuple[str, ...],
+    fits: dict[str, str],
+):
     """Words after the program's name.
 
     Args:
         parser: Of the program, with subcommands.
         words: Values that make sense somewhere.
+        fits: Values that make sense for an option, by its name in the code.
         names: Subcommands.
     """
     commands = next(action for action in parser._actions if isinstance(action, argparse._SubParsersAction))
@@ -29,7 +36,7 @@ def command_lines(draw: st.DrawFn, parser: argparse.ArgumentParser, words: tuple
     for action in commands.choices[name]._actions:
         if isinstance(action, argparse._HelpAction) or not (action.required or draw(st.integers(0, 2)) == 0):
             continue
-        value = str(draw(values))
+        value = fits[action.dest] if action.dest in fits and draw(st.integers(0, 3)) else str(draw(values))
         if not action.option_strings:
             found.append(value)
         elif action.nargs == 0:

@@ -21,6 +21,12 @@ WORDS = (
     "redis://127.0.0.1:1/0", "redis://", "http://127.0.0.1:1", "prod", "real=artifacts/i2i/swing-real", "50:50", ".",
     "artifacts/items/items.parquet", "artifacts/i2i/swing-real/manifest.json", "none/x.jsonl", "data", "127.0.0.1",
 )  # fmt: skip
+FITS = {
+    "index": "artifacts/i2i/swing-real", "items": "a", "user": "u", "top_k": "2", "last_m": "1", "decay": "0.5",
+    "catalogue": "artifacts/items/items.parquet", "split": "artifacts/split", "to": "out.jsonl", "prefix": "p",
+    "artifacts": "artifacts", "half_life": "9", "events": ".", "data": "data", "store": ".serving", "host": "127.0.0.1",
+    "port": "8080", "workers": "1", "poll": "1",
+}  # fmt: skip
 PARSER = cli._parser()
 COMMANDS = next(tuple(a.choices) for a in PARSER._actions if isinstance(a, _SubParsersAction))
 
@@ -28,7 +34,7 @@ COMMANDS = next(tuple(a.choices) for a in PARSER._actions if isinstance(a, _SubP
 @settings(deadline=None, max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
 @given(arguments=st.data())
 def test_any_command_line_is_done_or_refused(project, capsys, monkeypatch, tally, arguments):  # noqa: F811
-    drawn = arguments.draw(command_lines(PARSER, WORDS, COMMANDS))
+    drawn = arguments.draw(command_lines(PARSER, WORDS, COMMANDS, FITS))
     with monkeypatch.context() as patch:
         # A service that starts would run until it is stopped.
         patch.setattr(server.uvicorn, "run", lambda *_, **__: None)

@@ -25,6 +25,7 @@ WORDS = (
     "compact", "ci", "laptop", "threshold", "volume", "1,2,3", "ndcg@10", "recall@10", "2", "HEAD", "main", ".",
     "data", "toys", "out.jsonl", "redis://127.0.0.1:1/0", "../ci", "-",
 )  # fmt: skip
+FITS = {"name": "ci", "source": "generator", "arm": "real", "model": "swing", "trials": "2", "objective": "ndcg@10"}
 PARSER = _parser()
 ALL = next(tuple(a.choices) for a in PARSER._actions if isinstance(a, _SubParsersAction))
 # The others import an LLM's libraries, or start DVC, git and GTO: seconds each.
@@ -57,7 +58,7 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @given(arguments=st.data())
 def test_any_command_line_is_done_or_refused(small, capsys, tally, arguments):
     kept = Path("params.yaml").read_bytes()
-    drawn = arguments.draw(command_lines(PARSER, WORDS, COMMANDS))
+    drawn = arguments.draw(command_lines(PARSER, WORDS, COMMANDS, FITS))
     tally[f"python -m pipelines: {outcome(main, drawn, capsys)}"] += 1
     Path("params.yaml").write_bytes(kept)
 

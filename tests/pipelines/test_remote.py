@@ -28,7 +28,9 @@ def test_a_remote_that_fails_is_told_and_nothing_is_gone(tmp_path, monkeypatch):
 
     # Even root may make no folder there.
     config = Path(".dvc", "config")
-    config.write_text("[core]\n    remote = r\n['remote \"r\"']\n    url = /proc/none\n", encoding="utf-8")
+    config.write_text(
+        "[core]\n    no_scm = True\n    remote = r\n['remote \"r\"']\n    url = /proc/none\n", encoding="utf-8"
+    )
     pushed = dvc("push")
     assert pushed.returncode
     assert "Traceback" not in pushed.stderr

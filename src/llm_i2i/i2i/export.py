@@ -196,7 +196,8 @@ def _write(client: "Redis", base: str, index: pd.DataFrame, manifest: Mapping[st
     pipeline = client.pipeline(transaction=True)
     if len(index):
         pipeline.rename(listed, f"{base}:items")
-    pipeline.set(f"{base}:manifest", _json(sealed({**manifest, "values_sha256": digest.hexdigest()}))).execute()
+    pipeline.set(f"{base}:manifest", _json(sealed({**manifest, "values_sha256": digest.hexdigest()})))
+    pipeline.execute()
 
 
 def _read(client: "Redis", base: str, url: str) -> tuple[pd.DataFrame, str]:
