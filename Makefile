@@ -36,7 +36,10 @@ $(INSTALLED): pyproject.toml $(wildcard requirements*.lock)
 
 data: setup  ## put the raw tables into data/: what is there, else from a DVC remote, else MovieLens-100K
 	@if ls data/interactions.* >/dev/null 2>&1; then :; \
-	elif python -m pipelines mend && [ -n "$$(dvc remote list)" ]; then dvc pull data.dvc; \
+	elif python -m pipelines mend && [ -n "$$(dvc remote list)" ]; then \
+	  dvc pull data.dvc || { echo "data/: the DVC remote did not give it (above): $$(dvc remote list | tr -s '\t\n' '  ')" \
+	    '; expected one that can be reached and holds it; mend or remove the remote, or put your tables into data/.' >&2; \
+	    exit 1; }; \
 	else \
 	  python -m llm_i2i.data.movielens --out data && \
 	  mkdir -p .dvc/tmp && cp data.dvc .dvc/tmp/data.dvc && dvc add --quiet data && \
@@ -77,6 +80,14 @@ gpu-check: setup  ## prove the GPU path on this machine's GPU; OPTIONS="--device
 .PHONY: torture
 torture: setup  ## kill the ci profile's run KILLS times (100) within SECONDS (3600); the final hashes must be undisturbed
 	@python -m benchmarks.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SECONDS),--seconds $(SECONDS))
+
+.PHONY: faults fuzz
+faults: setup  ## let every write fail or be killed, SECONDS (60) a scenario: benchmarks/results/faults.json
+	@python -m benchmarks.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SCENARIOS),--scenarios $(SCENARIOS))
+
+fuzz: setup  ## a thousand tables, parameters and command lines made up of anything: benchmarks/results/fuzz.json
+	@FUZZ_EXAMPLES=1000 FUZZ_RESULTS=benchmarks/results/fuzz.json python -m pytest \
+	  tests/llm_i2i/data/test_fuzz.py tests/llm_i2i/data/test_sources.py tests/llm_i2i/test_fuzz.py tests/pipelines/test_fuzz.py
 
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llm_i2i.errors import LlmI2iError, needs_extra
+from llm_i2i.errors import LlmI2iError, needs_extra, one_message
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
@@ -39,7 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = _parser().parse_args(arguments)
     _log_to_stderr()
     try:
-        with needs_extra("pipeline", f"python -m pipelines {options.command}"):
+        where = f"python -m pipelines {options.command}"
+        with needs_extra("pipeline", where), one_message(where):
             passed = options.run(options)
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")

@@ -1,12 +1,16 @@
 """Environment of all tests: offline, quiet, one thread a worker, and steps as plain functions."""
 
+import json
 import logging
 import os
 import shutil
 import socket
 import subprocess
 import time
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -73,33 +77,77 @@ def whole_params() -> dict[str, Any]:
     return {**read_params(ROOT / "params.yaml"), "profile": ""}
 
 
+@pytest.fixture(scope="module")
+def tally(request: pytest.FixtureRequest) -> Iterator[Counter[str]]:
+    """Counts of a module's made-up inputs; `make fuzz` keeps them in the file FUZZ_RESULTS."""
+    counts: Counter[str] = Counter()
+    yield counts
+    if path := os.environ.get("FUZZ_RESULTS"):
+        file = Path(path)
+        known = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else {}
+        for name, count in counts.items():
+            kind, _, outcome = name.partition(": ")
+            known.setdefault(kind, {})[outcome] = count
+        file.write_text(json.dumps(known, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+
+
+@dataclass
+class RedisServer:
+    """A real Redis server on a loopback port that was free, its data in a folder."""
+
+    folder: Path
+    options: tuple[str, ...] = ()
+    port: int = 0
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/0"
+
+    def start(self) -> None:
+        """On the same port each time; it answers when this returns."""
+        from redis import Redis
+        from redis.exceptions import ConnectionError as NotThere
+
+        program = shutil.which("redis-server")
+        if program is None:
+            pytest.skip("no redis-server on this machine (Debian: apt-get install redis-server)")
+        if not self.port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", "", *self.options]
+        self.process = subprocess.Popen([program, *options], cwd=self.folder, stdout=subprocess.DEVNULL)
+        for _ in range(100):
+            with suppress(NotThere):  # BusyLoadingError is one too
+                if Redis(port=self.port).ping():
+                    return
+            time.sleep(0.05)
+        raise RuntimeError("redis-server did not answer within 5 s")
+
+    def kill(self) -> None:
+        """As a machine that fails."""
+        self.process.kill()
+        self.process.wait(timeout=10)
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A real Redis server on a free loopback port, for this test session only: its address."""
-    program = shutil.which("redis-server")
-    if program is None:
-        pytest.skip("no redis-server on this machine (Debian: apt-get install redis-server)")
-    from redis import Redis
-    from redis.exceptions import ConnectionError as NotThere
+    """A Redis server for this test session only: its address."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"))
+    server.start()
+    yield server.url
+    server.kill()
 
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    options = ["--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
-    server = subprocess.Popen([program, *options], cwd=tmp_path_factory.mktemp("redis"), stdout=subprocess.DEVNULL)
-    try:
-        for _ in range(100):
-            try:
-                Redis(port=port).ping()
-                break
-            except NotThere:
-                time.sleep(0.05)
-        else:
-            raise RuntimeError("redis-server did not answer within 5 s")
-        yield f"redis://127.0.0.1:{port}/0"
-    finally:
-        server.terminate()
-        server.wait(timeout=10)
+
+@pytest.fixture
+def lasting_redis(tmp_path: Path) -> Iterator[RedisServer]:
+    """A Redis server of one's own, which keeps what it has confirmed when it is killed."""
+    folder = tmp_path / "redis"
+    folder.mkdir()
+    server = RedisServer(folder, ("--appendonly", "yes", "--appendfsync", "always"))
+    server.start()
+    yield server
+    server.kill()
 
 
 @pytest.fixture

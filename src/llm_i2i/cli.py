@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_i2i.errors import LlmI2iError
+from llm_i2i.errors import LlmI2iError, one_message
 
 PREFIX = "llm-i2i"
 SOURCE = "folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
@@ -33,10 +33,11 @@ def main(arguments: list[str] | None = None) -> int:
     if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
-        from llm_i2i import commands  # noqa: PLC0415
+        with one_message(f"llm-i2i {options.command}"):
+            from llm_i2i import commands  # noqa: PLC0415
 
-        getattr(commands, options.command.replace("-", "_"))(options)
-        sys.stdout.flush()
+            getattr(commands, options.command.replace("-", "_"))(options)
+            sys.stdout.flush()
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -1,5 +1,6 @@
 """One family of errors: each says where, what was found, what was expected and how to fix it."""
 
+import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,45 @@ class TrainingError(LlmI2iError):
 
 class GenerationError(LlmI2iError):
     """No valid item can be generated, or no row is left after a filter."""
+
+
+@contextmanager
+def one_message(where: str) -> Iterator[None]:
+    """Around a command: what the system refuses it, memory or a file, becomes one error of ours.
+
+    A closed pipe is none, and a defect of this program keeps its traceback.
+
+    Args:
+        where: The command.
+
+    Raises:
+        LlmI2iError: The system refused.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except (MemoryError, OSError, RuntimeError) as error:
+        if _is_about_memory(error):
+            said = next(iter(str(error).strip().splitlines()), "none left")
+            expected = "room for the tables and the model"
+            fix = "lower the batches (batch_tokens, batch_users) or give it more; what was there before still is"
+            raise LlmI2iError(where, f"not enough memory ({said})", expected, fix) from error
+        if not isinstance(error, OSError):
+            raise
+        place = where if error.filename is None else str(error.filename)
+        expected = "a file, folder or connection that the system lets this program use"
+        raise LlmI2iError(place, str(error.strerror or error), expected, "mend that and run again") from error
+
+
+def _is_about_memory(error: Exception) -> bool:
+    """Of Python and numpy, of the system, or of torch, on the CPU and on a GPU."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return isinstance(error, MemoryError) or any(
+        words in f"{type(error).__name__}: {error}".lower()
+        for words in ("outofmemory", "out of memory", "can't allocate memory", "can't start new thread")
+    )
 
 
 @contextmanager

@@ -24,6 +24,7 @@ import numpy as np
 
 from llm_i2i.errors import ArtifactError, LlmI2iError, WriteError
 
+_PARTIAL = re.compile(r"(?:\.\d+\.partial)+")  # what a file is called until it is whole; the user knows it without
 _AT_FDCWD, _RENAME_EXCHANGE = -100, 2  # of Linux: linux/fcntl.h, linux/fs.h
 
 
@@ -48,12 +49,13 @@ def writing(path: Path, *, kinds: type[Exception] = OSError) -> Iterator[None]:
     """
     try:
         yield
-    except LlmI2iError:
+    except (LlmI2iError, MemoryError):
         raise
     except kinds as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else f"{type(error).__name__}: {error}"
         expected, fix = "a folder with room that may be written to", "what was there before is unchanged: run again"
-        raise WriteError(str(path), f"cannot be written ({reason})", expected, fix) from error
+        known = _PARTIAL.sub("", str(path))
+        raise WriteError(known, f"cannot be written ({reason})", expected, fix) from error
 
 
 @contextmanager

@@ -120,7 +120,9 @@ def read_table(path: Path, columns: dict[str, str], *, encoded: bool = False) ->
     if not path.is_file():
         raise ArtifactError(str(path), "no such file", fix="run `dvc repro`")
     try:
-        table = _read_encoded(path, columns) if encoded else pd.read_parquet(path)
+        table = _read_encoded(path, columns) if encoded else _read_plain(path)
+    except MemoryError:
+        raise
     except Exception as error:  # pyarrow raises several unrelated classes for a broken file
         raise ArtifactError(str(path), f"unreadable ({error})", "a parquet file", "run `dvc repro`") from error
     found = {name: _dtype_of_values(column) for name, column in table.items()}
@@ -185,6 +187,13 @@ def stack(*tables: pd.DataFrame) -> pd.DataFrame:
         else:
             stacked[name] = pd.concat(parts, ignore_index=True)
     return pd.DataFrame(stacked)
+
+
+def _read_plain(path: Path) -> pd.DataFrame:
+    """The whole table. Not by pandas: the scanner that it uses waits for ever where a thread of it gets no memory."""
+    with pq.ParquetFile(path) as file:
+        table: pd.DataFrame = file.read(use_threads=False).to_pandas()
+    return table
 
 
 def _read_encoded(path: Path, columns: dict[str, str]) -> pd.DataFrame:

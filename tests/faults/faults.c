@@ -1,6 +1,7 @@
-/* Faults below every library: loaded with LD_PRELOAD, it counts what a process does to files under one folder (or to
-   sockets), and lets the n-th write, flush, rename or creation fail, or kills the process there. A kill also takes what
-   no fsync has brought to the disk, as a power failure does: such files are cut to nothing. */
+/* Faults below every library: loaded with LD_PRELOAD, it counts what a process and those it starts do to files under one
+   folder (or to sockets), and lets the n-th write, flush, rename or creation fail, or kills them all there. A kill also
+   takes what no fsync has brought to the disk, as a power failure does: files that the process had open for writing and
+   has not flushed are cut to nothing. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <errno.h>
@@ -8,7 +9,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/sendfile.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -18,19 +21,40 @@
 #define REAL(name) ((__typeof__(&name))dlsym(RTLD_NEXT, #name))
 #define MAX_DIRTY 512
 
-static char root[4096];
-static long at = -1, count;
-static int action; /* an errno, or 0 for a kill */
+/* Shared by a process and its children, and through the file FAULTS_STATE with the programs they start. */
+struct state { char root[4096], paths[16384]; long at, count; int action; /* an errno, or 0 for a kill */ };
+static struct state none = {.at = -1}, *s = &none;
+#define root (s->root)
+#define at (s->at)
 static struct { dev_t dev; ino_t ino; int fd; } dirty[MAX_DIRTY];
 static int n_dirty;
 
-void faults_arm(const char *under, long n, int what) {
-    strncpy(root, under, sizeof root - 1);
-    at = n; action = what; count = 0;
+__attribute__((constructor)) static void share(void) {
+    const char *name = getenv("FAULTS_STATE");
+    int fd = name ? open(name, O_RDWR | O_CREAT, 0600) : -1;
+    struct stat found;
+    if (fd < 0 || fstat(fd, &found) || (!found.st_size && ftruncate(fd, sizeof none))) return;
+    void *shared = mmap(NULL, sizeof none, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+    if (shared == MAP_FAILED) return;
+    s = shared;
+    if (!found.st_size) at = -1;
 }
-long faults_count(void) { return count; }
+void faults_arm(const char *under, long n, int what) {
+    at = -1;
+    strncpy(root, under, sizeof root - 1);
+    s->action = what; s->count = 0; s->paths[0] = 0;
+    at = n;
+}
+long faults_count(void) { return s->count; }
+const char *faults_paths(void) { return s->paths; } /* where the fault was; of a full disk, where all were */
 
-static int within(const char *path) { return root[0] && path && strncmp(path, root, strlen(root)) == 0; }
+static __thread char last[4096]; /* what `within` has found */
+static int within(const char *path) {
+    if (!root[0] || !path || strncmp(path, root, strlen(root))) return 0;
+    strncpy(last, path, sizeof last - 1);
+    return 1;
+}
 
 static int fd_within(int fd) {
     char link[64], path[4096];
@@ -51,34 +75,37 @@ static int at_within(int dir, const char *path) {
 }
 static void die(void) {
     for (int i = 0; i < n_dirty; i++) if (dirty[i].fd >= 0 && ftruncate(dirty[i].fd, 0)) {}
-    raise(SIGKILL);
+    kill(0, SIGKILL); /* its group: what it has started dies with it */
 }
 /* Whether this call fails. A full disk stays full; any other fault happens once. */
 static int hit(void) {
     if (at < 0) return 0;
-    count++;
-    if (count == at && action == 0) die();
-    if (count == at || (count > at && action == ENOSPC)) { errno = action; return 1; }
-    return 0;
+    long count = __sync_add_and_fetch(&s->count, 1);
+    if (count != at && !(count > at && s->action == ENOSPC)) return 0;
+    size_t n = strlen(s->paths);
+    snprintf(s->paths + n, sizeof s->paths - n, "%s\n", last);
+    if (s->action == 0) die();
+    errno = s->action;
+    return 1;
 }
 static void soil(int fd) {
-    struct stat s;
-    if (at < 0 || fstat(fd, &s) || !S_ISREG(s.st_mode)) return;
-    for (int i = 0; i < n_dirty; i++) if (dirty[i].dev == s.st_dev && dirty[i].ino == s.st_ino && dirty[i].fd >= 0) return;
-    if (n_dirty < MAX_DIRTY) { dirty[n_dirty].dev = s.st_dev; dirty[n_dirty].ino = s.st_ino; dirty[n_dirty++].fd = dup(fd); }
+    struct stat f;
+    if (at < 0 || fstat(fd, &f) || !S_ISREG(f.st_mode)) return;
+    for (int i = 0; i < n_dirty; i++) if (dirty[i].dev == f.st_dev && dirty[i].ino == f.st_ino && dirty[i].fd >= 0) return;
+    if (n_dirty < MAX_DIRTY) { dirty[n_dirty].dev = f.st_dev; dirty[n_dirty].ino = f.st_ino; dirty[n_dirty++].fd = dup(fd); }
 }
 static void clean(int fd) {
-    struct stat s;
-    if (fstat(fd, &s)) return;
+    struct stat f;
+    if (fstat(fd, &f)) return;
     for (int i = 0; i < n_dirty; i++)
-        if (dirty[i].dev == s.st_dev && dirty[i].ino == s.st_ino && dirty[i].fd >= 0) { close(dirty[i].fd); dirty[i].fd = -1; }
+        if (dirty[i].dev == f.st_dev && dirty[i].ino == f.st_ino && dirty[i].fd >= 0) { close(dirty[i].fd); dirty[i].fd = -1; }
 }
 
 #define WRITES(fd) do { if (root[0] && fd_within(fd)) { if (hit()) return -1; soil(fd); } } while (0)
 
 ssize_t write(int fd, const void *b, size_t n) {
     if (root[0] && fd_within(fd)) {
-        if (at >= 0 && count + 1 == at && n > 1) { soil(fd); if (REAL(write)(fd, b, n / 2) < 0) return -1; } /* torn */
+        if (at >= 0 && s->count + 1 == at && n > 1) { soil(fd); if (REAL(write)(fd, b, n / 2) < 0) return -1; } /* torn */
         if (hit()) return -1;
         soil(fd);
     }

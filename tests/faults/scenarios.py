@@ -1,6 +1,12 @@
 """What writes, in small: each function prepares a folder in the old state and returns the action that makes it new."""
 
+import importlib
 import os
+import shutil
+import sys
+import traceback
+from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +16,7 @@ from llm_i2i import files
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_redis
 from llm_i2i.i2i.index import index_sha256
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, write_table
-from tests.faults.run import Scenario
+from tests.faults.run import RefusedError, Scenario, command, digest
 
 
 def index(seed: int) -> pd.DataFrame:
@@ -79,9 +85,8 @@ def export_to_redis(work: Path) -> Scenario:
     def reset() -> None:
         export_redis(index(1), {"model": "swing"}, url, prefix="p")
 
-    def state() -> str:
-        found = index_sha256(load_redis(url, prefix="p")[0])
-        return {index_sha256(index(1)): "old", index_sha256(index(2)): "new"}.get(found, found)
+    def state() -> dict[str, str]:
+        return {"index": index_sha256(load_redis(url, prefix="p")[0])}
 
     act = lambda: export_redis(index(2), {"model": "swing"}, url, prefix="p")  # noqa: E731
     return Scenario(work, act, state=state, reset=reset, faults="socket:")
@@ -121,15 +126,170 @@ def serving_store(work: Path) -> Scenario:
 
     write(1)
     build(source, work / "store")
-    first = read_state(work / "store")["version"]
     write(2)
 
-    def state() -> str:
+    def state() -> dict[str, str]:
         version = read_state(work / "store")["version"]
         FlatIndex(work / "store" / "versions" / version)
-        return "old" if version == first else "new"
+        return {"version": version}
 
     return Scenario(work, lambda: build(source, work / "store"), state=state, faults=f"{work}/store/")
+
+
+def events(work: Path) -> Scenario:
+    """The service's events: an acknowledged batch is there, and no other is half there.
+
+    The next run starts the service again, and the client sends the batch that was not acknowledged.
+    """
+    from llm_i2i.serving.events import EventLog, read_events, repair
+
+    def append(*items: str) -> None:
+        log = EventLog(work, max_bytes=300)
+        for item in items:
+            log.append([{"type": "click", "item_id": item, "timestamp": 1}] * 2)
+
+    def state() -> dict[str, str]:
+        found = Counter(event["item_id"] for event in read_events(work))
+        # Sent again where it was there already: whole, all the same.
+        return {item: "not there" if not found[item] else "half" if found[item] % 2 else "there" for item in "abcde"}
+
+    def act() -> None:
+        repair(work)
+        append("c", "d", "e")
+
+    append("a", "b")
+    return Scenario(work, act, state=state)
+
+
+def stage(work: Path, instance: str) -> Scenario:
+    """A stage's command in a finished project of the ci profile (FAULTS_PROJECT), over outputs of an older run."""
+    import yaml
+
+    from llm_i2i.stages import STAGES
+    from pipelines.__main__ import main
+
+    project = Path(os.environ["FAULTS_PROJECT"])
+    for name in ("artifacts", "data", "reports", "profiles"):
+        shutil.copytree(project / name, work / name)
+    for name in ("params.yaml", "dvc.yaml"):
+        shutil.copy(project / name, work)
+    outs = yaml.safe_load((project / "dvc.lock").read_text(encoding="utf-8"))["stages"][instance]["outs"]
+    outputs = tuple(out["path"] for out in outs)
+    for path in (work / name for name in outputs):
+        for file in [path] if path.is_file() else path.iterdir():
+            file.chmod(0o644)
+            file.write_bytes(file.read_bytes() + b"older")
+    name, _, values = instance.partition("@")
+    keys = STAGES[name]
+    matrix = zip(keys, values.split("-", maxsplit=len(keys) - 1), strict=True) if keys else ()
+    importlib.import_module(f"steps.{name}")  # once, not in every process
+    arguments = [name, *(word for key, value in matrix for word in (f"--{key}", value))]
+    volatile = ("reports/runtime/", "reports/validation/")
+    return Scenario(work, lambda: command(main, *arguments), outputs, volatile=volatile)
+
+
+def gate(work: Path) -> Scenario:
+    """The whole command: it compares, then writes its verdict."""
+    from pipelines.__main__ import main
+
+    apart(lambda: _release(work))
+    return Scenario(work, lambda: command(main, "gate"), ("reports/gate.json", "reports/gate.md"), volatile=GIT)
+
+
+def promote(work: Path) -> Scenario:
+    """Registers two models by git's tags: each tag is there or not, and a second call makes those that are missing."""
+    from llm_i2i.git import git
+    from pipelines.__main__ import main
+
+    def prepare() -> None:
+        _release(work)
+        command(main, "gate")
+
+    apart(prepare)
+
+    def state() -> dict[str, str]:
+        tags = (git("for-each-ref", "--format=%(refname) %(*objectname)", "refs/tags", root=work) or "").splitlines()
+        cards = work / "reports" / "model_cards"
+        names = ("i2i-index", "generator")
+        found = {
+            f"{name}{mark}": str(sorted(tag for tag in tags if f"/{name}{mark}" in tag))
+            for name in names
+            for mark in "@#"
+        }
+        return {**found, **{name: digest(cards / f"{name}.md") for name in names}}
+
+    # GTO tells that it failed, not where.
+    return Scenario(work, lambda: command(main, "promote"), state=state, names_paths=False, volatile=GIT)
+
+
+def apart(prepare: Callable[[], object]) -> None:
+    """Run in a process of its own, whose threads and locks no later fork inherits."""
+    child = os.fork()
+    if child == 0:
+        try:
+            prepare()
+        except BaseException:  # noqa: BLE001 - whatever it is, it is told
+            traceback.print_exc()
+            os._exit(1)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
+
+
+GIT = (".git/index", ".git/objects", ".git/logs", ".git/COMMIT_EDITMSG")
+
+
+def _release(work: Path) -> None:
+    """The project of the promotion's tests, with its results and without a champion."""
+    from tests.pipelines import test_promotion
+
+    os.chdir(work)
+    test_promotion.make_project()
+    test_promotion.build(0.3, "first")
+
+
+def sweep(work: Path) -> Scenario:
+    """A declared experiment whose points DVC has run: they are collected, evaluated and told."""
+    from pipelines.__main__ import main
+    from tests.e2e.test_sweep import TRIAL
+
+    project = Path(os.environ["FAULTS_PROJECT"])
+    shutil.copytree(project, work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".zenml-store"))
+    files.write_json({**TRIAL, "grid": {"fuse.threshold": [0.2]}}, work / "experiments" / "trial.yaml")
+    apart(lambda: (os.chdir(work), command(main, "sweep", "trial")))
+    shutil.rmtree(work / "reports" / "experiments")
+    folder = "reports/experiments/trial"
+    shown = ("table.csv", "README.md", "results.json", "trial-overall.svg")
+    return Scenario(work, lambda: command(main, "sweep", "trial"), tuple(f"{folder}/{name}" for name in shown))
+
+
+def repro(work: Path) -> Scenario:
+    """`python -m pipelines check` and `dvc repro` of a stage that is stale, as `make repro` runs them.
+
+    DVC deletes a stage's outputs before it runs: none is an old state too. What it says of a fault is its own affair.
+    """
+    from llm_i2i.dvc import locked_md5
+    from llm_i2i.files import content_md5
+    from tests.e2e.project import Project
+
+    shutil.copytree(
+        os.environ["FAULTS_PROJECT"], work, dirs_exist_ok=True, ignore=shutil.ignore_patterns(".zenml-store")
+    )
+    project, outs = Project(work), [Path("artifacts/fused/llm_i2i.parquet"), Path("artifacts/fused/llm_i2i.json")]
+    project.set_param("fuse.max_synthetic_per_user", 1)
+    old = {path.name: digest(work / path) for path in outs}
+
+    def state() -> dict[str, str]:
+        return {path.name: digest(work / path) if (work / path).exists() else old[path.name] for path in outs}
+
+    def act() -> None:
+        for module, *words in (("pipelines", "check"), ("dvc", "repro", "fuse@llm_i2i")):
+            done = project.run(sys.executable, "-m", module, *words, ok=False)
+            assert "Traceback" not in done.stderr, done.stderr
+            if done.returncode:
+                raise RefusedError(done.stderr[-500:])
+        assert [locked_md5(path) for path in outs] == [content_md5(path) for path in outs]
+
+    return Scenario(work, act, state=state, names_paths=False, volatile=("reports/runtime/", ".dvc/tmp/"))
 
 
 def checkpoints(work: Path) -> Scenario:

@@ -1,9 +1,11 @@
 """An error says what to do where the reader can do it."""
 
+import errno
+
 import pandas as pd
 import pytest
 
-from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.errors import ArtifactError, LlmI2iError, one_message
 from llm_i2i.i2i import user_items_from_frame
 from llm_i2i.i2i.index import from_index
 from llm_i2i.schema import ITEMS, read_table
@@ -29,6 +31,33 @@ def test_in_library_use_nothing_advises_a_run_of_dvc(tmp_path, monkeypatch):
     assert not [message for message in advice(tmp_path) if "dvc" in message]
     (tmp_path / "dvc.yaml").touch()
     assert ["dvc repro" in message for message in advice(tmp_path)] == [False, False, False, True]
+
+
+@pytest.mark.parametrize(
+    ("raised", "message"),
+    [
+        (MemoryError(), "tag: not enough memory (none left); expected room"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), "tag: not enough memory ([Errno 12] Cannot"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "you tried); expected room"),
+        (RuntimeError("can't start new thread"), "tag: not enough memory (can't start new thread)"),
+        (PermissionError(errno.EACCES, "Permission denied", ".locks"), ".locks: Permission denied; expected a file"),
+        (OSError(errno.EIO, "Input/output error"), "tag: Input/output error; expected"),
+    ],
+)
+def test_what_the_system_refuses_is_one_message(raised, message):
+    with pytest.raises(LlmI2iError) as caught, one_message("tag"):
+        raise raised
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    "raised", [BrokenPipeError(), RuntimeError("a defect"), ValueError("x"), LlmI2iError("w", "f")]
+)
+def test_anything_else_passes(raised):
+    with pytest.raises(type(raised)) as caught, one_message("tag"):
+        raise raised
+    assert caught.value is raised
 
 
 def test_the_four_parts():

@@ -124,8 +124,13 @@ def commit(message: str) -> str:
 
 @pytest.fixture
 def project(tmp_path, monkeypatch) -> Path:
-    """An empty project: git, DVC, params.yaml and a dvc.yaml of the outputs that the gate looks at."""
     monkeypatch.chdir(tmp_path)
+    make_project()
+    return tmp_path
+
+
+def make_project() -> None:
+    """An empty project here: git, DVC, params.yaml and a dvc.yaml of the outputs that the gate looks at."""
     shell("git", "init", "-q", "-b", "main", ".")
     shell("git", "config", "user.email", "someone@example.org")
     shell("git", "config", "user.name", "Someone")
@@ -147,7 +152,6 @@ def project(tmp_path, monkeypatch) -> Path:
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages, "artifacts": artifacts}), encoding="utf-8")
     ignored = ["/artifacts", "/.serving/", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
     Path(".gitignore").write_text("\n".join(ignored) + "\n", encoding="utf-8")
-    return tmp_path
 
 
 def verdict() -> dict:

@@ -28,7 +28,7 @@ import numpy as np
 import pandas as pd
 
 from llm_i2i.data.download import obtain_file
-from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.errors import DataError, LlmI2iError, one_message
 from llm_i2i.files import write_csv
 from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
 
@@ -356,10 +356,11 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        reviews = obtain_file(options.reviews, downloads=options.downloads, sha256=options.reviews_sha256)
-        meta = obtain_file(options.meta, downloads=options.downloads, sha256=options.meta_sha256)
-        convert(reviews=reviews, meta=meta, year=options.year, out=options.out, core=options.core)
-    except (LlmI2iError, OSError) as error:
+        with one_message(str(options.out)):
+            reviews = obtain_file(options.reviews, downloads=options.downloads, sha256=options.reviews_sha256)
+            meta = obtain_file(options.meta, downloads=options.downloads, sha256=options.meta_sha256)
+            convert(reviews=reviews, meta=meta, year=options.year, out=options.out, core=options.core)
+    except LlmI2iError as error:
         logger.error("%s", error)  # noqa: TRY400 - the message says it all, a traceback would bury it
         return 1
     return 0

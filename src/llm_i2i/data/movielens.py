@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Final
 
 from llm_i2i.data.wheels import extract_member, obtain_wheel
-from llm_i2i.errors import DataError, LlmI2iError
+from llm_i2i.errors import DataError, LlmI2iError, one_message
 from llm_i2i.files import file_sha256, write_csv
 
 logger = logging.getLogger(__name__)
@@ -111,7 +111,8 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     try:
-        obtain(out=options.out, downloads=options.downloads)
+        with one_message(str(options.out)):
+            obtain(out=options.out, downloads=options.downloads)
     except LlmI2iError as error:
         logger.error("%s", error)  # noqa: TRY400 - the message says it all, a traceback would bury it
         return 1

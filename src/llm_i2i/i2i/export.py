@@ -13,8 +13,9 @@ A reader takes PREFIX:current once per request, so that it never mixes two versi
 import hashlib
 import json
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar, cast
@@ -124,8 +125,14 @@ def export_redis(index: pd.DataFrame, manifest: Mapping[str, Any], url: str, *, 
     version = str(described["content_sha256"])[:16]
     with _connected(url) as client:
         before = client.get(f"{prefix}:current")
-        _write(client, f"{prefix}:{version}", index, described)
-        _verify(index, _read(client, f"{prefix}:{version}", url)[0], url)
+        _delete_old(client, prefix)  # what a killed export has left takes the room of this one
+        try:
+            _write(client, f"{prefix}:{version}", index, described)
+            _verify(index, _read(client, f"{prefix}:{version}", url)[0], url)
+        except Exception:
+            with suppress(Exception):  # a full server has room again; one that is gone says so by the first error
+                _delete_old(client, prefix)
+            raise
         pipeline = client.pipeline(transaction=True)
         if before not in (None, version):
             pipeline.set(f"{prefix}:previous", cast("str", before))
@@ -171,18 +178,26 @@ def current_version(url: str, *, prefix: str) -> str | None:
 
 
 def _write(client: "Redis", base: str, index: pd.DataFrame, manifest: Mapping[str, Any]) -> None:
-    """Write all keys of one version, last its manifest with the hash of the values as they are stored."""
-    client.delete(f"{base}:items")
+    """Write all keys of one version, last the list of its items and its manifest, with the hash of the stored values.
+
+    Where the version counts already, what readers need stays until it is replaced by the same.
+    """
+    listed = f"{base}:unfinished-items"
+    client.delete(listed)
     digest = hashlib.sha256()
     for entries in _batches(_by_item(index)):
         pipeline = client.pipeline(transaction=False)
+        pipeline.rpush(listed, *(item for item, _ in entries))  # first: what a failure leaves can be found
         for item, neighbours in entries:
             value = _json(neighbours)
             digest.update(value.encode())
             pipeline.set(f"{base}:item:{item}", value)
-        pipeline.rpush(f"{base}:items", *(item for item, _ in entries))
         pipeline.execute()
-    client.set(f"{base}:manifest", _json(sealed({**manifest, "values_sha256": digest.hexdigest()})))
+    pipeline = client.pipeline(transaction=True)
+    if len(index):
+        pipeline.rename(listed, f"{base}:items")
+    pipeline.set(f"{base}:manifest", _json(sealed({**manifest, "values_sha256": digest.hexdigest()})))
+    pipeline.execute()
 
 
 def _read(client: "Redis", base: str, url: str) -> tuple[pd.DataFrame, str]:
@@ -201,15 +216,19 @@ def _read(client: "Redis", base: str, url: str) -> tuple[pd.DataFrame, str]:
 
 
 def _delete_old(client: "Redis", prefix: str) -> None:
-    """Delete every version but the current and the previous one."""
+    """Delete every version but the current and the previous one, and what unfinished exports have left."""
     kept = {client.get(f"{prefix}:current"), client.get(f"{prefix}:previous")}
-    for key in client.scan_iter(match=f"{_literal(prefix)}:*:manifest", count=BATCH):
-        base = cast("str", key).removesuffix(":manifest")
-        if base.removeprefix(f"{prefix}:") not in kept:
-            items = cast("list[str]", client.lrange(f"{base}:items", 0, -1))
+    # An item's id or another prefix may end like one of our keys: a version is 16 hexadecimal digits.
+    own = re.compile(f"({re.escape(prefix)}:([0-9a-f]{{16}})):(unfinished-)?items")
+    for key in client.scan_iter(match=f"{_literal(prefix)}:{'?' * 16}:*items", count=BATCH):
+        found = own.fullmatch(cast("str", key))
+        if found and found[2] in kept and found[3]:
+            client.unlink(key)
+        elif found and found[2] not in kept:
+            items = cast("list[str]", client.lrange(key, 0, -1))
             for part in _batches(items):
-                client.unlink(*(f"{base}:item:{item}" for item in part))
-            client.unlink(f"{base}:items", f"{base}:manifest")
+                client.unlink(*(f"{found[1]}:item:{item}" for item in part))
+            client.unlink(key, f"{found[1]}:manifest")
 
 
 def _batches(entries: Iterable[Entry]) -> Iterator[list[Entry]]:

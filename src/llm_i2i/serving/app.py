@@ -30,7 +30,7 @@ from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from llm_i2i.errors import DataError
+from llm_i2i.errors import DataError, WriteError
 from llm_i2i.serving.arms import Arms, Indexes, Split
 from llm_i2i.serving.chain import answer
 from llm_i2i.serving.events import EventLog
@@ -295,8 +295,8 @@ def _events(event_log: EventLog, metrics: Metrics) -> APIRouter:
         """Store what became of recommendations; the answer comes when it is on disk."""
         try:
             event_log.append([event.model_dump(exclude_none=True) for event in batch.events])
-        except OSError as error:
-            log.exception("serve: events cannot be stored")
+        except WriteError as error:
+            log.error("serve: events cannot be stored: %s", error)  # noqa: TRY400 - the message says it all
             raise HTTPException(503, "events cannot be stored") from error
         for event in batch.events:
             metrics.events.labels(event.type).inc()

@@ -22,7 +22,7 @@ import pandas as pd
 from llm_i2i import registry, signing
 from llm_i2i.catalogue import read_text_vectors
 from llm_i2i.dvc import Revision
-from llm_i2i.errors import ArtifactError, LlmI2iError
+from llm_i2i.errors import ArtifactError, LlmI2iError, one_message
 from llm_i2i.files import file_sha256, json_sha256, remove
 from llm_i2i.git import git_revision
 from llm_i2i.i2i.export import current_version, load_redis, read_index
@@ -309,8 +309,11 @@ class Follower:
         while True:
             time.sleep(seconds)
             try:
-                self.update()
-            except Exception:  # a full disk, say; the next look may succeed
+                with one_message("serve"):
+                    self.update()
+            except LlmI2iError as error:  # a full disk, say; the next look may succeed
+                log.error("serve: looking for another index failed: %s", error)  # noqa: TRY400
+            except Exception:
                 log.exception("serve: looking for another index failed")
 
 
@@ -324,7 +327,7 @@ def build_apart(source: Source, store: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with exit status {done.returncode}"]
-        raise LlmI2iError("build", lines[-1].removeprefix("error: "))
+        raise LlmI2iError("build", lines[-1].removeprefix("error: ").removeprefix("build: "))
     sys.stderr.write(done.stderr)
 
 
@@ -350,7 +353,8 @@ def main() -> int:
     """Build as told by two arguments: the source as JSON, and the store."""
     logging.basicConfig(format="%(message)s", level=logging.INFO, stream=sys.stderr)
     try:
-        build(Source(*json.loads(sys.argv[1])), Path(sys.argv[2]))
+        with one_message("build"):
+            build(Source(*json.loads(sys.argv[1])), Path(sys.argv[2]))
     except LlmI2iError as error:
         sys.stderr.write(f"error: {error}\n")
         return 2

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_i2i.errors import ArtifactError
-from llm_i2i.files import flush
+from llm_i2i.files import flush, writing
 
 log = logging.getLogger(__name__)
 
@@ -33,31 +33,32 @@ class EventLog:
     def __init__(self, folder: Path, *, max_bytes: int = MAX_FILE_BYTES) -> None:
         self._folder, self._max_bytes = folder, max_bytes
         self._lock = threading.Lock()
-        self._file, self._size = -1, 0
+        self._file, self._size, self._path = -1, 0, folder
 
     def append(self, events: list[dict[str, Any]]) -> None:
         """Return when the batch is on disk.
 
         Raises:
-            OSError: It is not, the disk being full, say; what was written of it is taken back.
+            WriteError: It is not, the disk being full, say; what was written of it is taken back.
         """
         content = {"received": round(time.time(), 3), "events": events}
         line = (json.dumps(content, ensure_ascii=False, separators=(",", ":")) + "\n").encode()
         with self._lock:
             if self._file < 0 or self._size + len(line) > self._max_bytes:
                 self._open()
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[os.write(self._file, rest) :]
-                os.fsync(self._file)
-            except OSError:
-                broken, self._file = self._file, -1  # a file that failed is written to no more
+            with writing(self._path):
                 try:
-                    os.ftruncate(broken, self._size)
-                finally:
-                    os.close(broken)
-                raise
+                    rest = memoryview(line)
+                    while rest:
+                        rest = rest[os.write(self._file, rest) :]
+                    os.fsync(self._file)
+                except OSError:
+                    broken, self._file = self._file, -1  # a file that failed is written to no more
+                    try:
+                        os.ftruncate(broken, self._size)
+                    finally:
+                        os.close(broken)
+                    raise
             self._size += len(line)
 
     def close(self) -> None:
@@ -71,10 +72,15 @@ class EventLog:
         if self._file >= 0:
             os.close(self._file)
             self._file = -1
-        name = f"{time.time_ns()}-{os.getpid()}.jsonl"
-        self._file = os.open(self._folder / name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
-        self._size = 0
-        flush(self._folder)  # else the file's name may be lost
+        self._path = self._folder / f"{time.time_ns()}-{os.getpid()}.jsonl"
+        with writing(self._path):
+            file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND, 0o644)
+            try:
+                flush(self._folder)  # else the file's name may be lost
+            except OSError:
+                os.close(file)
+                raise
+        self._file, self._size = file, 0
 
 
 def repair(folder: Path) -> None:

@@ -1,4 +1,5 @@
 import json
+import threading
 
 import numpy as np
 import pandas as pd
@@ -9,6 +10,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.files import file_sha256, is_sealed, sealed
 from llm_i2i.i2i import export, index_sha256, item_knn, to_index
 from llm_i2i.i2i.export import export_jsonl, export_redis, load_jsonl, load_redis
+from llm_i2i.schema import INDEX
 from tests.llm_i2i.i2i.matrices import matrix
 
 NAMES = ['"f"', "a", "b:c", "d e", "é*"]  # sorted, as a catalogue is
@@ -121,3 +123,69 @@ def test_no_server_and_no_address():
         load_redis("redis://127.0.0.1:1/0", prefix="p")
     with pytest.raises(ArtifactError, match="no Redis address"):
         load_redis("ftp://127.0.0.1", prefix="p")
+
+
+LARGE = 3_000  # items: more than a batch, and enough to be killed in the middle of
+
+
+def large_index(seed: int) -> pd.DataFrame:
+    scores = np.random.default_rng(seed).random(LARGE).astype(np.float32)
+    ids = [f"item {n:05d}" for n in range(LARGE)]
+    return pd.DataFrame({"item_id": ids, "neighbour_id": ids[::-1], "score": scores, "rank": 1}).astype(INDEX)
+
+
+def versions(client: Redis) -> set[str]:
+    return {key.split(":")[1] for key in client.scan_iter("p:*", count=1000)} - {"current", "previous"}
+
+
+def test_ids_and_prefixes_that_end_like_our_keys_lose_nothing(redis_url):
+    names = ["a", "b:manifest", "c:items", "d:unfinished-items", "e"]
+    tables = [some_index(seed).replace(dict(zip(NAMES, names, strict=True))) for seed in (1, 2, 3)]
+    for prefix in ("p:q", "p"):
+        for table in tables:
+            export_redis(table, {}, redis_url, prefix=prefix)
+    for prefix in ("p:q", "p"):
+        back = load_redis(redis_url, prefix=prefix)[0]
+        assert index_sha256(back) == index_sha256(tables[-1].sort_values(["item_id", "rank"], ignore_index=True))
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["another version", "the version that counts"])
+def test_a_full_redis_keeps_what_it_serves_and_gets_its_room_back(lasting_redis, again):
+    client = Redis.from_url(lasting_redis.url, decode_responses=True)
+    first = export_redis(large_index(1), {}, lasting_redis.url, prefix="p")
+    client.config_set("maxmemory-policy", "noeviction")
+    client.config_set("maxmemory", client.info("memory")["used_memory"] + (0 if again else 200_000))
+    with pytest.raises(ArtifactError, match=r"Redis failed \(.*maxmemory.*a Redis server that can be"):
+        export_redis(large_index(1 if again else 2), {}, lasting_redis.url, prefix="p")
+    pd.testing.assert_frame_equal(load_redis(lasting_redis.url, prefix="p")[0], large_index(1))
+    assert versions(client) == {first}
+    client.config_set("maxmemory", 0)
+    second = export_redis(large_index(2), {}, lasting_redis.url, prefix="p")
+    assert versions(client) == {first, second}
+    pd.testing.assert_frame_equal(load_redis(lasting_redis.url, prefix="p")[0], large_index(2))
+
+
+def test_a_redis_that_dies_during_an_export_serves_the_version_before_when_it_is_back(lasting_redis, monkeypatch):
+    monkeypatch.setattr(export, "BATCH", 20)
+    client = Redis.from_url(lasting_redis.url, decode_responses=True)
+    export_redis(large_index(1), {}, lasting_redis.url, prefix="p")
+    before = client.dbsize()
+
+    def kill_in_the_middle() -> None:
+        while client.dbsize() < before + LARGE // 3:
+            pass
+        lasting_redis.kill()
+
+    killer = threading.Thread(target=kill_in_the_middle)
+    killer.start()
+    with pytest.raises(ArtifactError, match="Redis failed"):
+        export_redis(large_index(2), {}, lasting_redis.url, prefix="p")
+    killer.join()
+    with pytest.raises(ArtifactError, match="Redis failed"):
+        load_redis(lasting_redis.url, prefix="p")
+    lasting_redis.start()
+    assert before < client.dbsize() < before + LARGE  # it died in the middle
+    pd.testing.assert_frame_equal(load_redis(lasting_redis.url, prefix="p")[0], large_index(1))
+    export_redis(large_index(3), {}, lasting_redis.url, prefix="p")
+    pd.testing.assert_frame_equal(load_redis(lasting_redis.url, prefix="p")[0], large_index(3))
+    assert len(versions(client)) == 2  # nothing is left of the second

@@ -1,9 +1,14 @@
 import asyncio
+import errno
 import threading
+import time
+from types import SimpleNamespace
 
 import pytest
 
+from llm_i2i import files
 from llm_i2i.errors import LlmI2iError
+from llm_i2i.i2i.export import export_redis
 from llm_i2i.serving import build as building
 from llm_i2i.serving.build import Follower, build
 from llm_i2i.serving.state import read_state, write_state
@@ -99,6 +104,52 @@ def test_a_start_needs_a_good_source_or_an_earlier_version_of_it(shop):
     with pytest.raises(LlmI2iError, match="Redis failed") as told:
         Follower(shop.source, shop.store, build).start()
     assert "sesame" not in str(told.value) + (shop.store / "state.json").read_text(encoding="utf-8")
+
+
+def test_a_redis_that_dies_is_told_and_what_was_served_goes_on(shop, lasting_redis, caplog):
+    shop.redis = lasting_redis.url
+    export_redis(an_index(), {"model": "swing", "arm": "real"}, lasting_redis.url, prefix="p")
+    follower = Follower(shop.source, shop.store, build)
+    follower.start()
+    query = {"history": NAMES[:5], "k": 20}
+    with shop.client() as client:
+        first, answer = ready(client), client.post("/v1/recommend", json=query).json()["items"]
+        lasting_redis.kill()
+        follower.update()
+        assert "Redis failed" in ready(client)["refused"]
+        assert client.post("/v1/recommend", json=query).json()["items"] == answer
+        Follower(shop.source, shop.store, build).start()  # a restart meanwhile has its version too
+        lasting_redis.start()
+        follower.update()
+        assert ready(client) == first
+        export_redis(an_index(1), {"model": "swing", "arm": "real"}, lasting_redis.url, prefix="p")
+        follower.update()
+        assert ready(client)["version"] != first["version"]
+    assert "Traceback" not in caplog.text
+
+
+def test_a_full_disk_is_told_and_looked_past(shop, monkeypatch, caplog):
+    follower = Follower(shop.source, shop.store, build)
+    follower.start()
+    shop.write_index(an_index(1))
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    looks = iter([None, None])
+    with monkeypatch.context() as patch, shop.client() as client:
+        version = ready(client)["version"]
+        patch.setattr(building, "time", SimpleNamespace(**vars(time) | {"sleep": lambda _: next(looks)}))
+        patch.setattr(files.os, "fsync", full)
+        with pytest.raises(StopIteration):
+            follower.run(0.0)
+        assert "looking for another index failed" in caplog.text
+        assert "No space left" in caplog.text
+        assert "Traceback" not in caplog.text
+        assert ready(client)["version"] == version
+    monkeypatch.setattr(building, "RETRY_SECONDS", -1)
+    follower.update()
+    assert shop.opened().version != version
 
 
 def test_without_a_version_the_service_is_alive_but_not_ready(shop):
