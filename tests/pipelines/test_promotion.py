@@ -28,7 +28,7 @@ from llm_i2i.serving.state import read_state
 from pipelines.__main__ import main
 from pipelines.release import model_cards, promote
 from pipelines.release.replicate import identity_of
-from pipelines.verify import verify
+from pipelines.verify import _promoted
 from tests.conftest import ROOT, key_pair, whole_params
 
 RUN = "item_knn-real"
@@ -180,15 +180,18 @@ def signed_story() -> tuple[list[str], list[str]]:
         source.read()
     assert main(["promote", "--signing-key", str(private)]) == 0
     assert source.read().manifest["registered"] == "v0.0.1"
-    assert verify(prefix="", public_key=public)
-    assert not verify(prefix="", public_key=key_pair(Path("..", "other"))[1])
+    known = [*_promoted(None)]  # this project has no generator
+    assert [*_promoted(public)] == known
+    (other,) = set(_promoted(key_pair(Path("..", "other"))[1])) - set(known)
+    assert "signed by another key" in other.found
     Path("artifacts/i2i", f"{RUN}.sig").unlink()  # beside the index, for those who serve its folder
     found = tags()
     kept = [name for name in found if name.startswith("signature/")]
     cached = Revision("HEAD").output("artifacts/items/items.parquet")  # not even of the index itself
     whole = cached.read_bytes()
     cached.chmod(0o644)
-    write_table(catalogue(tables()["train"]).assign(title="buy this"), cached, ITEMS)
+    write_table(catalogue(tables()["train"]).assign(title="buy this"), Path("../other.parquet"), ITEMS)
+    cached.write_bytes(Path("../other.parquet").read_bytes())
     with pytest.raises(ArtifactError, match=r"items/items.parquet"):
         source.read()
     cached.write_bytes(whole)
