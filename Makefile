@@ -78,6 +78,10 @@ gpu-check: setup  ## prove the GPU path on this machine's GPU; OPTIONS="--device
 torture: setup  ## kill the ci profile's run KILLS times (100) within SECONDS (3600); the final hashes must be undisturbed
 	@python -m benchmarks.torture $(if $(KILLS),--kills $(KILLS)) $(if $(SECONDS),--seconds $(SECONDS))
 
+.PHONY: same-bytes
+same-bytes: data  ## the ci profile in four environments (ZenML on and off; RANK, locale, time zone, a blank in the path): equal hashes
+	@python -m benchmarks.environments $(OPTIONS)
+
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
