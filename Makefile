@@ -89,6 +89,10 @@ fuzz: setup  ## a thousand tables, parameters and command lines made up of anyth
 	@FUZZ_EXAMPLES=1000 FUZZ_RESULTS=benchmarks/results/fuzz.json python -m pytest \
 	  tests/llm_i2i/data/test_fuzz.py tests/llm_i2i/data/test_sources.py tests/llm_i2i/test_fuzz.py tests/pipelines/test_fuzz.py
 
+.PHONY: same-bytes
+same-bytes: data  ## the ci profile in four environments (ZenML on and off; RANK, locale, time zone, a blank in the path): equal hashes
+	@python -m benchmarks.environments $(OPTIONS)
+
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 

@@ -1,5 +1,6 @@
 """dvc.yaml, params.yaml, pipelines/ and steps/ tell one story."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +25,7 @@ PARAMS = {
     "tag": {"tag", "seed"},
     "encode_text": {"encode_text", "runtime"},
     "identify": {"identify", "seed"},
-    "base_model": {"base_model", "seed"},
+    "base_model": {"base_model", "seed", "train_discriminator.template", "train_generator.template"},
     "train_generator": {"train_generator", "runtime", "seed"},
     "train_discriminator": {"train_discriminator", "runtime", "seed"},
     "synthesize": {"synthesize", "runtime", "seed"},
@@ -127,7 +128,7 @@ def test_deps_name_the_code_it_runs_through(stage, written) -> None:
 def test_deps_exist(stage, written, params) -> None:
     for dep in written[stage]["deps"]:
         if dep.startswith(("src/", "steps/")):
-            path = dep.replace("${" + f"{stage}.template" + "}", params[stage].get("template", ""))
+            path = re.sub(r"\$\{(\w+)\.template\}", lambda found: params[found[1]]["template"], dep)
             assert (ROOT / path).exists(), path
 
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,12 @@ class Project:
     Attributes:
         root: The folder.
         zenml: Whether stages run in ZenML.
+        others: Variables that other programs have set.
     """
 
     root: Path
     zenml: bool = False
+    others: dict[str, str] = field(default_factory=dict)
 
     @classmethod
     def copy(cls, root: Path, *, zenml: bool = False, data: Path | None = None) -> "Project":
@@ -68,6 +70,7 @@ class Project:
             "LLM_I2I_ZENML": "on" if self.zenml else "off",
             "DVC_NO_ANALYTICS": "true",
             "CI": "true",
+            **self.others,
         }
 
     def run(self, *command: str, ok: bool = True) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ ids. So a hostile title (braces, role tokens, "No.1") changes nothing but its ow
 token ids wherever it stands.
 """
 
+import unicodedata
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -17,11 +18,10 @@ from pydantic import ValidationError, field_validator
 from llm_i2i.arrays import IntArray
 from llm_i2i.errors import BaseModelError, ParamsError
 from llm_i2i.files import file_sha256
+from llm_i2i.llm import chat
 from llm_i2i.params import Section
 
 TEMPLATES = Path(__file__).parent / "templates"
-# Private-use characters that mark the splice points while the chat template is rendered.
-_HISTORY, _CANDIDATE, _USER = "\ue000", "\ue001", "\ue002"
 
 
 class _Words(Section):
@@ -31,6 +31,13 @@ class _Words(Section):
     chat: bool = True
     system: str
     user: str
+
+    @field_validator("system", "user")
+    @classmethod
+    def _has_no_mark(cls, value: str) -> str:
+        if set(value) & set(chat.MARKS):
+            raise ValueError("must not hold the private-use characters U+E000 to U+E003")
+        return value
 
 
 class GeneratorTemplate(_Words):
@@ -147,64 +154,92 @@ class DiscriminatorPrompt:
 
 
 def generator_prompt(tokenizer: Any, template: GeneratorTemplate) -> GeneratorPrompt:
-    """Token ids of the generator's instruction; the list of items is the model's answer."""
-    text = _render(tokenizer, template, template.user)
-    return GeneratorPrompt(_encode(tokenizer, text, starts=not _in_chat(tokenizer, template)))
+    """Token ids of the generator's instruction; the list of items is the model's answer.
+
+    Raises:
+        BaseModelError: The tokenizer does not know the template's words.
+    """
+    rendered = _render(tokenizer, template, template.user)
+    return GeneratorPrompt(_beginning(tokenizer, rendered.text, in_chat=rendered.in_chat))
 
 
 def discriminator_prompt(tokenizer: Any, template: DiscriminatorTemplate) -> DiscriminatorPrompt:
     """Token ids of the discriminator's question.
 
     Raises:
-        BaseModelError: Yes and No begin with the same token, so their logits cannot be told apart.
+        BaseModelError: The tokenizer does not know the template's words, or Yes and No begin with the same token, so
+            that their logits cannot be told apart.
     """
-    user = template.user.replace("{history}", _HISTORY).replace("{candidate}", _CANDIDATE)
-    in_chat = _in_chat(tokenizer, template)
-    text = _render(tokenizer, template, user)
-    before, rest = text.split(_HISTORY)
-    between, after = rest.split(_CANDIDATE)
+    user = template.user.replace("{history}", chat.HISTORY).replace("{candidate}", chat.CANDIDATE)
+    rendered = _render(tokenizer, template, user)
+    before, rest = rendered.text.split(chat.HISTORY)
+    between, after = rest.split(chat.CANDIDATE)
     # Outside a chat the answer follows a blank, as in running text.
-    blank = "" if in_chat else " "
-    yes, no = (_encode(tokenizer, blank + word) for word in (template.answer_yes, template.answer_no))
+    blank = "" if rendered.in_chat else " "
+    yes, no = (_inside(tokenizer, after + blank + word) for word in (template.answer_yes, template.answer_no))
     shorter = min(len(yes), len(no))
     differ = np.flatnonzero(yes[:shorter] != no[:shorter])
     if len(differ) == 0:
         raise BaseModelError("tokenizer", f"cannot tell {template.answer_yes!r} from {template.answer_no!r} by a token")
     # The common beginning of both answers (a blank, for a byte tokenizer) belongs to the question.
     first = int(differ[0])
-    suffix = np.concatenate([_encode(tokenizer, after), yes[:first]])
     return DiscriminatorPrompt(
-        _encode(tokenizer, before, starts=not in_chat),
-        _encode(tokenizer, between),
-        suffix,
+        _beginning(tokenizer, before, in_chat=rendered.in_chat),
+        _inside(tokenizer, between),
+        suffix=yes[:first],
         yes_id=int(yes[first]),
         no_id=int(no[first]),
     )
 
 
-def _in_chat(tokenizer: Any, template: _Words) -> bool:
-    return template.chat and bool(tokenizer.chat_template)
-
-
-def _render(tokenizer: Any, template: _Words, user: str) -> str:
+def _render(tokenizer: Any, template: _Words, user: str) -> chat.Rendered:
     system = template.system
-    if not _in_chat(tokenizer, template):
-        return (f"{system}\n\n" if system else "") + (f"{user}\n" if user and template.chat else user)
-    # The user text is inserted after rendering: some chat templates strip or reformat it.
-    messages = [{"role": "system", "content": system}, {"role": "user", "content": _USER}]
-    try:
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    except Exception as error:  # jinja raises what the template says, e.g. "system role not supported"
-        if "system" not in str(error).lower():
-            raise BaseModelError("chat template", f"cannot be rendered ({error})") from error
-        messages = [{"role": "user", "content": f"{system}\n\n{_USER}"}]
-        text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
-    return str(text).replace(_USER, user)
+    rendered = chat.render(tokenizer, system=system, user=user) if template.chat else None
+    if rendered is not None:
+        return rendered
+    text = (f"{system}\n\n" if system else "") + (f"{user}\n" if user and template.chat else user)
+    return chat.Rendered(text, in_chat=False)
 
 
-def _encode(tokenizer: Any, text: str, *, starts: bool = False) -> IntArray:
-    """Token ids of a text; one that starts a sequence gets the start token that a chat template writes itself."""
-    ids = tokenizer(text, add_special_tokens=False).input_ids
-    if starts and tokenizer.bos_token_id is not None:
+def _beginning(tokenizer: Any, text: str, *, in_chat: bool) -> IntArray:
+    """Token ids of what starts a sequence, with the start token, which a chat template writes itself."""
+    ids = _encode(tokenizer, text)
+    if not in_chat and tokenizer.bos_token_id is not None:
         ids = [tokenizer.bos_token_id, *ids]
     return np.asarray(ids, dtype=np.int64)
+
+
+def _inside(tokenizer: Any, text: str) -> IntArray:
+    """Token ids of what stands inside a sequence: without the blank that SentencePiece puts before a text."""
+    feed = tokenizer("\n", add_special_tokens=False).input_ids
+    ids = _encode(tokenizer, text)
+    if len(feed) > 1:
+        after_feed = tokenizer(f"\n{text}", add_special_tokens=False).input_ids
+        ids = after_feed[len(feed) :] if after_feed[: len(feed)] == feed else ids
+    return np.asarray(ids, dtype=np.int64)
+
+
+def _encode(tokenizer: Any, text: str) -> list[int]:
+    """Token ids of a text, all of whose words are still there.
+
+    Raises:
+        BaseModelError: The tokenizer reads other words, or unknown ones.
+    """
+    ids: list[int] = tokenizer(text, add_special_tokens=False).input_ids
+    read = tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+    meant, found = _letters(text), _letters(read)
+    if meant != found:
+        at = next((n for n, (a, b) in enumerate(zip(meant, found, strict=False)) if a != b), len(found))
+        raise BaseModelError(
+            "tokenizer",
+            f"reads {meant[max(0, at - 20) : at + 20]!r} as {found[max(0, at - 20) : at + 20]!r}",
+            "a tokenizer that knows every word of the prompt's template",
+            "choose another `base_model`, or a `template` in words that it knows",
+        )
+    return ids
+
+
+def _letters(text: str) -> str:
+    """What of a text a tokenizer must keep: not its case, accents, blanks and forms of the same letter."""
+    plain = unicodedata.normalize("NFKD", text.casefold())
+    return "".join(c for c in plain if c != "\u2581" and unicodedata.category(c)[0] not in "CMZ")

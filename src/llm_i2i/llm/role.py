@@ -125,7 +125,7 @@ class Role(Generic[Prompt]):
         prompt: The template's token ids.
         vocabulary: The items' token ids.
         device: The resolved device.
-        context: Positions that the base model knows.
+        context: Tokens that a prompt may have (`models.prompt_length`).
     """
 
     setup: LlmSetup
@@ -191,7 +191,7 @@ def discriminator_role(setup: LlmSetup, task: Task) -> Role[DiscriminatorPrompt]
 
 def _role(setup: LlmSetup, task: Task, prompt_of: Callable[[Any], Prompt]) -> Role[Prompt]:
     vocabulary = load_vocabulary(setup.base_model, setup.identifiers, setup.items, seed=setup.seed)
-    prompt, context = prompt_of(vocabulary.tokenizer), models.context_length(setup.base_model)
+    prompt, context = prompt_of(vocabulary.tokenizer), models.prompt_length(setup.base_model)
     return Role(setup, task, prompt, vocabulary, resolve_runtime(setup.runtime), context)
 
 

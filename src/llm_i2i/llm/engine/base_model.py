@@ -1,6 +1,7 @@
 """Obtaining the base LLM: embedded, from a hub, from a folder, compact, or tiny and random for tests."""
 
 import hashlib
+import inspect
 import logging
 import tempfile
 from pathlib import Path
@@ -174,8 +175,34 @@ def _describe_folder(folder: Path) -> dict[str, Any]:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
         with torch.device("meta"):
             model = AutoModelForCausalLM.from_config(config, trust_remote_code=False)
-    except (ValueError, OSError) as error:
+    except Exception as error:
         raise BaseModelError(str(folder), f"no causal LM that transformers knows ({error})") from error
+    _check_attention(model)
     names = [n for n in ("LICENSE", "LICENSE.txt", "USE_POLICY.md") if (folder / n).is_file()]
     licence = f"see {names[0]} of the model" if names else "see the model's page"
     return {"licence": licence, **_describe(model, folder)}
+
+
+def _check_attention(model: Any) -> None:
+    """Questions that share a history, and beams that share a prompt, need a mask and positions of their own.
+
+    Models that carry a state from token to token (state-space models), or that place tokens by their distance (ALiBi),
+    would go on with other numbers and say nothing.
+
+    Raises:
+        BaseModelError: The architecture has no place for them.
+    """
+    found = ""
+    if model._is_stateful:  # noqa: SLF001  # the library's own word for it
+        found = "carries a state from token to token"
+    elif getattr(model.config, "alibi", False):
+        found = "places tokens by their distance (ALiBi)"
+    elif not {"position_ids", "past_key_values"} <= set(inspect.signature(type(model).forward).parameters):
+        found = "takes no positions, or keeps no keys and values"
+    if found:
+        raise BaseModelError(
+            f"base model of type {model.config.model_type}",
+            f"{found}: it cannot read several questions about one history at once",
+            "a decoder whose attention takes a mask and positions, such as Llama, Mistral, Qwen, Gemma, Phi or OLMo",
+            "choose another `base_model`",
+        )

@@ -1,6 +1,8 @@
 """Loading and saving a causal LM: in 4-bit with a LoRA adapter, or the compact backbone as a whole."""
 
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +21,7 @@ from transformers import (
 from transformers import logging as transformers_logging
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.errors import ArtifactError, BaseModelError
+from llm_i2i.errors import ArtifactError, BaseModelError, LlmI2iError
 from llm_i2i.files import read_json, save_pretrained, write_json
 from llm_i2i.llm.engine.compact import add_dropout, item_vectors
 from llm_i2i.llm.engine.device import Runtime
@@ -27,6 +29,11 @@ from llm_i2i.llm.engine.new_tokens import NewTokens, extend_embeddings, trainabl
 from llm_i2i.params import LlmTraining
 
 MANIFEST = "manifest.json"
+# How configurations name the number of positions.
+POSITIONS = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length", "seq_length",
+    "n_ctx", "context_length",
+)  # fmt: skip
 
 
 def read_manifest(base_model: Path) -> dict[str, Any]:
@@ -54,9 +61,10 @@ def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
     They are special tokens, so that text read with `split_special_tokens` is never taken for one of them.
 
     Raises:
-        BaseModelError: The tokenizer has one of them already.
+        BaseModelError: The tokenizer cannot be loaded, or has one of them already.
     """
-    tokenizer = AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
+    with _loading(base_model, "tokenizer"):
+        tokenizer = AutoTokenizer.from_pretrained(**_location(base_model), trust_remote_code=False)
     known = tokenizer.get_vocab().keys() & set(new_tokens)
     if known:
         raise BaseModelError(
@@ -67,10 +75,55 @@ def load_tokenizer(base_model: Path, new_tokens: Sequence[str] = ()) -> Any:
     return tokenizer
 
 
+@contextmanager
+def _loading(base_model: Path, part: str) -> Iterator[None]:
+    """Turn what a library says of a base model's file into one error of ours: it raises almost anything."""
+    try:
+        yield
+    except LlmI2iError:
+        raise
+    except Exception as error:
+        where = read_manifest(base_model)["id"]
+        found = f"its {part} cannot be loaded ({type(error).__name__}: {' '.join(str(error).split())[:300]})"
+        raise BaseModelError(f"base model {where}", found, fix="choose another `base_model`") from error
+
+
+def text_config(base_model: Path) -> Any:
+    """The base model's configuration; of a model that also sees or hears, that of its text part.
+
+    Raises:
+        BaseModelError: It cannot be loaded.
+    """
+    with _loading(base_model, "configuration"):
+        config = AutoConfig.from_pretrained(**_location(base_model), trust_remote_code=False)
+        return config.get_text_config(decoder=True)
+
+
 def context_length(base_model: Path) -> int:
-    """Positions the base model knows: no prompt may be longer."""
-    config = AutoConfig.from_pretrained(**_location(base_model), trust_remote_code=False)
-    return int(config.max_position_embeddings)
+    """Positions the base model knows: no prompt may be longer; `sys.maxsize` where it does not say.
+
+    Raises:
+        BaseModelError: Its configuration cannot be loaded.
+    """
+    config = text_config(base_model)
+    known = _lengths(config, POSITIONS) or _lengths(load_tokenizer(base_model), ("model_max_length",))
+    return known[0] if known else sys.maxsize
+
+
+def prompt_length(base_model: Path) -> int:
+    """Tokens a prompt may have: `context_length`, or less where layers see a window of the last tokens only.
+
+    Questions that share a history, and beams that share a prompt, come with a mask of their own, which such layers do
+    not narrow: within one window both are the same.
+    """
+    windows = _lengths(text_config(base_model), ("sliding_window", "attention_chunk_size"))
+    return min(context_length(base_model), *windows, sys.maxsize)
+
+
+def _lengths(named: Any, names: Sequence[str]) -> list[int]:
+    """What attributes of these names say; not what is none, nor a library's number for "any length"."""
+    values = [getattr(named, name, None) for name in names]
+    return [value for value in values if type(value) is int and 0 < value < 1 << 30]
 
 
 def with_vectors(
@@ -144,7 +197,8 @@ def load_quantized(
         base_model: Output folder of stage base_model.
         runtime: Device and compute dtype.
         training: Choose the attention kernel for training: on the CPU the fused kernel's backward pass in bf16
-            takes more than twice as long as plain matrix products; in every other case the fused one is faster.
+            takes more than twice as long as plain matrix products; in every other case the fused one is faster, where
+            the architecture has it.
         new_tokens: Tokens to make room for; embeddings are never quantized.
 
     Raises:
@@ -162,7 +216,7 @@ def load_quantized(
             **_location(base_model),
             quantization_config=config,
             dtype=runtime.dtype,
-            attn_implementation="eager" if training and runtime.device.type == "cpu" else "sdpa",
+            attn_implementation="eager" if training and runtime.device.type == "cpu" else None,
             device_map={"": runtime.device},
             trust_remote_code=False,
         )

@@ -21,7 +21,7 @@ class Catalogue:
     Attributes:
         tokens: int64 (n_items, max_tokens): an item's ids, `end_id` where `terminated`, then -1.
         lengths: int64 (n_items,): tokens of an item, `end_id` included where `terminated`.
-        end_id: The line feed; also the id of padding.
+        end_id: From `item_end`; also the id of padding.
         terminated: Whether `end_id` ends every item. It makes words prefix-free: where one item's text begins
             another's, the two still differ. Identifiers of new tokens have one length and need no end.
     """
@@ -60,12 +60,10 @@ def tokenize_catalogue(texts: Sequence[str], tokenizer: Any, new_tokens: Sequenc
         new_tokens: From stage identify.
 
     Raises:
-        BaseModelError: The tokenizer has no single line-feed token, maps two texts to the same ids, or one item's
+        BaseModelError: The tokenizer has nothing to end an item with, maps two texts to the same ids, or one item's
             ids begin another's.
     """
-    newline = tokenizer("\n", add_special_tokens=False).input_ids
-    # SentencePiece tokenizers put a blank before; the line feed itself is the last id either way.
-    end_id = int(newline[-1])
+    end_id = item_end(tokenizer)
     if new_tokens:
         encoded = _runs_of(texts, new_tokens, tokenizer)
     else:
@@ -80,6 +78,23 @@ def tokenize_catalogue(texts: Sequence[str], tokenizer: Any, new_tokens: Sequenc
     catalogue = Catalogue(tokens, lengths, end_id, terminated=not new_tokens)
     _check_prefix_free(catalogue, texts)
     return catalogue
+
+
+def item_end(tokenizer: Any) -> int:
+    """The token id that ends an item's words: the line feed, or where a tokenizer has none the end of a text.
+
+    Raises:
+        BaseModelError: It has neither.
+    """
+    # SentencePiece puts a blank before; the line feed itself is the last id either way. Others read it as a blank, as
+    # an unknown word or not at all.
+    ids = tokenizer("\n", add_special_tokens=False).input_ids
+    if ids and "\n" in tokenizer.decode(ids[-1:], clean_up_tokenization_spaces=False):
+        return int(ids[-1])
+    if tokenizer.eos_token_id is None:
+        found, expected = "has neither a line feed nor an end of text", "one of them, to end an item's words with"
+        raise BaseModelError("tokenizer", found, expected, "choose another `base_model`")
+    return int(tokenizer.eos_token_id)
 
 
 def _runs_of(texts: Sequence[str], new_tokens: Sequence[str], tokenizer: Any) -> list[list[int]]:
