@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "print the GPU memory of the trainings, computed",
         lambda o: _load("memory", "show")(document=o.document),
     )
-    command.add_argument("--document", action="store_true", help="write what docs/gpu.md quotes instead")
+    command.add_argument("--document", action="store_true", help="write what docs/gpu-memory.md quotes instead")
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")
     _add_lab(add)
