@@ -109,6 +109,11 @@ format: setup
 	ruff check --fix .
 	ruff format .
 
+.PHONY: site
+site: setup  ## build the documentation into site/, warnings and broken links as errors
+	@$(VENV)/bin/python -m pip install $(HASHED) -r requirements-docs.lock
+	@NO_MKDOCS_2_WARNING=true python -m mkdocs build --quiet
+
 .PHONY: graph
 graph: setup  ## draw the stages of dvc.yaml into docs/stage-graph.md
 	@python -m pipelines.lab.graph

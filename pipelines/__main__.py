@@ -12,7 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from llm_i2i.errors import LlmI2iError, needs_extra, one_message
+from llm_i2i.errors import LlmI2iError, needs_extra, one_message, told
 from llm_i2i.files import is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
@@ -43,7 +43,7 @@ def main(arguments: list[str] | None = None) -> int:
         with needs_extra("pipeline", where), one_message(where):
             passed = options.run(options)
     except LlmI2iError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(told(error))
         return 2
     except KeyboardInterrupt:
         sys.stderr.write("interrupted\n")
@@ -91,7 +91,7 @@ def _parser() -> argparse.ArgumentParser:
         "print the GPU memory of the trainings, computed",
         lambda o: _load("memory", "show")(document=o.document),
     )
-    command.add_argument("--document", action="store_true", help="write what docs/gpu.md quotes instead")
+    command.add_argument("--document", action="store_true", help="write what docs/gpu-memory.md quotes instead")
     command = add("profile", "write params.yaml anew from a profile", lambda o: profile.apply(o.name))
     command.add_argument("name", help="a file of profiles/, such as laptop")
     _add_lab(add)

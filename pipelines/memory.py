@@ -16,7 +16,7 @@ GB = 1e9
 
 
 def show(*, document: bool = False) -> None:
-    """Print the table for params.yaml; with `document` write what docs/gpu.md quotes instead.
+    """Print the table for params.yaml; with `document` write what docs/gpu-memory.md quotes instead.
 
     Raises:
         ParamsError: params.yaml breaks a rule, or the model has no configuration that can be read.

@@ -18,8 +18,9 @@ from llm_i2i.dvc import DVC, environment
 from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.files import content_md5, copy_file, read_json, write_json, write_text
 from llm_i2i.git import git
-from llm_i2i.reporting.benchmark import csv_name, render
+from llm_i2i.reporting.benchmark import csv_name
 from llm_i2i.reporting.experiment_views import rows_of
+from llm_i2i.reporting.result_pages import render
 from llm_i2i.schema import write_frame
 from pipelines import profile
 from steps.paths import EXPERIMENTS as MEASURED
@@ -83,7 +84,7 @@ def run(plan: Plan) -> None:
 
 
 def write_document() -> None:
-    """Render docs/results.md and the full tables beside it from reports/benchmark/."""
+    """Render docs/results.md, a page per question, the plots and full tables beside it from reports/benchmark/."""
     results: dict[str, dict[str, dict[str, Any]]] = {}
     place = {name: number for number, name in enumerate((*EXPERIMENTS, *ON_A_GPU))}
     files = RESULTS.glob("*/*.json")
@@ -95,7 +96,8 @@ def write_document() -> None:
         for experiment, content in found.items():
             path = FULL_TABLES / csv_name(name, experiment)
             write_frame(rows_of(content), path)
-    write_text(render(results, command=COMMAND), DOCUMENT)
+    for page, text in render(results, command=COMMAND).items():
+        write_text(text, DOCUMENT.parent / page)
     logger.info("benchmark: %s", DOCUMENT)
 
 

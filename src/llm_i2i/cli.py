@@ -12,7 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from llm_i2i.errors import LlmI2iError, one_message
+from llm_i2i.errors import LlmI2iError, one_message, told
 
 PREFIX = "llm-i2i"
 SOURCE = "folder artifacts/i2i/MODEL-ARM, or redis://HOST:PORT/DB"
@@ -39,7 +39,7 @@ def main(arguments: list[str] | None = None) -> int:
             getattr(commands, options.command.replace("-", "_"))(options)
             sys.stdout.flush()
     except LlmI2iError as error:
-        sys.stderr.write(f"error: {error}\n")
+        sys.stderr.write(told(error))
         return 2
     except BrokenPipeError:  # the reader has enough, as `head` does
         sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115, PTH123 - for the flush at the exit

@@ -1,9 +1,13 @@
 """One family of errors: each says where, what was found, what was expected and how to fix it."""
 
 import errno
+import inspect
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+EXPLAINED = Path("docs/troubleshooting.md")
 
 
 class LlmI2iError(Exception):
@@ -15,18 +19,31 @@ class LlmI2iError(Exception):
         expected: The rule it breaks; may be empty if `found` says it.
         fix: What the user does next. One that names `dvc repro` is told in a project folder only: where the package
             is used as a library there is no such run.
+
+    Attributes:
+        entry: Where docs/troubleshooting.md explains it: the module that made it, such as `data-sources`.
     """
 
     def __init__(self, where: str, found: str, expected: str = "", fix: str = "") -> None:
         if "dvc repro" in fix and not Path("dvc.yaml").is_file():
             fix = ""
         self.where, self.found, self.expected, self.fix = where, found, expected, fix
+        self.entry = entry_of(_calling_module())
         message = f"{where}: {found}"
         if expected:
             message += f"; expected {expected}"
         if fix:
             message += f"; {fix}"
         super().__init__(message.rstrip(".") + ".")
+
+
+def _calling_module() -> str:
+    """The module that makes an error, by the name it is imported by, also where it is run as a program."""
+    frame = inspect.currentframe()
+    while frame and frame.f_globals is globals() and frame.f_code.co_name not in ("needs_extra", "one_message"):
+        frame = frame.f_back
+    spec = frame.f_globals.get("__spec__") if frame else None
+    return str(spec.name if spec else __name__)
 
 
 class ParamsError(LlmI2iError):
@@ -55,6 +72,16 @@ class TrainingError(LlmI2iError):
 
 class GenerationError(LlmI2iError):
     """No valid item can be generated, or no row is left after a filter."""
+
+
+def entry_of(module: str) -> str:
+    """The heading of docs/troubleshooting.md under which a module's messages stand, as in its address."""
+    return "-".join(re.findall(r"[a-z0-9]+", module.removeprefix("llm_i2i.")))
+
+
+def told(error: LlmI2iError) -> str:
+    """An error as a command line prints it: the message and, in a project folder, where it is explained."""
+    return f"error: {error}\n" + (f"  explained in {EXPLAINED}#{error.entry}\n" if EXPLAINED.is_file() else "")
 
 
 @contextmanager

@@ -32,6 +32,9 @@ from tests.conftest import ROOT
 
 FOLDERS = ("reports", "reports/metrics", "reports/benchmark", "benchmarks/results")
 
+# Pages that are made from what they tell, each compared with it by a test.
+MADE = ("results", "params", "stage-graph", "command-lines", "file-formats", "http-api", "troubleshooting")
+
 # Digits that state no measurement. Each is used in some document (a test); everything else has a source.
 EXEMPT: Mapping[str, str] = {
     r"(?<=[A-Za-z])@(?:5|10|20|50)\b": "K of a metric",
@@ -87,7 +90,7 @@ def written() -> dict[str, str]:
     The others in docs/ are made from what they tell, and tests compare them with it.
     """
     paths = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
-    made = {"docs/results.md", "docs/params.md", "docs/stage-graph.md"}
+    made = {f"docs/{name}.md" for name in MADE}
     names = {path.relative_to(ROOT).as_posix(): path for path in paths}
     return {name: path.read_text(encoding="utf-8") for name, path in names.items() if name not in made}
 

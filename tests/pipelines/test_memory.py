@@ -1,4 +1,4 @@
-"""`python -m pipelines memory`: its table, and the file that docs/gpu.md quotes."""
+"""`python -m pipelines memory`: its table, and the file that docs/gpu-memory.md quotes."""
 
 import json
 import shutil

@@ -16,6 +16,9 @@ QUERY = ("last_m", "decay")
 class Protocol(BaseModel):
     """Everything that decides what a metric means.
 
+    `Protocol()` is the field's: leave one out, the whole catalogue, the whole history as the query; its long tail is
+    the paper's. A run's own is `from_params`, which leaves nothing to a default.
+
     Attributes:
         version: Raised when the meaning of a metric or of ranking changes in code.
         split: leave_one_out: the last item of a user is test, the last but one valid. temporal: one moment
@@ -43,27 +46,27 @@ class Protocol(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    version: int
-    split: Literal["leave_one_out", "temporal"]
+    version: int = VERSION
+    split: Literal["leave_one_out", "temporal"] = "leave_one_out"
     split_ties: Literal["seeded_hash"] = "seeded_hash"
     target: Literal["first_of_test"] = "first_of_test"
     repeated_items: Literal["earliest_stays"] = "earliest_stays"
-    test_share: float
-    valid_share: float
-    min_user_items: int
-    max_users: int
-    seed: int
-    index: Literal["train", "train+valid"]
+    test_share: float = 0.0
+    valid_share: float = 0.0
+    min_user_items: int = 3
+    max_users: int = 0
+    seed: int = 42
+    index: Literal["train", "train+valid"] = "train"
     query: Literal["train+valid"] = "train+valid"
-    last_m: int
-    decay: float
+    last_m: int = 0
+    decay: float = 1.0
     seen: Literal["removed"] = "removed"
     candidates: Literal["whole_catalogue"] = "whole_catalogue"
     rank_ties: Literal["float32_then_item_index"] = "float32_then_item_index"
-    ks: tuple[int, ...]
-    tail_max_count: int
-    head_share: float
-    long_tail_share: float
+    ks: tuple[int, ...] = (5, 10, 20, 50)
+    tail_max_count: int = 5
+    head_share: float = 0.2
+    long_tail_share: float = 0.2
 
     @classmethod
     def from_params(cls, params: Params, *, model: str = "") -> "Protocol":

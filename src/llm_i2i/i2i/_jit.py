@@ -1,10 +1,13 @@
 """numba with types that mypy accepts."""
 
+import logging
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
 import numba
+from numba.core.event import Event, Listener, register
 
+log = logging.getLogger(__name__)
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 
@@ -28,3 +31,24 @@ def jit(*, parallel: bool = False, reassociate: bool = False) -> Callable[[Funct
 def threads() -> int:
     """Return the number of threads that kernels may use now (`NUMBA_NUM_THREADS`, `numba.set_num_threads`)."""
     return int(numba.get_num_threads())
+
+
+class _Word(Listener):  # type: ignore[misc]
+    """Says, once per process, that kernels are compiled: the first call of a model would else be silent for a while.
+
+    numba tells of a compilation only where its cache on disk, which survives the process, has no kernel yet.
+    """
+
+    said = False
+
+    def on_start(self, event: Event) -> None:
+        kernel = getattr(event.data.get("dispatcher"), "py_func", None)
+        if not self.said and getattr(kernel, "__module__", "").startswith("llm_i2i."):
+            self.said = True
+            log.warning("compiling kernels: once per machine and version, it takes up to a minute")
+
+    def on_end(self, event: Event) -> None:
+        pass
+
+
+register("numba:compile", _Word())

@@ -1,4 +1,4 @@
-"""docs/results.md: what each arm gives, then one small table per question; every number out of a results file."""
+"""What docs/results.md and docs/results/ say: tables and sentences; every number out of a results file."""
 
 import re
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import BASELINE_ARM, Json
 from llm_i2i.reporting.experiments import EVERY_POINT
 from llm_i2i.reporting.results import AUGMENTED_ARM, CONTROL_ARMS, HEADLINES
-from llm_i2i.reporting.tables import MARKS, Cell, Table, markdown_table, view
+from llm_i2i.reporting.tables import MARKS, Cell, Table, view
 from llm_i2i.reporting.words import interval_of, metric_name, percent, say, signed, span
 from llm_i2i.schema import BUCKETS, GENERATOR, OVERALL, TAIL
 
@@ -20,27 +20,6 @@ PLAIN, CONTROL = "swing", "item_knn"  # the model of the headline, and the arm t
 SELECTED = (AUGMENTED_ARM, "synthetic_only")  # arms whose pairs `fuse.selection` chooses
 SLICES_OF_JUDGE = (OVERALL, *BUCKETS[:-1])  # no user takes a cold item in training
 WHERE = {OVERALL: "all targets", TAIL: "the tail"}
-
-
-def render(results: Results, *, command: str) -> str:
-    """The whole document as Markdown, made by `command`; the same results give the same text."""
-    parts = ["# Results on Amazon reviews", say("about_benchmark", command=command)]
-    if not results:
-        return "\n\n".join([*parts, say("nothing_measured")]) + "\n"
-    arms = {dataset: headline(found) for dataset, found in results.items()}
-    parts += ["## What was run", _what_ran(results), "## Arms", markdown_table(_arms_table(arms))]
-    for dataset, found in results.items():
-        title, table = dataset.capitalize(), runs_table(arms[dataset], f"arm {BASELINE_ARM}")
-        told = "\n".join(f"- {line}" for line in reading(dataset, found, arms[dataset]))
-        parts += [f"## {title}", say("about_headline"), markdown_table(table), told]
-        parts += [markdown_table(table) for table in judge_tables(found)]
-        if tuned := with_tuned_models(found):
-            published = published_table(dataset, tuned)
-            parts += [f"### {title} beside published figures", markdown_table(published)]
-    for name in dict.fromkeys(name for found in results.values() for name in found):
-        parts += _question(name, {data: found[name] for data, found in results.items() if name in found})
-    parts += ["## Where the tables come from", markdown_table(_sources_table(results))]
-    return "\n\n".join(part.rstrip() for part in parts if part) + "\n"
 
 
 def judge_tables(found: Mapping[str, Json]) -> list[Table]:
@@ -68,27 +47,6 @@ def with_tuned_models(found: Mapping[str, Json]) -> Json | None:
 def csv_name(dataset: str, experiment: str) -> str:
     """The file of docs/results/ that holds every row of an experiment."""
     return f"{dataset}-{experiment}.csv"
-
-
-def _what_ran(results: Results) -> str:
-    """Test users and data of each data set, and the seeds of most tables."""
-    seeds: list[int] = []
-    lines = []
-    for dataset, found in results.items():
-        users = {row["slice"]: row["n_users"] for content in found.values() for row in content["rows"]}
-        seeds = max([seeds, *(content["seeds"] for content in found.values())], key=len)
-        marks = sorted({(c["benchmark"]["profile"], c["benchmark"]["data_md5"]) for c in found.values()})
-        told = "; ".join(f"profile `{profile}`, data `{md5}`" for profile, md5 in marks)
-        lines.append(say("data_of_benchmark", name=dataset.capitalize(), users=users, marks=told))
-    return "\n".join([*lines, say("seeds_of_benchmark", seeds=", ".join(map(str, seeds)))])
-
-
-def _arms_table(arms: Mapping[str, Runs]) -> Table:
-    """What every arm that occurs adds to the real pairs."""
-    names = {name for runs in arms.values() for name in runs}
-    names |= {name.partition(" (")[0] for name in names}
-    rows = [(arm, text) for arm, text in words.texts()["arms"].items() if arm in names]
-    return view("arms", rows)
 
 
 def headline(found: Mapping[str, Json]) -> Runs:
@@ -207,26 +165,7 @@ def _best(content: Json) -> list[str]:
     return [say("best", model=words.model_name(model), value=value, real=spans[0], control=spans[1])]
 
 
-def _question(name: str, by_dataset: Mapping[str, Json]) -> list[str]:
-    """An experiment: its question, per data set a table and what it means, and where the full tables are."""
-    first = next(iter(by_dataset.values()))
-    parts = [f"## {name.capitalize().replace('_', ' ')}", f"{first['question']} {_chosen(first)}"]
-    for dataset, content in by_dataset.items():
-        runs = question_runs(content)
-        table = markdown_table(runs_table(runs, reference_of(content)))
-        parts += [f"**{dataset.capitalize()}**", table, verdict(content, runs)]
-        if failures := content.get("failures"):
-            why = next(iter(failures.values())).partition(";")[0]
-            parts.append(say("not_run", points=", ".join(map(short, failures)), why=why))
-        if len(content["seeds"]) == 1:
-            parts.append(say("one_seed", seed=content["seeds"][0]))
-        if device := content["benchmark"].get("device"):
-            parts.append(say("ran_on", device=device, torch=content["benchmark"]["torch"]))
-    files = (csv_name(dataset, name) for dataset in by_dataset)
-    return [*parts, say("in_full", files=", ".join(f"[{file}](results/{file})" for file in files))]
-
-
-def _chosen(content: Json) -> str:
+def chosen(content: Json) -> str:
     """Which pairs arm llm_i2i has, if the experiment has such an arm."""
     if not any(row["arm"] == AUGMENTED_ARM for row in content["rows"]):
         return ""
@@ -294,15 +233,3 @@ def verdict(content: Json, runs: Runs) -> str:
         told |= {f"{part}_{outcome}": compared.count(outcome) for outcome in MARKS}
     keys = {"table_highest": True, "table_means": against, "all_models": told["models"] > len(shown_models(content))}
     return " ".join(say(key, **told) for key, applies in keys.items() if applies)
-
-
-def _sources_table(results: Results) -> Table:
-    """Seeds, protocol of the first model by seed, and revision of every experiment."""
-    lines = []
-    for dataset, found in results.items():
-        for name, content in found.items():
-            hashes = [next(iter(models.values()))[:12] for models in content["protocol_hash"].values()]
-            revision = str(content["benchmark"].get("revision") or "not recorded")[:12]
-            seeds = ", ".join(map(str, content["seeds"]))
-            lines.append((dataset.capitalize(), name, seeds, ", ".join(hashes), revision))
-    return view("sources", lines)

@@ -24,8 +24,9 @@ def _legend_above(axes: Any, columns: int) -> None:
 
 
 def plot_differences(
-    rows: dict[str, dict[str, Interval]], *, metric: str, against: str, name: str, standalone: bool = False
-) -> Plot:
+    rows: dict[str, dict[str, Interval]], *, metric: str, against: str, name: str, standalone: bool = False,
+    row_height: float = 0.62,
+) -> Plot:  # fmt: skip
     """Forest plot: paired differences with 95 % intervals.
 
     Args:
@@ -34,6 +35,7 @@ def plot_differences(
         against: What they are differences to, such as "arm real".
         name: Name of the plot.
         standalone: Whether it becomes a file of its own.
+        row_height: Of each row, in inches.
     """
     slices = list(dict.fromkeys(part for found in rows.values() for part in found))
 
@@ -53,7 +55,8 @@ def plot_differences(
         axes.tick_params(axis="y", length=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}" if value else "0"))
-        axes.set(ylim=(len(rows) - 0.5, -0.5), xlabel=f"difference in {metric} to {against}")
+        axes.set(ylim=(len(rows) - 0.5, -0.5))
+        axes.set_xlabel(f"difference in {metric} to {against}", loc="right")  # long labels of rows leave little width
         _legend_above(axes, len(slices))
 
     words = " ".join(
@@ -61,7 +64,7 @@ def plot_differences(
         for label, found in rows.items()
         for part, i in found.items()
     )
-    height, about = 1.15 + 0.62 * len(rows), {"metric": metric, "against": against}
+    height, about = 1.15 + row_height * len(rows), {"metric": metric, "against": against}
     return draw_plot(draw, name, about, kind="differences", words=words, height=height, standalone=standalone)
 
 

@@ -14,12 +14,12 @@ from llm_i2i.reporting.benchmark import (
     question_runs,
     reading,
     reference_of,
-    render,
     runs_table,
     short,
     shown_models,
     verdict,
 )
+from llm_i2i.reporting.result_pages import render
 from llm_i2i.reporting.words import texts
 
 ABOUT = {"dataset": "toys", "profile": "compact", "data_md5": "abc.dir", "revision": "0" * 40}
@@ -263,7 +263,8 @@ def test_the_document_has_small_tables_and_says_what_differs() -> None:
     old["benchmark"]["device"], old["benchmark"]["torch"] = "one card", "2.0"
     failed = points("a", "fuse.b=1") | {"failures": {"fuse.c=2": "no pair survives (max 0.8); expected one; lower it."}}
     found = {"backbones": backbones(), "controls": one, "volume": old, "threshold": failed}
-    text = render({"toys": found, "beauty": {"backbones": backbones()}}, command="make it")
+    pages = render({"toys": found, "beauty": {"backbones": backbones()}}, command="make it")
+    text = "\n".join(page for name, page in pages.items() if name.endswith(".md"))
     assert "Made by `make it`" in text
     assert "- Toys: 900 test users, 300 of them with a tail target; profile `compact`, data `abc.dir`." in text
     assert "- Seeds 1, 2, 3, unless a table says otherwise" in text
@@ -273,9 +274,13 @@ def test_the_document_has_small_tables_and_says_what_differs() -> None:
     assert "Arm `llm_i2i` has the pairs of: our recipe." in text
     assert "Arm `llm_i2i` has the pairs that its point chooses." in text
     assert "How the pairs of arm `llm_i2i` were chosen is not recorded." in text
-    assert (
-        "[toys-backbones.csv](results/toys-backbones.csv), [beauty-backbones.csv](results/beauty-backbones.csv)" in text
-    )
+    for dataset in ("toys", "beauty"):
+        assert f"[{dataset}-backbones.csv]({dataset}-backbones.csv)" in pages["results/backbones.md"]
+        assert f"![Difference in Recall@10 to item_knn]({dataset}-backbones.svg)" in pages["results/backbones.md"]
+        # What the picture shows, it says to those who do not see it.
+        assert "BM25 (tuned), llm_i2i, all targets: " in pages[f"results/{dataset}-backbones.svg"]
+    for name in found:
+        assert f"](results/{name}.md)" in pages["results.md"]
     assert "| Toys | controls | 7 | ffffffffffff" in text
     assert "| Toys | volume | 1, 2, 3 | ffffffffffff, ffffffffffff, ffffffffffff | not recorded |" in text
     for line in text.splitlines():
@@ -284,7 +289,7 @@ def test_the_document_has_small_tables_and_says_what_differs() -> None:
 
 
 def test_nothing_measured_is_said() -> None:
-    assert "Nothing has been measured yet" in render({}, command="x")
+    assert "Nothing has been measured yet" in render({}, command="x")["results.md"]
 
 
 def test_every_selection_and_arm_of_the_experiments_has_its_words() -> None:
