@@ -4,8 +4,7 @@
 
 A kill (SIGKILL) hits dvc alone, its stage alone, or both. Then the run is started again as `make repro` does it:
 `python -m pipelines check`, `dvc repro`. Nothing is deleted or restored by hand. When all stages are done the project
-begins anew, without cache. At the end every hash that dvc.lock records must be that of the undisturbed run. What a kill
-loses is the time that all runs together took longer than as many undisturbed ones, which includes each new start.
+begins anew, without cache. At the end every hash that dvc.lock records must be that of the undisturbed run.
 """
 
 import argparse
@@ -122,9 +121,7 @@ def main() -> None:
         undisturbed = time.monotonic() - started
         reference = calm.locked_outs()
         facts = torture(project, reference, options)
-    kills = max(1, sum(facts["kills"].values()))
     facts = {
-        "seconds_lost_per_kill": round((facts["seconds_disturbed"] - facts["finished"] * undisturbed) / kills, 1),
         "targets": options.targets or "all",
         "seconds_undisturbed": round(undisturbed, 1),
         "outputs": len(reference),
