@@ -3,6 +3,7 @@
 import argparse
 import gc
 import importlib
+import io
 import logging
 import os
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from llm_i2i.errors import LlmI2iError, needs_extra, one_message, told
-from llm_i2i.files import is_first_process, read_json, write_json
+from llm_i2i.files import are_several, is_first_process, read_json, write_json
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES, instance_name
 from pipelines import profile, zenml_store
@@ -38,6 +39,8 @@ def main(arguments: list[str] | None = None) -> int:
     """
     options = _parser().parse_args(arguments)
     _log_to_stderr()
+    if isinstance(sys.stdout, io.TextIOWrapper):  # a terminal that cannot show a title gets its code points
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         where = f"python -m pipelines {options.command}"
         with needs_extra("pipeline", where), one_message(where):
@@ -146,6 +149,10 @@ def _load(module: str, name: str) -> Callable[..., Any]:
 def _run_stage(options: argparse.Namespace) -> None:
     """Run a stage's pipeline, then add to its runtime facts what starting and ending it cost."""
     stage = options.command
+    if are_several() and "MASTER_ADDR" not in os.environ:
+        found = f"is {os.environ['WORLD_SIZE']}, but there is no MASTER_ADDR: another program has left it"
+        fix = "run `unset WORLD_SIZE RANK LOCAL_RANK`, or `accelerate launch -m pipelines STAGE`"
+        raise LlmI2iError("environment variable WORLD_SIZE", found, "what `accelerate launch` sets, or nothing", fix)
     if stage == "report":
         # A plain report is about one revision: the last comparison is forgotten.
         _load("lab.compare", "write" if options.against else "clear")(*filter(None, [options.against]))

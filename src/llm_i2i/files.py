@@ -33,7 +33,12 @@ def is_first_process() -> bool:
 
     Other programs set RANK too: it counts only where WORLD_SIZE says that there are several.
     """
-    return os.environ.get("WORLD_SIZE", "1") in ("", "0", "1") or os.environ.get("RANK", "0") == "0"
+    return not are_several() or os.environ.get("RANK", "0") == "0"
+
+
+def are_several() -> bool:
+    """Whether several processes train together, as `accelerate launch` tells each of them."""
+    return os.environ.get("WORLD_SIZE", "1") not in ("", "0", "1")
 
 
 @contextmanager

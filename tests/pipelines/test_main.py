@@ -169,6 +169,15 @@ def test_windows_is_refused_in_one_sentence():
     assert "Traceback" not in done.stderr
 
 
+def test_what_another_launcher_has_left_is_told_in_one_line(monkeypatch, capsys):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    assert main(["split"]) == 2
+    told = capsys.readouterr().err
+    assert told.startswith("error: environment variable WORLD_SIZE: is 2, but there is no MASTER_ADDR")
+    assert "unset WORLD_SIZE" in told
+
+
 def test_ctrl_c_is_one_word(monkeypatch, capsys):
     def interrupted() -> None:
         raise KeyboardInterrupt

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from llm_i2i.errors import ParamsError
+from llm_i2i.files import are_several
 from llm_i2i.params import RuntimeParams
 
 log = logging.getLogger(__name__)
@@ -68,7 +69,8 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
     else:
         dtype = {"bf16": torch.bfloat16, "fp32": torch.float32}[params.precision]
     # With several processes on one machine (`accelerate launch`) each takes its own device.
-    own = torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0"))) if use_cuda else torch.device("cpu")
+    number = int(os.environ.get("LOCAL_RANK", "0")) if are_several() else 0  # other programs set LOCAL_RANK too
+    own = torch.device("cuda", number) if use_cuda else torch.device("cpu")
     runtime = Runtime(own, dtype)
     log.info("device %(device)s, compute dtype %(precision)s", runtime.facts)
     return runtime
