@@ -80,8 +80,8 @@ def entry_of(module: str) -> str:
 
 
 def told(error: LlmI2iError) -> str:
-    """An error as a command line prints it: the message and, in a project folder, where it is explained."""
-    return f"error: {error}\n" + (f"  explained in {EXPLAINED}#{error.entry}\n" if EXPLAINED.is_file() else "")
+    """An error as a command line prints it: the message and, in a project folder, where more is said of it."""
+    return f"error: {error}" + (f" See {EXPLAINED}#{error.entry}" if EXPLAINED.is_file() else "") + "\n"
 
 
 @contextmanager

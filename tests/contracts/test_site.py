@@ -98,7 +98,7 @@ def test_an_error_leads_to_its_entry(tmp_path, monkeypatch) -> None:
         assert f"\n## {entry.replace('-', ' ')}\n" in page
     error = DataError("here", "nothing")
     monkeypatch.chdir(ROOT)
-    assert told(error) == "error: here: nothing.\n  explained in docs/troubleshooting.md#tests-contracts-test-site\n"
+    assert told(error) == "error: here: nothing. See docs/troubleshooting.md#tests-contracts-test-site\n"
     monkeypatch.chdir(tmp_path)
     assert told(error) == "error: here: nothing.\n"
 
