@@ -22,9 +22,9 @@ from typing import Any
 from llm_i2i.files import write_json
 from tests.conftest import RedisServer
 from tests.e2e.project import Project
+from tests.faults import compiled
 
 RESULTS = Path(__file__).parent / "results" / "faults.json"
-SOURCE = Path(__file__).parents[1] / "tests" / "faults" / "faults.c"
 STAGES = (
     "validate", "split", "tag", "encode_text", "identify", "base_model", "train_generator", "train_discriminator",
     "synthesize", "controls@item_knn", "score@generator", "judge", "fuse@llm_i2i", "train_i2i@swing-real",
@@ -36,13 +36,6 @@ OTHERS = (
 )  # fmt: skip
 # A run out of memory: where a command of ours computes.
 MEMORY = {*(f"stage:{name}" for name in STAGES), "export_file", "serving_store"}
-
-
-def library(folder: Path) -> Path:
-    """faults.c, compiled."""
-    path = folder / "faults.so"
-    subprocess.run(["cc", "-shared", "-fPIC", "-O1", "-o", str(path), str(SOURCE), "-ldl"], check=True)
-    return path
 
 
 def finished(folder: Path, data: Path) -> Path:
@@ -101,7 +94,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         environment = {
-            "LD_PRELOAD": str(library(folder)),
+            "LD_PRELOAD": str(compiled(folder)),
             "FAULTS_PROJECT": str(options.project or finished(folder / "ci", options.data)),
         }
         server = RedisServer(folder)

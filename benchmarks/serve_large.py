@@ -21,20 +21,12 @@ import numpy as np
 import psutil
 from serve import record, request, wrk
 
-from llm_i2i.files import file_sha256, json_sha256, write_array, write_json
 from llm_i2i.serving.app import SETTINGS
 from llm_i2i.serving.flat import FlatIndex, searchable
 from llm_i2i.serving.state import write_state
+from llm_i2i.serving.write import encoded_texts, write_arrays
 
 PORT = 8767
-
-
-def texts(name: str, of: list[str]) -> dict[str, np.ndarray]:
-    encoded = [text.encode() for text in of]
-    return {
-        f"{name}_bounds": np.cumsum([0, *map(len, encoded)]),
-        f"{name}_bytes": np.frombuffer(b"".join(encoded), np.uint8),
-    }
 
 
 def write(versions: Path, n_items: int, n_neighbours: int) -> str:
@@ -44,9 +36,9 @@ def write(versions: Path, n_items: int, n_neighbours: int) -> str:
     scores = -np.sort(-rng.random((n_items, n_neighbours), np.float32), axis=1)
     nobody = {"text_bounds": np.zeros(n_items + 1, np.int64), "text_items": np.empty(0, np.int32)}
     arrays = {
-        **texts("id", [f"i{n:09d}" for n in range(n_items)]),
-        **texts("title", titles),
-        **texts("search", [str(searchable(title), "utf-8") for title in titles]),
+        **encoded_texts("id", [f"i{n:09d}" for n in range(n_items)]),
+        **encoded_texts("title", titles),
+        **encoded_texts("search", [str(searchable(title), "utf-8") for title in titles]),
         **nobody,
         "text_scores": np.empty(0, np.float32),
         "index_bounds": np.arange(0, n_items * n_neighbours + 1, n_neighbours),
@@ -55,16 +47,7 @@ def write(versions: Path, n_items: int, n_neighbours: int) -> str:
         "popular_items": np.arange(n_items, dtype=np.int32),
         "popular_scores": np.ones(n_items),
     }
-    folder = versions / "next"
-    folder.mkdir(parents=True)
-    for name, array in arrays.items():
-        write_array(array, folder / f"{name}.npy")
-    files = {name: file_sha256(folder / f"{name}.npy") for name in arrays}
-    manifest = {"files": files, "columns": [], "is_real": False, "index": {"model": "swing", "params": {}}}
-    write_json(manifest, folder / "manifest.json")
-    version = json_sha256(manifest)[:16]
-    folder.rename(versions / version)
-    return version
+    return write_arrays(arrays, {}, {"model": "swing", "params": {}}, versions)
 
 
 def start(store: Path, workers: int) -> tuple[subprocess.Popen, float]:

@@ -21,18 +21,17 @@ def sign(version: registry.Version, key: Path) -> None:
         ArtifactError: The cache lacks an object, or it is damaged.
         LlmI2iError: The key cannot be used.
     """
-    revision, run = Revision(version.commit), registry.run_at(version.commit)
-    for place, (name, model) in enumerate(registry.models().items()):
-        files = served(revision, run) if place == 0 else whole(revision, model["path"])
+    for model, facts in registry.models().items():
+        run, files = _signed(model, version.commit, facts.get("path", ""))
         if not files:
-            logger.warning("promote: %s %s is no output of this commit, so it is not signed", name, version.name)
+            logger.warning("promote: %s %s is no output of this commit, so it is not signed", model, version.name)
             continue
-        with signing.copied(run if place == 0 else name, files) as folder:
+        with signing.copied(run, files) as folder:
             text = signing.sign(folder, key)
-        registry.keep_signature(name, version, text)
-        if place == 0 and (I2I / run).is_dir():
+        registry.keep_signature(model, version, text)
+        if run != model and (I2I / run).is_dir():
             write_text(text + "\n", signature_of(I2I / run))
-        logger.info("promote: %s %s is signed, %d files", name, version.name, len(files))
+        logger.info("promote: %s %s is signed, %d files", model, version.name, len(files))
 
 
 def check(model: str, version: registry.Version, path: str, key: Path) -> None:
@@ -47,11 +46,18 @@ def check(model: str, version: registry.Version, path: str, key: Path) -> None:
     Raises:
         ArtifactError: It is not, or the cache lacks it.
     """
-    revision, run = Revision(version.commit), registry.run_at(version.commit)
-    is_index = model == next(iter(registry.models()))
-    files = served(revision, run) if is_index else whole(revision, path)
-    with signing.copied(run if is_index else model, files) as folder:
+    name, files = _signed(model, version.commit, path)
+    with signing.copied(name, files) as folder:
         signing.check(folder, registry.signature(model, version.name), key, where=f"{model} {version.name}")
+
+
+def _signed(model: str, commit: str, path: str) -> tuple[str, dict[str, Path]]:
+    """What is signed of a model: its files, and the name of their folder, for the index that of its run."""
+    revision = Revision(commit)
+    if model != next(iter(registry.models())):
+        return model, whole(revision, path)
+    run = registry.run_at(commit)
+    return run, served(revision, run)
 
 
 def served(revision: Revision, run: str) -> dict[str, Path]:

@@ -57,7 +57,7 @@ class SimilarItems:
         """Train a model on interactions.
 
         Args:
-            interactions: user_id and item_id, one row an interaction; ids of any kind become texts. A pair that
+            interactions: user_id and item_id, one row per interaction; ids of any kind become texts. A pair that
                 occurs twice counts once, other columns are left alone.
             items: The catalogue: item_id and, if given, title. None: the items that occur.
             model: swing, item_knn, bm25, bpr, popularity or youtube_dnn (which needs extra `pipeline`).

@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.faults import compiled
+
 HERE = Path(__file__).parent
 
 
@@ -18,11 +20,7 @@ def shim(tmp_path_factory: pytest.TempPathFactory) -> Path:
     compiler = shutil.which("gcc") or shutil.which("cc")
     if compiler is None or not sys.platform.startswith("linux"):
         pytest.skip("needs Linux and a C compiler (Debian: apt-get install gcc)")
-    library = tmp_path_factory.mktemp("faults") / "faults.so"
-    subprocess.run(
-        [compiler, "-shared", "-fPIC", "-O1", "-o", str(library), str(HERE / "faults.c"), "-ldl"], check=True
-    )
-    return library
+    return compiled(tmp_path_factory.mktemp("faults"), compiler)
 
 
 def found(shim: Path, folder: Path, *arguments: str, **environment: str) -> dict[str, dict]:

@@ -71,23 +71,44 @@ def write_version(content: Content, versions: Path) -> str:
     names = [name for name in items.columns if name not in NO_COLUMNS]
     coded = [pd.factorize(items[name].astype("str")) for name in names]
     arrays = _arrays(content) | {f"column_{n}": codes.astype(np.int32) for n, (codes, _) in enumerate(coded)}
+    columns = {name: values.tolist() for name, (_, values) in zip(names, coded, strict=True)}
+    name = write_arrays(arrays, columns, content.manifest, versions)
+    log.info("serve: version %s, %s neighbours of %s items", name, f"{len(content.index):,}", f"{len(items):,}")
+    return name
+
+
+def write_arrays(
+    arrays: Mapping[str, Array], columns: Mapping[str, list[str]], manifest: Mapping[str, Any], versions: Path
+) -> str:
+    """Write a version and read it back.
+
+    Args:
+        arrays: As flat.py names them.
+        columns: Values by name of the columns to filter on, in the order of their arrays.
+        manifest: Of the index.
+        versions: Folder of all versions.
+
+    Returns:
+        The version's name.
+
+    Raises:
+        ArtifactError: The copy is not what was written.
+    """
     written = versions / "next"
     with staged(written) as out:
         for name, array in arrays.items():
             write_array(array, out / f"{name}.npy")
         description = {
             "files": {name: file_sha256(out / f"{name}.npy") for name in arrays},
-            "columns": [[name, values.tolist()] for name, (_, values) in zip(names, coded, strict=True)],
-            "is_real": content.manifest.get("arm") == SOURCE_REAL,
-            "index": dict(content.manifest),
+            "columns": [[name, values] for name, values in columns.items()],
+            "is_real": manifest.get("arm") == SOURCE_REAL,
+            "index": dict(manifest),
         }
         write_json(description, out / "manifest.json")
     final = versions / json_sha256(description)[:16]
     take(written, final)
     remove(written)  # the damaged one, if there was one
     FlatIndex(final)
-    rows = len(content.index)
-    log.info("serve: version %s, %s neighbours of %s items", final.name, f"{rows:,}", f"{len(items):,}")
     return final.name
 
 
@@ -100,9 +121,9 @@ def _arrays(content: Content) -> dict[str, Array]:
     popularity = _popularity(content)
     popular = np.lexsort((-items["n_train"].to_numpy(), -popularity))
     return {
-        **_texts("id", items[ITEM_ID]),
-        **_texts("title", titles),
-        **_texts("search", [str(searchable(title), "utf-8") for title in titles.take(popular)]),
+        **encoded_texts("id", items[ITEM_ID]),
+        **encoded_texts("title", titles),
+        **encoded_texts("search", [str(searchable(title), "utf-8") for title in titles.take(popular)]),
         **index,
         **_nearest_by_text(lonely, len(items), content.vectors),
         **(_neighbours("real", content.real, items) if content.real is not None else {}),
@@ -112,7 +133,8 @@ def _arrays(content: Content) -> dict[str, Array]:
     }
 
 
-def _texts(name: str, texts: Iterable[str]) -> dict[str, Array]:
+def encoded_texts(name: str, texts: Iterable[str]) -> dict[str, Array]:
+    """The two arrays of some texts: where each begins, and all of them in UTF-8."""
     encoded = [text.encode() for text in texts]
     return {
         f"{name}_bounds": np.cumsum([0, *map(len, encoded)], dtype=np.int64),
