@@ -85,9 +85,10 @@ torture: setup  ## kill the ci profile's run KILLS times (100) within SECONDS (3
 faults: setup  ## let every write fail or be killed, SECONDS (60) a scenario: benchmarks/results/faults.json
 	@python -m benchmarks.faults $(if $(SECONDS),--seconds $(SECONDS)) $(if $(SCENARIOS),--scenarios $(SCENARIOS))
 
-fuzz: setup  ## a thousand tables, parameters and command lines made up of anything: benchmarks/results/fuzz.json
+fuzz: setup  ## a thousand tables, chat templates, parameters and command lines made up of anything: benchmarks/results/fuzz.json
 	@FUZZ_EXAMPLES=1000 FUZZ_RESULTS=benchmarks/results/fuzz.json python -m pytest \
-	  tests/llm_i2i/data/test_fuzz.py tests/llm_i2i/data/test_sources.py tests/llm_i2i/test_fuzz.py tests/pipelines/test_fuzz.py
+	  tests/llm_i2i/data/test_fuzz.py tests/llm_i2i/data/test_sources.py tests/llm_i2i/test_fuzz.py tests/pipelines/test_fuzz.py \
+	  tests/llm_i2i/llm/test_chat.py
 
 .PHONY: same-bytes
 same-bytes: data  ## the ci profile in four environments (ZenML on and off; RANK, locale, time zone, a blank in the path): equal hashes

@@ -37,17 +37,23 @@ ODD_NAMES = st.one_of(
     ]),
     st.text(st.characters(codec="utf-8"), max_size=5),
 )  # fmt: skip
-IDS = st.one_of(
-    st.sampled_from(["a", "b", "c", "007", "7"]), st.text(st.characters(codec="utf-8"), min_size=1, max_size=3)
-)
+# Few, so that users share items.
+COMMON = ("a", "b", "007", "7", "Ä")
+IDS = st.one_of(st.sampled_from(COMMON), st.text(st.characters(codec="utf-8"), min_size=1, max_size=3))
 TIMES = st.one_of(
     st.integers(1_000_000_000, 1_700_000_000),
     st.sampled_from(["2020-01-01", "2020-01-01T00:00:00.5Z", "1e9", "now", "", "1500000000000", "1.5", "-1"]),
 )
-ODD = {"timestamp": TIMES, "rating": st.sampled_from([1, 2.5, "3", "", "good"]), "position": st.integers(-1, 9)}
-PLAIN = {
+ODD = {
     "user_id": IDS,
     "item_id": IDS,
+    "timestamp": TIMES,
+    "rating": st.sampled_from([1, 2.5, "3", "", "good"]),
+    "position": st.integers(-1, 9),
+}
+PLAIN = {
+    "user_id": st.sampled_from(COMMON),
+    "item_id": st.sampled_from(COMMON),
     "timestamp": st.integers(1_000_000_000, 1_700_000_000),
     "rating": st.sampled_from([1, 2.5, 5]),
     "position": st.integers(0, 9),
@@ -62,7 +68,8 @@ def seldom(draw: st.DrawFn) -> bool:
 @st.composite
 def columns(draw: st.DrawFn, table: str) -> list[tuple[str, list[Any]]]:
     """Names and cells: those that the table needs, mostly; each of the kind it should hold, mostly; any others."""
-    rows = draw(st.integers(0, 12))
+    whole = not seldom(draw)
+    rows = (len(COMMON) if table == "items" else 25) if whole else draw(st.integers(0, 12))
     needed = 3 if table == "interactions" else 2
     names = [name for place, name in enumerate(KNOWN[table]) if seldom(draw) != (place < needed)]
     names += draw(st.lists(ODD_NAMES, max_size=2))
@@ -71,7 +78,8 @@ def columns(draw: st.DrawFn, table: str) -> list[tuple[str, list[Any]]]:
         usual = ODD.get(name, TEXTS) if seldom(draw) else PLAIN.get(name, TEXTS)
         cells = CELLS if seldom(draw) else usual
         if name == "item_id" and table == "items":
-            found.append((name, draw(st.lists(cells, min_size=rows, max_size=rows, unique_by=str))))
+            ids = st.permutations(COMMON) if whole else st.lists(cells, min_size=rows, max_size=rows, unique_by=str)
+            found.append((name, list(draw(ids))))
         else:
             found.append((name, draw(st.lists(cells, min_size=rows, max_size=rows))))
     return found

@@ -2,9 +2,12 @@
 
 import datetime as dt
 import logging
+import os
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from tokenizers import normalizers
 
 from llm_i2i.errors import BaseModelError
@@ -18,6 +21,19 @@ from llm_i2i.llm.prompts import (
 )
 from tests.llm_i2i.llm.families import FAMILIES, byte_tokenizer, character_tokenizer
 
+EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", "25"))
+PIECES = (
+    "{{ bos_token }}", "{{ eos_token }}", "<|im_start|>{{ m['role'] }}\n", "[INST] ", " [/INST]", "<|end|>\n",
+    "{{ m['content'] }}", "{{ m.content | trim }}", "{{ m['content'] | upper }}", "{{ m['content'] | e }}",
+    "{{ m['content'][0]['text'] }}", "{% for c in m['content'] %}{{ c['text'] }}{% endfor %}",
+    "{{ m['content'] | tojson }}",
+    "{% if m['role'] == 'system' %}", "{% if m['role'] == 'user' %}", "{% if loop.first %}", "{% if loop.last %}",
+    "{% if m['content'] is string %}", "{% if add_generation_prompt %}", "{% else %}", "{% endif %}",
+    "{% for m in messages %}", "{% for m in messages[1:] %}", "{% for m in messages | reverse %}", "{% endfor %}",
+    "{{ messages[0]['content'] }}", "{{ messages[-1]['content'] }}", "{{ messages[7]['content'] }}",
+    "{{ m.nothing.at }}", "{{ raise_exception('Only user and assistant roles') }}", "{{ strftime_now('%d %b %Y') }}", "{{ 1 / 0 }}",
+    "{% set m = messages[0] %}", "{{ m['content'][:1] }}", "{{ m['content'] * 2 }}", "{% break %}", "{{", "%}", "{# #}",
+)  # fmt: skip
 HOSTILE = DiscriminatorTemplate(
     task="discriminator",
     version=1,
@@ -51,6 +67,28 @@ def test_every_word_stands_exactly_once_in_its_place(family, template, caplog):
     assert ("they begin the user's turn" in caplog.text) == (place == "user's")
     assert ("stand outside of it" in caplog.text) == (place == "outside" and chat_template is not None)
     assert (f"{words.system}\n\n{words.user}" in whole) >= (place != "own")
+
+
+@st.composite
+def chat_templates(draw):
+    """Pieces in any order; mostly a loop over messages, and what was opened is closed."""
+    pieces = draw(st.lists(st.sampled_from(PIECES), min_size=1, max_size=6))
+    if draw(st.integers(0, 4)):
+        pieces = ["{% for m in messages %}", *pieces, "{% endfor %}"]
+        pieces[-1:-1] = ["{% endif %}"] * (sum("{% if" in p for p in pieces) - pieces.count("{% endif %}"))
+    return "".join(pieces)
+
+
+@settings(deadline=None, max_examples=EXAMPLES, database=None, suppress_health_check=list(HealthCheck))
+@given(chat_template=chat_templates())
+def test_any_template_prints_every_word_once_or_is_left_out(chat_template, tally):
+    tokenizer = byte_tokenizer(chat_template)
+    whole = "{candidate}".join(asked(tokenizer, HOSTILE)[1:])
+    whole = "{history}".join([asked(tokenizer, HOSTILE)[0], whole])
+    assert whole.count(HOSTILE.user) == whole.count(HOSTILE.system) == 1
+    assert whole.index(HOSTILE.system) < whole.index(HOSTILE.user)
+    bare = whole.rstrip(" ") == f"<s>{HOSTILE.system}\n\n{HOSTILE.user}\n"
+    tally[f"chat templates: {'words outside of it' if bare else 'used'}"] += 1
 
 
 @pytest.mark.parametrize("family", FAMILIES)
