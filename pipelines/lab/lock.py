@@ -88,7 +88,9 @@ def _own_build(torch: str) -> tuple[str, str]:
 
 
 def _run(*command: str, told: str = "") -> str:
-    done = subprocess.run(command, input=told, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    done = subprocess.run(  # noqa: S603 - no shell
+        command, input=told, capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise LlmI2iError("make lock", f"failed: {done.stderr}")
     return done.stdout

@@ -190,7 +190,13 @@ def _dvc_exp_run(name: str, words: list[str], path: Path, bar: Any) -> tuple[lis
     log = path.with_suffix(".log")
     with log.open("w", encoding="utf-8") as errors:
         process = subprocess.Popen(  # noqa: S603 - fixed words and checked values, no shell
-            command, env=environment(), stdout=subprocess.PIPE, stderr=errors, text=True, close_fds=False
+            command,
+            env=environment(),
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            encoding="utf-8",
+            errors="replace",
+            close_fds=False,
         )
         try:
             for line in process.stdout or ():

@@ -28,7 +28,9 @@ def dvc(*arguments: str) -> str:
     Raises:
         LlmI2iError: dvc failed; its output is in the message.
     """
-    done = subprocess.run([*DVC, *arguments], env=environment(), capture_output=True, text=True, check=False)  # noqa: S603
+    done = subprocess.run(  # noqa: S603 - no shell
+        [*DVC, *arguments], env=environment(), capture_output=True, encoding="utf-8", errors="replace", check=False
+    )
     if done.returncode:
         raise LlmI2iError(f"dvc {' '.join(arguments)}", f"failed:\n{done.stdout}{done.stderr}")
     return done.stdout

@@ -133,7 +133,7 @@ def _gto(*arguments: str) -> str:
     """
     command = [str(Path(sys.executable).with_name("gto")), *arguments]
     try:
-        done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603 - no shell
     except FileNotFoundError as error:
         raise LlmI2iError("gto", "is not installed", fix="run `make setup`") from error
     if done.returncode and arguments[0] == "show" and "Cannot find artifact" in done.stderr:

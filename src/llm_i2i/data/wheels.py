@@ -129,7 +129,7 @@ def _download(requirement: str, folder: Path, sha256: str, downloads: Path) -> P
     # Only wheels: for a source archive pip would run that package's build code.
     words = "download --quiet --no-input --disable-pip-version-check --no-deps --only-binary=:all: --dest"
     command = [sys.executable, "-m", "pip", *words.split(), str(folder), requirement]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell, fixed words
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603 - no shell, fixed words
     wheels = sorted(folder.glob("*.whl"))
     if done.returncode != 0 or len(wheels) != 1:
         tail = " | ".join(line.strip() for line in done.stderr.splitlines()[-3:] if line.strip())

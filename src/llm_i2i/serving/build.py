@@ -324,7 +324,7 @@ def build_apart(source: Source, store: Path) -> None:
         LlmI2iError: As `build`, or the process died.
     """
     command = [sys.executable, "-m", "llm_i2i.serving.build", json.dumps(astuple(source)), str(store)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)  # noqa: S603 - no shell
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", errors="replace", check=False)  # noqa: S603 - no shell
     if done.returncode:
         lines = done.stderr.strip().splitlines() or [f"ended with exit status {done.returncode}"]
         raise LlmI2iError("build", lines[-1].removeprefix("error: ").removeprefix("build: "))
