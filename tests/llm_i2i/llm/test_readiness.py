@@ -130,6 +130,21 @@ def test_a_damaged_tokenizer_is_one_error(damage, prepare, tmp_path):
         check_base_model(out, **TEMPLATES)
 
 
+@pytest.mark.parametrize("kind", ["llama", "of_its_own"])
+def test_code_that_comes_with_a_model_never_runs(kind, prepare, tmp_path):
+    folder = folder_of("llama", KINDS["llama"][0], tmp_path / "model")
+    names = ("AutoConfig", "AutoModelForCausalLM", "AutoTokenizer")
+    for name in ("config.json", "tokenizer_config.json"):
+        known = json.loads((folder / name).read_text(encoding="utf-8"))
+        own = {"auto_map": {key: f"own.{key}" for key in names}}
+        own |= {"model_type": kind} if name == "config.json" else {"tokenizer_class": "OwnTokenizer"}
+        (folder / name).write_text(json.dumps(known | own), encoding="utf-8")
+    (folder / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n", encoding="utf-8")
+    with pytest.raises(BaseModelError, match="custom code"):
+        check_base_model(prepare(folder), **TEMPLATES)
+    assert not (tmp_path / "ran").exists()
+
+
 def test_templates_that_do_not_exist_stop_here(base_model):
     check_base_model(base_model, **TEMPLATES)
     with pytest.raises(ParamsError, match="no template"):
