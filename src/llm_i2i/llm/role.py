@@ -142,15 +142,11 @@ class Role(Generic[Prompt]):
 
     def fresh(self, params: LlmTraining, by_user: dict[str, IntArray]) -> TargetLogits:
         """Load the model to be trained on the items of these users."""
-        setup = self.setup
-        new = models.with_vectors(
-            self.vocabulary.new_tokens,
-            setup.items,
-            by_user,
-            text=setup.text,
-            base_model=setup.base_model,
-            seed=setup.seed,
-        )
+        setup, new = self.setup, self.vocabulary.new_tokens
+        if self.catalogue.single_token:
+            new = models.with_vectors(
+                new, setup.items, by_user, text=setup.text, base_model=setup.base_model, seed=setup.seed
+            )
         model = models.load_for_training(setup.base_model, params, self.device, seed=setup.seed, new_tokens=new)
         return TargetLogits(model)
 

@@ -54,6 +54,7 @@ class BaseModelParams(Section):
     id: str = dial("hub: repository")
     revision: str = dial("hub: commit, tag or branch; pin a commit")
     path: str = knob("path: a local model folder")
+    layers: Annotated[int, Field(ge=0, le=30)] = knob("embedded: its first so many layers; 0 = all 30")
     compact: CompactParams = knob("compact: sizes of the small Llama")
 
     _source_is_complete = model_validator(mode="after")(source_is_complete)

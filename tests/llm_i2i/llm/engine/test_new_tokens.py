@@ -13,7 +13,14 @@ from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.logits import TargetLogits
-from llm_i2i.llm.engine.models import add_adapter, load_for_inference, load_quantized, load_tokenizer, save_model
+from llm_i2i.llm.engine.models import (
+    add_adapter,
+    load_for_inference,
+    load_quantized,
+    load_tokenizer,
+    save_model,
+    with_vectors,
+)
 from llm_i2i.llm.engine.training import TrainingSetup, train_model
 from llm_i2i.llm.engine.trie import build_trie
 from llm_i2i.llm.generator import train_generator
@@ -113,6 +120,27 @@ def test_new_rows_begin_as_the_mean_of_their_words(kind, request, vocabulary, ru
         off = new.weight[n_known + 5] - old.weight[ids].mean(dim=0)
         assert off.std() == pytest.approx(0.1 * old.weight.std().item(), rel=0.4)
         assert len(torch.unique(new.weight[n_known:], dim=0)) == len(items)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("kind", ["base_model", "untied"])
+def test_new_rows_of_items_with_the_same_users_begin_near_each_other(
+    kind, request, vocabulary, runtime, items, text, tmp_path
+):
+    folder = request.getfixturevalue(kind)
+    by_user = {f"u{user}": np.arange(3) + 3 * (user % 2) for user in range(8)}
+    new = with_vectors(vocabulary.new_tokens, items, by_user, text=text, base_model=folder, seed=1)
+    plain = load_quantized(folder, runtime, new_tokens=vocabulary.new_tokens)
+    model = load_quantized(folder, runtime, new_tokens=new)
+    for layer in ("get_input_embeddings", "get_output_embeddings"):
+        began, words = getattr(model, layer)().weight, getattr(plain, layer)().weight
+        added = torch.nn.functional.normalize((began - words)[new.ids], dim=1)
+        known = words[: new.ids[0]]
+        assert torch.equal(began[: new.ids[0]], known)
+        assert (added[:3] @ added[:3].T).min() > 0.99
+        assert (added[:3] @ added[3:6].T).max() < 0.0
+        lengths = (began - words)[new.ids[:6]].norm(dim=1) / (known.std() * known.shape[1] ** 0.5)
+        assert ((lengths > 0.5) & (lengths < 2.0)).all()
 
 
 @pytest.mark.parametrize("kind", ["base_model", "untied"])
