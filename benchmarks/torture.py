@@ -127,6 +127,9 @@ def main() -> None:
         "outputs": len(reference),
         **facts,
     }
+    # With what starting again costs; meaningful on a free machine.
+    lost = facts["seconds_disturbed"] - facts["finished"] * undisturbed
+    facts["seconds_lost_per_kill"] = round(lost / max(1, sum(facts["kills"].values())), 1)
     write_json(facts, RESULTS)
     print(json.dumps(facts, indent=2))
     sys.exit(bool(facts["problems"]))
