@@ -100,7 +100,7 @@ def one_message(where: str) -> Iterator[None]:
         yield
     except BrokenPipeError:
         raise
-    except (MemoryError, OSError, RuntimeError) as error:
+    except (MemoryError, OSError, RuntimeError, SystemError) as error:
         if _is_about_memory(error):
             said = next(iter(str(error).strip().splitlines()), "none left")
             expected = "room for the tables and the model"
@@ -114,12 +114,18 @@ def one_message(where: str) -> Iterator[None]:
 
 
 def _is_about_memory(error: Exception) -> bool:
-    """Of Python and numpy, of the system, or of torch, on the CPU and on a GPU."""
+    """Of Python and numpy, of the system, of torch on the CPU and on a GPU, or of a library that lost the reason."""
     if isinstance(error, OSError):
         return error.errno == errno.ENOMEM
     return isinstance(error, MemoryError) or any(
         words in f"{type(error).__name__}: {error}".lower()
-        for words in ("outofmemory", "out of memory", "can't allocate memory", "can't start new thread")
+        for words in (
+            "outofmemory",
+            "out of memory",
+            "can't allocate memory",
+            "can't start new thread",
+            "error return without exception set",
+        )
     )
 
 

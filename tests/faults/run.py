@@ -241,7 +241,7 @@ class Injection:
         for name, value in now.items():
             if value not in (self.old[name], self.new[name]):
                 yield f"{name} is neither old nor new: {value}"
-        aborted = kind == "no memory" and outcome.status in (-signal.SIGABRT, -signal.SIGSEGV)  # by a C++ library
+        aborted = kind == "no memory" and outcome.status in (1, -signal.SIGABRT, -signal.SIGSEGV)  # by a library in C
         if outcome.status not in (FINE, REFUSED, -signal.SIGKILL) and not aborted:
             yield f"status {outcome.status}: {outcome.said}"
         if outcome.status == FINE and now != self.new:

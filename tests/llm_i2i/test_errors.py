@@ -40,6 +40,7 @@ def test_in_library_use_nothing_advises_a_run_of_dvc(tmp_path, monkeypatch):
         (OSError(errno.ENOMEM, "Cannot allocate memory"), "tag: not enough memory ([Errno 12] Cannot"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "you tried); expected room"),
         (RuntimeError("can't start new thread"), "tag: not enough memory (can't start new thread)"),
+        (SystemError("error return without exception set"), "tag: not enough memory (error return"),
         (PermissionError(errno.EACCES, "Permission denied", ".locks"), ".locks: Permission denied; expected a file"),
         (OSError(errno.EIO, "Input/output error"), "tag: Input/output error; expected"),
     ],
