@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -157,3 +158,49 @@ def redis_url(redis_server) -> str:
 
     Redis.from_url(redis_server).flushall()
     return redis_server
+
+
+@pytest.fixture(scope="module")
+def browser():
+    sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if program is None:
+        pytest.skip("no Chromium on this machine (Debian: apt-get install chromium)")
+    with sync_api.sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=program)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    """Open an address in a window of its own; at the end nothing may have failed or come from elsewhere."""
+    windows, faults = [], []
+
+    def opened(address: str, **options):
+        page = browser.new_page(**options)
+        windows.append(page)
+        page.set_default_timeout(20_000)
+        page.on("pageerror", lambda error: faults.append(str(error)))
+        page.on("console", lambda told: faults.append(told.text) if told.type == "error" else None)
+        own = (re.match(r"https?://[^/]+/|file:.*", address)[0], "data:")
+        page.on("request", lambda asked: None if asked.url.startswith(own) else faults.append(asked.url))
+        page.goto(address)
+        return page
+
+    yield opened
+    for page in windows:
+        page.close()
+    assert not [fault for fault in faults if "401" not in fault]  # the browser reports these itself
+
+
+@pytest.fixture
+def barriers():
+    """What axe-core finds serious or critical on a page: rule and first element."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+
+    def found(page) -> list[tuple[str, str]]:
+        told = axe.Axe().run(page, options={"resultTypes": ["violations"]}).response["violations"]
+        return [(v["id"], v["nodes"][0]["html"]) for v in told if v["impact"] in ("serious", "critical")]
+
+    return found

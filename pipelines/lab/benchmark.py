@@ -10,7 +10,6 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -19,6 +18,7 @@ from llm_i2i.errors import DataError, LlmI2iError
 from llm_i2i.files import content_md5, copy_file, read_json, write_json, write_text
 from llm_i2i.git import git
 from llm_i2i.reporting.benchmark import csv_name
+from llm_i2i.reporting.collect import BENCHMARK, read_benchmark
 from llm_i2i.reporting.experiment_views import rows_of
 from llm_i2i.reporting.result_pages import render
 from llm_i2i.schema import write_frame
@@ -33,9 +33,6 @@ DOCUMENT = Path("docs/results.md")
 FULL_TABLES = Path("docs/results")
 TABLES = ("interactions.csv", "items.csv")
 IDENTITY = ("-c", "user.name=benchmark", "-c", "user.email=benchmark@localhost")
-# All that the document shows, in its order; what needs a GPU is run by benchmarks/gpu_method.py.
-EXPERIMENTS = ("ablation", "recipe", "backbones", "controls", "threshold", "tail_weight", "volume")
-ON_A_GPU = ("pretrained",)
 COMMAND = "make bench-ard ARD=PATH"
 
 
@@ -46,7 +43,7 @@ class Plan:
     Attributes:
         tables: Folder with one folder per data set, each with interactions.csv and items.csv.
         datasets: Names of those folders.
-        experiments: Files of experiments/.
+        experiments: Files of experiments/; empty = all that the document shows and needs no GPU.
         seeds: Seeds of each experiment.
         profile: File of profiles/ for every copy; `laptop` = params.yaml as committed.
         tune: Models to tune on valid first.
@@ -76,7 +73,7 @@ def run(plan: Plan) -> None:
         copy.prepare(plan, plan.tables / name)
         for seed in plan.seeds:
             copy.train(seed)
-        for experiment in plan.experiments:
+        for experiment in plan.experiments or BENCHMARK:
             logger.info("benchmark: %s, %s", name, experiment)
             copy.pipelines("sweep", experiment, "--seeds", ",".join(map(str, plan.seeds)))
             _keep(copy, name, experiment, plan)
@@ -85,11 +82,7 @@ def run(plan: Plan) -> None:
 
 def write_document() -> None:
     """Render docs/results.md, a page per question, the plots and full tables beside it from reports/benchmark/."""
-    results: dict[str, dict[str, dict[str, Any]]] = {}
-    place = {name: number for number, name in enumerate((*EXPERIMENTS, *ON_A_GPU))}
-    files = RESULTS.glob("*/*.json")
-    for path in sorted(files, key=lambda p: (p.parent.name, place.get(p.stem, len(place)), p.stem)):
-        results.setdefault(path.parent.name, {})[path.stem] = read_json(path)
+    results = read_benchmark(RESULTS)
     shutil.rmtree(FULL_TABLES, ignore_errors=True)
     FULL_TABLES.mkdir(parents=True)
     for name, found in results.items():

@@ -11,10 +11,10 @@ import pandas as pd
 import pytest
 from packaging.utils import canonicalize_name
 
+from llm_i2i.reporting.collect import BENCHMARK, BENCHMARK_ON_A_GPU
 from llm_i2i.schema import ITEMS, write_table
 from pipelines import check, zenml_store
 from pipelines.__main__ import main
-from pipelines.lab.benchmark import EXPERIMENTS, ON_A_GPU
 from tests.conftest import ROOT
 
 
@@ -82,7 +82,7 @@ def test_bench_without_tables_writes_the_document_from_what_was_measured(folder:
 
 def test_bench_runs_every_experiment_whose_results_are_committed_except_those_of_a_gpu() -> None:
     committed = {path.stem for path in (ROOT / "reports" / "benchmark").glob("*/*.json")}
-    assert committed == {*EXPERIMENTS, *ON_A_GPU}
+    assert committed == {*BENCHMARK, *BENCHMARK_ON_A_GPU}
     assert all((ROOT / "experiments" / f"{name}.yaml").is_file() for name in committed)
 
 

@@ -126,20 +126,25 @@ def shown_models(content: Json) -> list[str]:
 
 def reading(dataset: str, found: Mapping[str, Json], arms: Runs) -> list[str]:
     """What the arms of a data set (as of `headline`) show; the paper is compared with its own selection only."""
-    lines = []
-    selections = words.texts()["selections"]
-    real, recipe = arms.get(BASELINE_ARM), arms.get(f"{AUGMENTED_ARM} ({selections['recipe']})", {})
-    for key in ("paper", "recipe"):
-        augmented = arms.get(f"{AUGMENTED_ARM} ({selections[key]})")
-        if real and augmented:
-            values = (rows[OVERALL, ""]["value"] for rows in (real, augmented))
-            lines.append(_gain(dataset, key, *values))
+    lines, recipe = gains(dataset, arms), arms.get(selected_arm("recipe"), {})
     for part, where in WHERE.items():
         if row := recipe.get((part, f"arm {CONTROL}")):
             told = say(f"control_{row['outcome']}")
             lines.append(say("against_control", where=where, span=span(interval_of(row)), words=told))
     tuned = with_tuned_models(found)
     return [*lines, *(_best(tuned) if tuned else [])]
+
+
+def selected_arm(selection: str) -> str:
+    """The arm of `headline` with the pairs of a selection, `paper` or `recipe`."""
+    return f"{AUGMENTED_ARM} ({words.texts()['selections'][selection]})"
+
+
+def gains(dataset: str, arms: Runs) -> list[str]:
+    """What Swing gains by each selection on a data set, of its arms (as of `headline`)."""
+    values = {arm: rows[OVERALL, ""]["value"] for arm, rows in arms.items()}
+    shown = [key for key in ("paper", "recipe") if BASELINE_ARM in arms and selected_arm(key) in arms]
+    return [_gain(dataset, key, values[BASELINE_ARM], values[selected_arm(key)]) for key in shown]
 
 
 def _gain(dataset: str, selection: str, real: float, augmented: float) -> str:

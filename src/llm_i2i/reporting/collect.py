@@ -26,6 +26,9 @@ Run = tuple[str, str]  # (model, arm)
 TRAININGS = ("generator", "discriminator")
 TRAINING_COLUMNS = ("step", "loss")
 TOKEN_COLUMNS = ("step", "tokens_per_s")
+# Experiments of the benchmark in the order of docs/results.md; what needs a GPU is run by benchmarks/gpu_method.py.
+BENCHMARK = ("ablation", "recipe", "backbones", "controls", "threshold", "tail_weight", "volume")
+BENCHMARK_ON_A_GPU = ("pretrained",)
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class ReportInputs:
     experiments: tuple[Json, ...]
     gate: Json | None  # Content of reports/gate.json
     comparison: Json | None  # Content of reports/comparison.json
+    benchmark: Mapping[str, Mapping[str, Json]]  # What `read_benchmark` found
     # Names of metrics files of models and arms that params.yaml no longer names; they stay unread
     left_over: tuple[str, ...] = ()
 
@@ -189,6 +193,18 @@ def _read_experiments(reports: Path) -> tuple[Json, ...]:
     return tuple(experiments)
 
 
+def read_benchmark(folder: Path) -> dict[str, dict[str, Json]]:
+    """The committed results on other data by data set and experiment, in the order of docs/results.md."""
+    place = {name: number for number, name in enumerate((*BENCHMARK, *BENCHMARK_ON_A_GPU))}
+    results: dict[str, dict[str, Json]] = {}
+    for path in sorted(
+        folder.glob("*/*.json"), key=lambda path: (path.parent.name, place.get(path.stem, len(place)), path.stem)
+    ):
+        if (content := _readable_json(path)) is not None:
+            results.setdefault(path.parent.name, {})[path.stem] = content
+    return results
+
+
 def collect(root: Path) -> ReportInputs:
     """Read the artifacts of a whole run below the project folder; optional parts that are not there are left out.
 
@@ -242,6 +258,7 @@ def collect(root: Path) -> ReportInputs:
         experiments=_read_experiments(reports),
         gate=_readable_json(reports / "gate.json"),
         comparison=_readable_json(reports / "comparison.json"),
+        benchmark=read_benchmark(reports / "benchmark"),
         left_over=tuple(sorted(written - set(map("-".join, runs + alone)))),
     )
     n_users = f"{len(next(iter(inputs.per_user.values()))):,}"

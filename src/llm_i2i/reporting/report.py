@@ -1,5 +1,7 @@
 """Build the report: one self-contained HTML page, the same as Markdown, and the summary."""
 
+import base64
+import hashlib
 import re
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +12,9 @@ from markupsafe import Markup
 
 from llm_i2i.params.reading import leaves
 from llm_i2i.reporting import plots, result_tables, run_tables, sentences
-from llm_i2i.reporting.collect import TRAININGS, Json, ReportInputs
+from llm_i2i.reporting.collect import BASELINE_ARM, Json, ReportInputs
 from llm_i2i.reporting.experiment_views import experiment_table, tell
+from llm_i2i.reporting.no_gain import no_gain_of_swing
 from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
 from llm_i2i.reporting.tables import escape_markdown, markdown_table
@@ -22,19 +25,20 @@ from llm_i2i.reporting.words import NOT_MEASURED, metric_name, model_name, slice
 class Report:
     """A finished report."""
 
-    html: str  # Self-contained page; loads nothing and runs no script
+    html: str  # Self-contained page; loads nothing and runs one script, its own
     markdown: str  # The same tables without plots
     summary: dict[str, Any]  # Deterministic numbers, see `llm_i2i.reporting.results.summarize`
 
 
-def _parts(inputs: ReportInputs) -> dict[str, Any]:
-    """The optional parts of the page (title, text, tables, images, points); gate and comparison None if not there."""
+def _parts(inputs: ReportInputs, results: Results) -> dict[str, Any]:
+    """The optional parts of the page (title, text, tables, images, points); None if not there."""
 
     def part(title: str, text: str, **more: Any) -> dict[str, Any]:
         return {"title": title, "text": text, "tables": (), "images": (), "points": (), **more}
 
-    gate, comparison = inputs.gate, inputs.comparison
+    gate, comparison, no_gain = inputs.gate, inputs.comparison, no_gain_of_swing(inputs, results)
     return {
+        "no_gain": no_gain and part(**no_gain),
         "experiments": [
             part(content["name"], tell(content), tables=[experiment_table(content)], images=content["images"])
             for content in inputs.experiments
@@ -63,8 +67,8 @@ def _flatten(content: Json) -> dict[str, str]:
     return flat
 
 
-def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
-    """Every plot that has data; None = not measured here."""
+def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot]:
+    """Every plot that has data."""
     rule, counts, metric = inputs.params.fuse.rule, run_tables.bucket_counts(inputs), results.main_metric
     differences = {
         f"{model_name(model)}\n{arm}": {
@@ -72,28 +76,23 @@ def _plots(inputs: ReportInputs, results: Results) -> dict[str, Plot | None]:
         }
         for (model, arm), found in results.differences.items()
     }
-    bins = (inputs.held_out or {}).get("reliability")
     threshold = rule.threshold if rule.mode == "threshold" else None
-    logs, tokens = inputs.training, inputs.tokens_per_s
-    rate = {"column": "tokens_per_s", "label": "tokens per second", "name": "speed"}
-    losses = {
-        f"loss_{name}": plots.plot_training({name: logs[name]}, column="loss", label="loss", name=f"loss-{name}")
-        for name in TRAININGS
-        if name in logs
-    }
-    return dict.fromkeys(f"loss_{name}" for name in TRAININGS) | {
-        **losses,
-        "speed": plots.plot_training(tokens, **rate) if tokens else None,
-        "differences": plots.plot_differences(
-            differences, metric=metric_name(metric), against="arm real", name="differences"
-        )
-        if differences
-        else None,
-        "reliability": plots.plot_reliability(bins) if bins else None,
-        "buckets": plots.plot_bucket_counts(counts) if counts.to_numpy().any() else None,
+    made = {
         "p_yes": plots.plot_p_yes(inputs.scored, threshold=threshold),
         "long_tail": plots.plot_long_tail(inputs.items),
     }
+    for name, log in inputs.training.items():
+        made[f"loss_{name}"] = plots.plot_training({name: log}, column="loss", label="loss", name=f"loss-{name}")
+    if logs := inputs.tokens_per_s:
+        made["speed"] = plots.plot_training(logs, column="tokens_per_s", label="tokens per second", name="speed")
+    if differences:
+        shown, against = metric_name(metric), f"arm {BASELINE_ARM}"
+        made["differences"] = plots.plot_differences(differences, metric=shown, against=against, name="differences")
+    if bins := (inputs.held_out or {}).get("reliability"):
+        made["reliability"] = plots.plot_reliability(bins)
+    if counts.to_numpy().any():
+        made["buckets"] = plots.plot_bucket_counts(counts)
+    return made
 
 
 def _model_facts(inputs: ReportInputs) -> dict[str, str]:
@@ -132,7 +131,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
         "params": yaml.safe_dump(params, sort_keys=False, default_flow_style=None),
         "plots": _plots(inputs, results),
         "not_measured": NOT_MEASURED,
-        **_parts(inputs),
+        **_parts(inputs, results),
     }
 
 
@@ -148,13 +147,16 @@ def build_report(inputs: ReportInputs) -> Report:
     )
     environment.filters |= {"md": escape_markdown, "md_table": markdown_table}
     context = _context(inputs, results)
+    script = environment.get_template("report.js").render()
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     theme = {"light": css_variables(dark=False), "dark": css_variables(dark=True), "font": FONT_STACK}
     page = environment.get_template("report.html.j2").render(
-        # The two only texts that are not escaped: CSS of our own and SVG whose texts are escaped already.
+        # The only texts that are not escaped: script and CSS of our own and SVG whose texts are escaped already.
+        script={"text": Markup(script), "hash": f"sha256-{digest}"},  # noqa: S704
         theme={name: Markup(text) for name, text in theme.items()},  # noqa: S704
-        svg={name: Markup(plot.svg) for name, plot in context["plots"].items() if plot},  # noqa: S704
+        svg={name: Markup(plot.svg) for name, plot in context["plots"].items()},  # noqa: S704
         **context,
     )
     markdown = environment.get_template("report.md.j2").render(**context)
-    page = re.sub(r"(\d) %", "\\1\u00a0%", page)  # a number and its % stay on one line
+    page = re.sub(r"(\d,?) (?=%|[+−]?[\d.]+\])", "\\1\u00a0", page)  # a number and its %, an interval: on one line
     return Report(html=page, markdown=markdown, summary=summarize(inputs, results))

@@ -15,7 +15,6 @@ from llm_i2i.schema import ITEM_ID, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
 from llm_i2i.stages import STAGES
 
 OWN_STAGE = "report"  # cannot know its own cost yet
-TITLE_LENGTH = 80  # characters of a title that are shown
 HISTORY = 3  # last items of a user that a sample shows
 
 
@@ -125,11 +124,6 @@ def bucket_kept_table(inputs: ReportInputs) -> Table:
     return view("bucket_kept", rows, arm=generated_arm(inputs) or "without synthetic rows")
 
 
-def _clip(text: str) -> str:
-    line = " ".join("".join(c if c.isprintable() else " " for c in text).split())
-    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
-
-
 def sample_table(inputs: ReportInputs) -> Table:
     """A seeded sample of synthetic rows: last titles of the user, generated title, confidence, kept or not."""
     rule, keys = inputs.params.fuse.rule, [USER_ID, ITEM_ID]
@@ -149,9 +143,9 @@ def sample_table(inputs: ReportInputs) -> Table:
     cells = []
     for row in sample.to_dict(orient="records"):
         was_kept = (row[USER_ID], row[ITEM_ID]) in kept
-        seen = [_clip(titles.get(item, item)) for item in last.get(row[USER_ID], [])]
+        seen = [words.clip(titles.get(item, item)) for item in last.get(row[USER_ID], [])]
         outcome, tone = ("kept", "better") if was_kept else ("dropped", "muted")
-        about = [" → ".join(seen) or "–", _clip(titles.get(row[ITEM_ID], row[ITEM_ID])), str(row["bucket"])]
+        about = [" → ".join(seen) or "–", words.clip(titles.get(row[ITEM_ID], row[ITEM_ID])), str(row["bucket"])]
         about += [words.signed(row["logprob"], 2)] if other_order else []
         cells.append((*about, row["p_yes"], Cell(outcome, tone=tone, number=False)))
     order = " Confidence: the generator's log probability; it orders the pairs." if other_order else ""
@@ -242,7 +236,7 @@ def _first_sample(entry: Json) -> str | None:
     first = next(iter(entry.get("sample") or []), None)
     if isinstance(first, dict):
         first = ", ".join(f"{name} {value}" for name, value in first.items())
-    return None if first is None else _clip(str(first))
+    return None if first is None else words.clip(str(first))
 
 
 def validation_table(inputs: ReportInputs) -> Table | None:

@@ -6,7 +6,7 @@ The same figure gives the same bytes: fixed hash salt, no dates, no creator.
 import html
 import io
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
@@ -59,6 +59,7 @@ _STYLE: Final[dict[str, Any]] = {
 }
 FONT_STACK: Final = "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"
 _NAMESPACE: Final = 'xmlns="http://www.w3.org/2000/svg" '
+Mark = tuple[float, float, str]  # a place in data coordinates, and what stands there in words
 
 
 @dataclass(frozen=True)
@@ -73,13 +74,13 @@ class Plot:
 
 
 def draw_plot(
-    draw: Callable[[Any], None], name: str, values: Mapping[str, str] = MappingProxyType({}), *, words: str,
+    draw: Callable[[Any], Iterator[Mark]], name: str, values: Mapping[str, str] = MappingProxyType({}), *, words: str,
     kind: str = "", height: float = HEIGHT, standalone: bool = False,
 ) -> Plot:  # fmt: skip
     """Call `draw` on empty axes in the report's theme and render them.
 
     Args:
-        draw: Draws on matplotlib axes.
+        draw: Draws on matplotlib axes; yields the values that a page tells under the pointer and on keyboard focus.
         name: Prefix of every id in the SVG; unique in a page.
         values: What title and caption are filled with, besides the words.
         words: What the plot shows, for those who do not see it.
@@ -96,12 +97,25 @@ def draw_plot(
     with rc_context(_STYLE):
         figure = Figure(figsize=(WIDTH, height))
         FigureCanvasSVG(figure)
-        draw(figure.subplots())
+        axes = figure.subplots()
+        marks = list(draw(axes))
         buffer = io.BytesIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", metadata=nothing, transparent=True)
     body = _rewrite(buffer.getvalue().decode("utf-8"), name)
+    if marks and not standalone:
+        body = body.replace("</svg>", f'<g class="marks">\n{_circles(axes, marks)}</g>\n</svg>')
     return Plot(name, _headed(body, name, title, alt, standalone=standalone), title, alt, caption)
+
+
+def _circles(axes: Any, marks: Sequence[Mark]) -> str:
+    """An unseen circle for each mark, at its place on the drawn axes; a browser without script shows its title."""
+    points = axes.transData.transform([mark[:2] for mark in marks]) * 72 / axes.figure.dpi
+    top = 72 * axes.figure.get_figheight()
+    return "".join(
+        f'<circle cx="{x:.1f}" cy="{top - y:.1f}" r="4"><title>{html.escape(told)}</title></circle>\n'
+        for (x, y), (*_, told) in zip(points, marks, strict=True)
+    )
 
 
 def css_variables(*, dark: bool) -> str:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from llm_i2i.evaluation.bootstrap import Interval
-from llm_i2i.reporting.words import outcome_of, percent, signed, texts
+from llm_i2i.reporting.words import one_line, outcome_of, percent, signed, texts
 
 MARKS = {"better": "▲", "worse": "▼", "none": "○"}
 LEGEND = f"{MARKS['better']} better, {MARKS['worse']} worse, {MARKS['none']} no difference shown"
@@ -101,8 +101,7 @@ def difference_cell(interval: Interval | None, *, value: float | None = None) ->
 
 def escape_markdown(text: object) -> str:
     """Text that Markdown shows as it is: one line, no markup, no HTML, no table separator."""
-    line = " ".join("".join(c if c.isprintable() else " " for c in str(text)).split())
-    line = line.replace("&", "&amp;")
+    line = one_line(str(text)).replace("&", "&amp;")
     return _SPECIAL.sub(r"\\\1", line).replace(r"\<", "&lt;").replace(r"\>", "&gt;")
 
 

@@ -13,6 +13,7 @@ from llm_i2i.schema import LONG_TAIL, OVERALL
 
 NOT_MEASURED = "not measured here"
 MINUS = "−"
+TITLE_LENGTH = 80  # characters of a title that are shown
 # One word for one thing: "tail" is the bucket, by count; the least frequent share of items is the paper's long tail.
 SLICE_NAMES = {OVERALL: "all targets", LONG_TAIL: "the paper's long tail"}
 
@@ -95,6 +96,17 @@ def percent(share: float) -> str:
 def first_upper(text: str) -> str:
     """Text with a capital first letter, all others as they are."""
     return text[:1].upper() + text[1:]
+
+
+def one_line(text: str) -> str:
+    """Text without line breaks and characters that cannot be seen."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def clip(text: str) -> str:
+    """A title on one line, as much of it as is shown."""
+    line = one_line(text)
+    return line if len(line) <= TITLE_LENGTH else line[: TITLE_LENGTH - 1].rstrip() + "…"
 
 
 def plural(number: int, noun: str) -> str:

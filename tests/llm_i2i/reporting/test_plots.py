@@ -8,6 +8,7 @@ import pytest
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.collect import ReportInputs
 from llm_i2i.reporting.plots import (
+    MARKS,
     plot_bucket_counts,
     plot_differences,
     plot_long_tail,
@@ -54,6 +55,26 @@ def test_labels_are_escaped(inputs: ReportInputs) -> None:
     assert "&lt;arm&gt; &amp; co" in _plots(inputs)[0].svg
 
 
+def test_marks_stand_on_what_is_drawn() -> None:
+    bins = [{"n": 4, "mean_p_yes": 0.25, "share_yes": 0.5}, {"n": 9, "mean_p_yes": 0.75, "share_yes": 1.0}]
+    root = ET.fromstring(plot_reliability(bins).svg)
+    (points,) = [group for group in root.iter("g") if "PathCollection" in group.get("id", "")]
+    drawn = [(float(node.get("x", "")), float(node.get("y", ""))) for node in points.iter("use")]
+    circles = list(root.iter("circle"))
+    assert [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in circles] == [
+        pytest.approx(place, abs=0.06) for place in drawn
+    ]
+    assert [circle[0].text for circle in circles] == ["0.25 is 0.50 (4 pairs)", "0.75 is 1.00 (9 pairs)"]
+
+
+def test_a_long_line_tells_a_few_of_its_values_the_last_among_them() -> None:
+    log = pd.DataFrame({"step": np.arange(1, 1001), "loss": np.linspace(3.0, 1.0, 1000)})
+    svg = plot_training({"generator": log}, column="loss", label="loss", name="loss").svg
+    assert svg.count("<circle") == MARKS
+    last = log["loss"].tail(100).mean()
+    assert f"<title>generator, step 1,000: {last:.4g}</title>" in svg
+
+
 @pytest.mark.parametrize("n", [0, 1])
 def test_degenerate_inputs_are_drawn(n: int) -> None:
     scored = pd.DataFrame({"source": ["real"] * n, "p_yes": np.full(n, 1.0, dtype=np.float32)})
@@ -61,5 +82,5 @@ def test_degenerate_inputs_are_drawn(n: int) -> None:
     assert plot_reliability([{"n": n, "mean_p_yes": 0.5, "share_yes": 1.0}]).svg
     log = pd.DataFrame({"step": np.arange(n), "loss": np.ones(n)})
     assert plot_training({"generator": log}, column="loss", label="loss", name="loss").svg
-    items = pd.DataFrame({"n_train": [n], "bucket": ["cold"]})
+    items = pd.DataFrame({"n_train": [n], "bucket": ["cold"], "title": ["Only one"]})
     assert plot_long_tail(items).svg
