@@ -10,8 +10,8 @@ from llm_i2i.evaluation.paired import Measured, PairedDifference
 from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.params.reading import leaves, overlay
 from llm_i2i.reporting.collect import Json, Run
-from llm_i2i.reporting.results import DECIMALS, HEADLINES, MIN_USERS
-from llm_i2i.reporting.words import outcome_of
+from llm_i2i.reporting.results import HEADLINES, MIN_USERS
+from llm_i2i.reporting.words import DECIMALS, written
 
 
 def compare_metrics(
@@ -52,9 +52,7 @@ def compare_metrics(
                 row = {"model": run[0], "arm": run[1], "slice": name, "metric": metric, "n_users": here["n_users"],
                        "old": round(there[metric], DECIMALS), "new": round(here[metric], DECIMALS)}  # fmt: skip
                 if pair and pair.n_users(name) >= MIN_USERS:
-                    interval = pair.interval(metric, name, resamples=resamples, seed=seed)
-                    mean, low, high = (round(value, DECIMALS) for value in interval)
-                    row |= {"difference": mean, "low": low, "high": high, "outcome": outcome_of(interval)}
+                    row |= written(pair.interval(metric, name, resamples=resamples, seed=seed))
                 rows.append(row)
     return rows
 

@@ -115,15 +115,13 @@ def _values_plot(experiment: Experiment, rows: pd.DataFrame, part: str) -> Plot 
         else:
             x = row["synthetic_kept"] if by_kept else (numbers if by_number else places)[label]
             lines.setdefault(name, []).append((float(x), row["value"]))
-    return plot_points(
-        lines,
-        constants=constants,
-        ticks=[] if by_number or by_kept else labels,
-        x_label=_X_NAMES.get(experiment.x, experiment.x),
-        metric=metric_name(experiment.metrics[0]),
-        part=slice_name(part),
-        name=f"{experiment.name}-{part}",
-    )
+    names = {
+        "metric": metric_name(experiment.metrics[0]),
+        "part": slice_name(part),
+        "name": f"{experiment.name}-{part}",
+    }
+    ticks, x_label = [] if by_number or by_kept else labels, _X_NAMES.get(experiment.x, experiment.x)
+    return plot_points(lines, constants=constants, ticks=ticks, x_label=x_label, **names)
 
 
 def _differences_plot(experiment: Experiment, rows: pd.DataFrame) -> Plot | None:

@@ -12,8 +12,8 @@ from llm_i2i.evaluation.experiments import Experiment
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.paired import Measured, PairedDifference, in_slice
 from llm_i2i.reporting.collect import Json, Run
-from llm_i2i.reporting.results import DECIMALS, MIN_USERS
-from llm_i2i.reporting.words import outcome_of
+from llm_i2i.reporting.results import MIN_USERS
+from llm_i2i.reporting.words import DECIMALS, written
 
 EVERY_POINT = "every point"
 COLUMNS = ("point", "model", "arm", "seeds", "synthetic_kept", "tail_kept", "slice", "metric", "n_users", "value",
@@ -170,13 +170,9 @@ def _catalogue(key: Key, points: Sequence[PointResult]) -> list[Json]:
 
 
 def _lines(
-    experiment: Experiment,
-    tables: Mapping[int, pd.DataFrame],
-    pairs: Mapping[str, PairedDifference],
-    *,
-    resamples: int,
-    seed: int,
-) -> Iterator[Json]:
+    experiment: Experiment, tables: Mapping[int, pd.DataFrame], pairs: Mapping[str, PairedDifference], *,
+    resamples: int, seed: int,
+) -> Iterator[Json]:  # fmt: skip
     """Value and differences of one run by slice and metric, mean over users and seeds."""
     for part in experiment.slices:
         inside = [table.loc[in_slice(table, part), "rank"].to_numpy() for _, table in sorted(tables.items())]
@@ -189,10 +185,8 @@ def _lines(
             yield cell | {"against": ""}
             for against, pair in pairs.items():
                 if pair.n_users(part) >= MIN_USERS:
-                    found = pair.interval(metric, part, resamples=resamples, seed=seed)
-                    mean, low, high = (round(number, DECIMALS) for number in found)
-                    yield cell | {"against": against, "difference": mean, "low": low, "high": high,
-                                  "outcome": outcome_of(found)}  # fmt: skip
+                    found = written(pair.interval(metric, part, resamples=resamples, seed=seed))
+                    yield cell | {"against": against} | found
 
 
 def _once(lines: Mapping[Key, list[Json]], points: Sequence[PointResult]) -> list[Json]:

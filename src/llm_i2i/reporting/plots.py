@@ -79,15 +79,9 @@ def plot_differences(
 
 
 def plot_points(
-    lines: dict[str, list[tuple[float, float]]],
-    *,
-    constants: dict[str, float],
-    ticks: list[str],
-    x_label: str,
-    metric: str,
-    part: str,
-    name: str,
-) -> Plot:
+    lines: dict[str, list[tuple[float, float]]], *, constants: dict[str, float], ticks: list[str], x_label: str,
+    metric: str, part: str, name: str,
+) -> Plot:  # fmt: skip
     """Values from point to point of an experiment, as a file of its own.
 
     Args:

@@ -31,25 +31,26 @@ class Report:
 
 
 def _parts(inputs: ReportInputs, results: Results) -> dict[str, Any]:
-    """The optional parts of the page (title, text, tables, images, points); None if not there."""
-
-    def part(title: str, text: str, **more: Any) -> dict[str, Any]:
-        return {"title": title, "text": text, "tables": (), "images": (), "points": (), **more}
-
-    gate, comparison, no_gain = inputs.gate, inputs.comparison, no_gain_of_swing(inputs, results)
+    """The optional parts of the page: title, text and what there is of points, images and tables; None if not there."""
+    gate, comparison = inputs.gate, inputs.comparison
     return {
-        "no_gain": no_gain and part(**no_gain),
+        "no_gain": no_gain_of_swing(inputs, results),
         "experiments": [
-            part(content["name"], tell(content), tables=[experiment_table(content)], images=content["images"])
-            for content in inputs.experiments
+            {
+                "title": found["name"],
+                "text": tell(found),
+                "tables": [experiment_table(found)],
+                "images": found["images"],
+            }
+            for found in inputs.experiments
         ],
-        "gate": gate and part("Gate", **sentences.gate(gate)),
+        "gate": gate and {"title": "Gate", **sentences.gate(gate)},
         "comparison": comparison
-        and part(
-            f"Against {comparison['against']}",
-            sentences.comparison(comparison),
-            tables=run_tables.comparison_tables(comparison),
-        ),
+        and {
+            "title": f"Against {comparison['against']}",
+            "text": sentences.comparison(comparison),
+            "tables": run_tables.comparison_tables(comparison),
+        },
     }
 
 

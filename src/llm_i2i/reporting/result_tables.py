@@ -3,15 +3,7 @@
 from llm_i2i import schema
 from llm_i2i.reporting import words
 from llm_i2i.reporting.collect import ReportInputs, Run
-from llm_i2i.reporting.results import (
-    CATALOGUE_METRICS,
-    HEADLINES,
-    METRICS,
-    MIN_USERS,
-    Results,
-    catalogue_metrics,
-    main_k,
-)
+from llm_i2i.reporting.results import HEADLINES, METRICS, MIN_USERS, Results, catalogue_metrics, main_k
 from llm_i2i.reporting.tables import LEGEND, Cell, Table, difference_cell, view
 from llm_i2i.schema import OVERALL, SLICES
 
@@ -74,26 +66,15 @@ def control_table(inputs: ReportInputs, results: Results) -> Table | None:
     return view("control", rows, columns=_columns(results, names), metric=metric)
 
 
-def _catalogue_text(name: str, value: float | None) -> str | None:
-    if value is None:
-        return None
-    if name.startswith(("coverage", "tail_exposure", "reachable")):
-        return words.percent(value)
-    return f"{value:.3f}" if name.startswith("gini") else f"{value:,.1f}"
-
-
 def catalogue_table(inputs: ReportInputs) -> Table:
     """Coverage, concentration and reachable share by model and arm."""
-    k = main_k(inputs.params.evaluate.ks)
+    k, shown = main_k(inputs.params.evaluate.ks), words.texts()["catalogue"]
     found = {run: catalogue_metrics(metrics, k) for run, metrics in inputs.metrics.items()}
-    names = sorted(
-        {name for metrics in found.values() for name in metrics},
-        key=lambda name: (CATALOGUE_METRICS.index(name.partition("@")[0]), name),
-    )
-    parts = [name.partition("@") for name in names]
-    columns = [(words.texts()["catalogue"][base] + at + k, ".3f") for base, at, k in parts]
-    rows = [
-        (words.run_name(*run), *(_catalogue_text(name, metrics.get(name)) for name in names))
-        for run, metrics in found.items()
-    ]
+    measured = {name for metrics in found.values() for name in metrics}
+    names = [name for base in shown for name in (base, f"{base}@{k}") if name in measured]
+    columns = []
+    for base, at, cut in (name.partition("@") for name in names):
+        head, form = shown[base]
+        columns.append((head + at + cut, form))
+    rows = [(words.run_name(*run), *map(metrics.get, names)) for run, metrics in found.items()]
     return view("catalogue", rows, columns=columns)

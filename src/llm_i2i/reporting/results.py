@@ -9,6 +9,7 @@ from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.evaluation.metrics import per_user_metric
 from llm_i2i.evaluation.paired import Measured, PairedDifference, in_slice
 from llm_i2i.reporting.collect import BASELINE_ARM, ReportInputs, Run
+from llm_i2i.reporting.words import DECIMALS, texts
 from llm_i2i.schema import LONG_TAIL, OVERALL, SLICES, TAIL
 
 MAIN_SLICES = (OVERALL, TAIL, LONG_TAIL)  # measured at every cut-off and in the summary
@@ -17,16 +18,6 @@ AUGMENTED_ARM = "llm_i2i"
 CONTROL_ARMS = tuple(name + end for name in schema.CONTROLS for end in ("", "_filtered"))
 METRICS = ("recall", "ndcg")
 MIN_USERS = 20  # below it a percentile interval of rare hits means nothing, and none is given
-CATALOGUE_METRICS = (
-    "coverage",
-    "tail_exposure",
-    "gini",
-    "average_popularity",
-    "reachable_share",
-    "reachable_share_tail",
-    "reachable_share_long_tail",
-)
-DECIMALS = 6  # of the summary: below it, numbers differ between machines by the order of a sum
 Key = tuple[str, str]  # (slice, metric@k)
 
 
@@ -115,10 +106,10 @@ def compute_results(inputs: ReportInputs) -> Results:
 
 
 def catalogue_metrics(metrics: dict[str, Any], k: int) -> dict[str, float]:
-    """Catalogue-wide metrics of one run at cut-off k, as its JSON has them, in the order of `CATALOGUE_METRICS`."""
+    """Catalogue-wide metrics of one run at cut-off k, as its JSON has them, in the order of texts.yaml."""
     return {
         name: float(metrics[name])
-        for wanted in CATALOGUE_METRICS
+        for wanted in texts()["catalogue"]
         for name in (wanted, f"{wanted}@{k}")
         if isinstance(metrics.get(name), int | float)
     }

@@ -105,7 +105,8 @@ def draw_plot(
     body = _rewrite(buffer.getvalue().decode("utf-8"), name)
     if marks and not standalone:
         body = body.replace("</svg>", f'<g class="marks">\n{_circles(axes, marks)}</g>\n</svg>')
-    return Plot(name, _headed(body, name, title, alt, standalone=standalone), title, alt, caption)
+    head = _head(name, height, title, alt, standalone=standalone)
+    return Plot(name, head + body[body.index(">") + 1 :].lstrip("\n"), title, alt, caption)
 
 
 def _circles(axes: Any, marks: Sequence[Mark]) -> str:
@@ -137,17 +138,13 @@ def _rewrite(text: str, name: str) -> str:
     return "\n".join(line.rstrip() for line in text.splitlines()) + "\n"
 
 
-def _headed(body: str, name: str, title: str, description: str, *, standalone: bool) -> str:
-    """An `<svg>` element with a head of ours: its title, description and, alone in a file, its colours."""
-    head_end = body.index(">")
-    view_box = re.search(r'viewBox="([^"]*)"', body[:head_end])
-    if view_box is None:
-        raise AssertionError("matplotlib wrote an SVG without a viewBox")
-    width, height = (float(part) for part in view_box.group(1).split()[2:])
+def _head(name: str, height: float, title: str, description: str, *, standalone: bool) -> str:
+    """The head of an `<svg>` element: its size, title, description and, alone in a file, its colours."""
+    wide, high = (72 * inches for inches in (WIDTH, height))
     style = f"stroke-linejoin: round; font-family: {FONT_STACK if standalone else 'inherit'}"
     head = (
-        f'<svg {_NAMESPACE if standalone else ""}viewBox="{view_box.group(1)}" width="{width:.0f}" '
-        f'height="{height:.0f}" role="img" aria-labelledby="{name}-title {name}-desc" style="{style}">\n'
+        f'<svg {_NAMESPACE if standalone else ""}viewBox="0 0 {wide:g} {high:g}" width="{wide:.0f}" '
+        f'height="{high:.0f}" role="img" aria-labelledby="{name}-title {name}-desc" style="{style}">\n'
         f'<title id="{name}-title">{html.escape(title)}</title>\n'
         f'<desc id="{name}-desc">{html.escape(description)}</desc>\n'
     )
@@ -156,4 +153,4 @@ def _headed(body: str, name: str, title: str, description: str, *, standalone: b
             f"<style>svg {{ {css_variables(dark=False)} }}\n"
             f"@media (prefers-color-scheme: dark) {{ svg {{ {css_variables(dark=True)} }} }}</style>\n"
         )
-    return head + body[head_end + 1 :].lstrip("\n")
+    return head

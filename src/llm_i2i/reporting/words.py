@@ -9,13 +9,11 @@ import yaml
 
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.params import SelectionRule, TagParams
-from llm_i2i.schema import LONG_TAIL, OVERALL
 
 NOT_MEASURED = "not measured here"
 MINUS = "−"
+DECIMALS = 6  # of result files: below it, numbers differ between machines by the order of a sum
 TITLE_LENGTH = 80  # characters of a title that are shown
-# One word for one thing: "tail" is the bucket, by count; the least frequent share of items is the paper's long tail.
-SLICE_NAMES = {OVERALL: "all targets", LONG_TAIL: "the paper's long tail"}
 
 
 @lru_cache(maxsize=1)
@@ -50,19 +48,13 @@ def metric_name(metric: str) -> str:
 
 def slice_name(name: str) -> str:
     """A slice of the test targets in a few words."""
-    return SLICE_NAMES.get(name, name)
+    return str(texts()["slices"].get(name, name))
 
 
 def slice_meaning(name: str, tag: TagParams) -> str:
     """A slice of the test targets with its definition."""
-    return {
-        OVERALL: "All targets",
-        "head": f"Head (most frequent {100 * tag.head_share:g} % of items)",
-        "mid": "Mid (between)",
-        "tail": f"Tail (1 to {tag.tail_max_count} training interactions)",
-        "cold": "Cold (no training interaction)",
-        LONG_TAIL: f"The paper's long tail (least frequent {100 * tag.long_tail_share:g} % of items)",
-    }[name]
+    shares = {"head": 100 * tag.head_share, "long_tail": 100 * tag.long_tail_share}
+    return str(texts()["slice_meanings"][name].format(count=tag.tail_max_count, **shares))
 
 
 def outcome_of(difference: Interval) -> str:
@@ -75,6 +67,12 @@ def outcome_of(difference: Interval) -> str:
 def interval_of(row: Mapping[Any, Any]) -> Interval:
     """The interval of a row with difference, low and high."""
     return Interval(float(row["difference"]), float(row["low"]), float(row["high"]))
+
+
+def written(interval: Interval) -> dict[str, float | str]:
+    """A difference as result files have it: `interval_of` reads it."""
+    mean, low, high = (round(number, DECIMALS) for number in interval)
+    return {"difference": mean, "low": low, "high": high, "outcome": outcome_of(interval)}
 
 
 def signed(value: float, decimals: int = 4) -> str:
