@@ -51,8 +51,7 @@ def test_it_says_why_out_of_the_run_and_what_sparse_data_gain_out_of_committed_r
     ):
         assert words in told["text"]
     for dataset in ("beauty", "toys"):
-        (real,) = rows_of(dataset, arm="real", slice="overall", against="")
-        (tail,) = rows_of(dataset, arm="real", slice="tail", against="")
+        real, tail = (rows_of(dataset, arm="real", slice=part, against="")[0] for part in ("overall", "tail"))
         share = f"{100 * tail['n_users'] / real['n_users']:.1f} %"
         assert (f"against {share} on {dataset.capitalize()}" in told["text"]) == (dataset == "toys")
         for point, name in (("paper", "the paper's selection"), ("our recipe", "our recipe")):
@@ -88,10 +87,12 @@ def test_where_there_may_be_a_gain_nothing_is_said(dense: ReportInputs, found: R
 
 
 def test_where_more_can_be_reached_nothing_is_said(dense: ReportInputs) -> None:
-    after = dense.per_user[RUN].assign(rank=1)
-    opened = dataclasses.replace(dense, per_user=dense.per_user | {RUN: after})
-    assert (dense.per_user[RUN]["rank"] == 0).any()
+    real = dense.per_user["swing", "real"]
+    few = real.assign(rank=real["rank"].where(real.index % 10 > 0, 0))
+    opened = dataclasses.replace(dense, per_user={("swing", "real"): few, RUN: real})
     assert no_gain_of_swing(opened, results()) is None
+    closed = dataclasses.replace(dense, per_user={("swing", "real"): real, RUN: few})
+    assert no_gain_of_swing(closed, results()) is not None
 
 
 def test_without_committed_gains_or_without_swing_nothing_is_said(dense: ReportInputs) -> None:

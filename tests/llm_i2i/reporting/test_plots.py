@@ -1,3 +1,4 @@
+import re
 import xml.etree.ElementTree as ET
 
 import matplotlib as mpl
@@ -59,11 +60,11 @@ def test_marks_stand_on_what_is_drawn() -> None:
     bins = [{"n": 4, "mean_p_yes": 0.25, "share_yes": 0.5}, {"n": 9, "mean_p_yes": 0.75, "share_yes": 1.0}]
     root = ET.fromstring(plot_reliability(bins).svg)
     (points,) = [group for group in root.iter("g") if "PathCollection" in group.get("id", "")]
-    drawn = [(float(node.get("x", "")), float(node.get("y", ""))) for node in points.iter("use")]
     circles = list(root.iter("circle"))
-    assert [(float(c.get("cx", "")), float(c.get("cy", ""))) for c in circles] == [
-        pytest.approx(place, abs=0.06) for place in drawn
-    ]
+    for circle, path in zip(circles, points.iter("path"), strict=True):
+        corners = np.array(re.findall(r"[\d.]+", path.get("d", "")), dtype=float).reshape(-1, 2)
+        centre = (corners.min(axis=0) + corners.max(axis=0)) / 2
+        assert [float(circle.get(name, "")) for name in ("cx", "cy")] == pytest.approx(list(centre), abs=0.06)
     assert [circle[0].text for circle in circles] == ["0.25 is 0.50 (4 pairs)", "0.75 is 1.00 (9 pairs)"]
 
 
