@@ -27,7 +27,7 @@ def no_gain_of_swing(inputs: ReportInputs, results: Results) -> dict[str, Any] |
     tails = [
         (rows[TAIL, AGAINST]["difference"], name)
         for (name, _), rows in runs.items()
-        if rows.get((OVERALL, AGAINST), {}).get("outcome") == "better"
+        if (TAIL, AGAINST) in rows and rows[OVERALL, AGAINST]["outcome"] == "better"
     ]
     if difference is None or outcome_of(difference) == "better" or not tails:
         return None
