@@ -29,16 +29,12 @@ def test_everyone_can_read_it(visit, barriers, address, width, scheme) -> None:
         assert page.get_by_role(landmark).count() == 1
 
 
-def test_the_first_tab_skips_to_the_verdict(visit, address) -> None:
-    page = visit(address)
+def test_the_contents_stay_beside_the_text_and_fold_on_a_phone(visit, address) -> None:
+    page = visit(address, viewport={"width": 1440, "height": 800})
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.textContent") == "Skip to the verdict"
     page.keyboard.press("Enter")
     assert page.evaluate("document.activeElement.id") == "main"
-
-
-def test_the_contents_stay_beside_the_text_and_fold_on_a_phone(visit, address) -> None:
-    page = visit(address, viewport={"width": 1440, "height": 800})
     contents = page.get_by_role("navigation", name="Contents")
     for _ in range(2):
         assert contents.get_by_role("link", name="Verdict").is_visible()
@@ -59,7 +55,7 @@ def test_the_contents_stay_beside_the_text_and_fold_on_a_phone(visit, address) -
     assert bar["y"] + bar["height"] <= heading < 350, "the bar does not hide where the link led"
 
 
-def test_a_column_sorts_as_numbers_by_click_and_by_key(visit, address) -> None:
+def test_columns_sort_as_numbers_by_click_and_by_key_within_their_groups(visit, address) -> None:
     page = visit(address)
     table = page.locator("table", has_text="Rows by arm and source")
     head, button = table.locator("th", has_text="Kept").first, table.get_by_role("button", name="Kept", exact=True)
@@ -80,13 +76,9 @@ def test_a_column_sorts_as_numbers_by_click_and_by_key(visit, address) -> None:
     assert head.get_attribute("aria-sort") is None
     assert column() == before
 
-
-def test_groups_stay_together_and_what_is_missing_comes_last(visit, address) -> None:
-    page = visit(address)
     table = page.locator("table", has_text="Cost of each stage")
-    button = table.get_by_role("button", name="Minutes")
     for _ in range(2):
-        button.click()
+        table.get_by_role("button", name="Minutes").click()
         assert table.locator("tbody tr").last.inner_text().startswith("report\tthis page")
     table = page.locator("table", has_text="Test metrics by model and arm")
     groups = table.locator("tbody").evaluate_all("all => all.map(group => group.rows[0].className)")
