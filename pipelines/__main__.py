@@ -119,7 +119,7 @@ def _add_lab(add: Callable[..., argparse.ArgumentParser]) -> None:
     command = add("bench", "run the experiments of docs/results.md on other data and write it", _bench)
     command.add_argument("--tables", type=Path, help="folder with one folder of tables per data set; none: only write")
     command.add_argument("--datasets", type=_words, default=("toys", "beauty"))
-    command.add_argument("--experiments", type=_words, default=(), help="only these of them")
+    command.add_argument("--experiments", type=_words, help="only these of them")
     command.add_argument("--seeds", type=_numbers, default=(1, 2, 3))
     command.add_argument("--profile", default="compact", help="file of profiles/")
     command.add_argument(

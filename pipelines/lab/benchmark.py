@@ -43,7 +43,7 @@ class Plan:
     Attributes:
         tables: Folder with one folder per data set, each with interactions.csv and items.csv.
         datasets: Names of those folders.
-        experiments: Files of experiments/; empty = all that the document shows and needs no GPU.
+        experiments: Files of experiments/; None = all that the document shows and needs no GPU.
         seeds: Seeds of each experiment.
         profile: File of profiles/ for every copy; `laptop` = params.yaml as committed.
         tune: Models to tune on valid first.
@@ -51,7 +51,7 @@ class Plan:
 
     tables: Path
     datasets: tuple[str, ...]
-    experiments: tuple[str, ...]
+    experiments: tuple[str, ...] | None
     seeds: tuple[int, ...]
     profile: str
     tune: tuple[str, ...]

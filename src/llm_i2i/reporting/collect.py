@@ -194,14 +194,16 @@ def _read_experiments(reports: Path) -> tuple[Json, ...]:
 
 
 def read_benchmark(folder: Path) -> dict[str, dict[str, Json]]:
-    """The committed results on other data by data set and experiment, in the order of docs/results.md."""
+    """The committed results on other data by data set and experiment, in the order of docs/results.md.
+
+    Raises:
+        ArtifactError: A file of them is no JSON.
+    """
     place = {name: number for number, name in enumerate((*BENCHMARK, *BENCHMARK_ON_A_GPU))}
     results: dict[str, dict[str, Json]] = {}
-    for path in sorted(
-        folder.glob("*/*.json"), key=lambda path: (path.parent.name, place.get(path.stem, len(place)), path.stem)
-    ):
-        if (content := _readable_json(path)) is not None:
-            results.setdefault(path.parent.name, {})[path.stem] = content
+    files = folder.glob("*/*.json")
+    for path in sorted(files, key=lambda path: (path.parent.name, place.get(path.stem, len(place)), path.stem)):
+        results.setdefault(path.parent.name, {})[path.stem] = read_json(path)
     return results
 
 
