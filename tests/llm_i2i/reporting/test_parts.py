@@ -52,7 +52,7 @@ def test_optional_parts_are_in_the_page_and_escaped(copy_of: Callable[[], Path])
     assert page.count("<script") == 1
     assert "Does it &lt;script&gt;" in page
     assert page.count("data:image/svg+xml;base64,") == 1
-    assert "▲ +0.1000 [+0.0500, +0.1500] to arm real" in page
+    assert "▲ +0.1000 [+0.0500,\u00a0+0.1500] to arm real" in page, "an interval stays on one line"
 
 
 def test_without_them_the_page_has_no_such_section(copy_of: Callable[[], Path]) -> None:
