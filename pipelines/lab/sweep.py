@@ -38,10 +38,12 @@ logger = logging.getLogger(__name__)
 DECLARED = Path("experiments")
 TARGETS = ("evaluate",)  # a point needs no report
 # Keys that no stage up to evaluate reads; of the profile its values count, not its name.
-AFTER = {"profile", "report", "gate", "model_card"}
+AFTER = {"profile", "report", "gate", "monitor", "model_card"}
 # What decides a result besides parameters; DVC looks closer at whatever differs here.
 CODE = ("dvc.yaml", "data.dvc", "steps", "src/llm_i2i")
-NOT_CODE = ("src/llm_i2i/reporting/", "src/llm_i2i/serving/", "src/llm_i2i/evaluation/experiments.py")
+NOT_CODE = tuple(
+    f"src/llm_i2i/{place}" for place in ("reporting/", "serving/", "monitoring/", "evaluation/experiments.py")
+)
 TRAININGS = ("train_generator", "train_discriminator")
 
 

@@ -29,7 +29,7 @@ from steps.paths import EVALUATION, METRICS, SEEDS
 logger = logging.getLogger(__name__)
 
 # Keys that decide nothing about a model's evaluation; the seed is recorded separately.
-NOT_PART = ("gate", "profile", "report", "seed")
+NOT_PART = ("gate", "model_card", "monitor", "profile", "report", "seed")
 
 
 def replicate() -> None:

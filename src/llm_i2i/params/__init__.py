@@ -21,6 +21,7 @@ from llm_i2i.params.llm import (
     TrainDiscriminatorParams,
     TrainGeneratorParams,
 )
+from llm_i2i.params.monitor import MonitorParams
 from llm_i2i.params.reading import load_params, read_params, read_profile
 from llm_i2i.params.root import GateParams, ModelCardParams, Params
 from llm_i2i.params.selection import RECIPE, SelectionRule

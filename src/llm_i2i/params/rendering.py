@@ -34,8 +34,8 @@ def dials(values: Mapping[str, Any], section: type[Section] = Params) -> Tree:
         if _is_dial(field):
             # Of a section there: what differs from the profile, to begin with nothing.
             result[key] = {} if inner else values[key]
-        elif inner and section is Params:
-            result[key] = dials(values[key], inner)
+        elif inner and section is Params and (stated := dials(values[key], inner)):
+            result[key] = stated
     return result
 
 

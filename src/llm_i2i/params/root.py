@@ -17,6 +17,7 @@ from llm_i2i.params.llm import (
     TrainDiscriminatorParams,
     TrainGeneratorParams,
 )
+from llm_i2i.params.monitor import MonitorParams
 from llm_i2i.schema import CONTROLS
 
 
@@ -84,6 +85,7 @@ class Params(Section):
     evaluate_generator: EvaluateGeneratorParams
     report: ReportParams
     gate: GateParams
+    monitor: MonitorParams
     model_card: ModelCardParams
 
     @model_validator(mode="after")

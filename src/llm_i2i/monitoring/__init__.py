@@ -1,0 +1,1 @@
+"""What each run is watched by: its facts, kept in git, against those of the runs before it."""
