@@ -79,6 +79,10 @@ def _parser() -> argparse.ArgumentParser:
         lambda o: _load("release.promote", "promote")(o.signing_key),
     )  # fmt: skip
     command.add_argument("--signing-key", type=Path, help="sign them with this private key (default: not signed)")
+    add(
+        "monitor", "compare this run's facts with earlier runs'; exit status 1 = one is beyond its limit",
+        lambda _: _load("monitor", "monitor")(),
+    )  # fmt: skip
     add("check", "check params.yaml and name combinations that make no sense", lambda _: _load("check", "check")())
     add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: _load("mend", "mend")() and None)
     command = add(

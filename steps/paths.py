@@ -45,6 +45,7 @@ COMPARISON: Final = Path("reports/comparison.json")
 EXPERIMENTS: Final = Path("reports/experiments")
 DATA_DOCS: Final = Path("reports/validation")
 SUMMARY: Final = Path("reports/summary.json")
+MONITOR: Final = Path("reports/monitor.json")
 REPORT_HTML: Final = Path("reports/report.html")
 REPORT_MARKDOWN: Final = Path("reports/report.md")
 

@@ -16,6 +16,7 @@ from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import content_md5, read_json, sealed, write_json, write_text
 from llm_i2i.i2i import to_index, user_items_from_frame
 from llm_i2i.i2i.popularity import popular_items
+from llm_i2i.monitoring.run import watch_run
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.tables import escape_markdown
 from llm_i2i.schema import INDEX, INTERACTIONS, ITEMS, PER_USER, SOURCE_REAL, read_table
@@ -39,6 +40,7 @@ def gate() -> bool:
         resamples_seed=params.seed,
         index_problem=index_problem(params),
         validated=is_validated(),
+        drift=drift(params),
         own=own_run(params) if champion is None else {},
     )
     verdict = decide(case)
@@ -110,6 +112,16 @@ def is_validated() -> bool:
     path = paths.VALIDATION / "validation.json"
     is_locked = path.is_file() and content_md5(paths.VALIDATION) == locked_md5(paths.VALIDATION)
     return is_locked and read_json(path).get("success") is True
+
+
+def drift(params: Params) -> str:
+    """What of this run lies beyond a limit of section monitor, or why nobody knows; empty if nothing does."""
+    path, manifest = paths.MONITOR, paths.I2I / run_name(params) / "manifest.json"
+    if not path.is_file() or content_md5(path) != locked_md5(path):
+        return f"{path} is not what dvc.lock records; run `dvc repro`"
+    if manifest.is_file() and read_json(path)["index"] != read_json(manifest)["content_sha256"]:
+        return f"{path} describes another index; run `dvc repro`"
+    return "; ".join(watch_run(params).alarms)
 
 
 def write(verdict: Verdict, facts: dict[str, Any]) -> None:

@@ -13,7 +13,14 @@ from steps import paths
 from tests.conftest import ROOT, whole_params
 from tests.contracts.imports import core_files
 
-NO_STAGES = {"profile", "seed", "runtime", "gate", "model_card"}  # gate: a command, since it compares revisions
+NO_STAGES = {
+    "profile",
+    "seed",
+    "runtime",
+    "gate",
+    "monitor",
+    "model_card",
+}  # gate, monitor: commands, they compare revisions
 STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "paths", "stage"}
 
 PROFILE, MODELS = "profiles/${profile}.yaml", "profiles/models.yaml"
@@ -44,7 +51,17 @@ PARAMS = {
         "split",
         "tag",
     },
-    "report": {"evaluate_generator.arms", "fuse", "model_card", "report", "seed", "train_i2i.models"},
+    "report": {
+        "evaluate_generator.arms",
+        "fuse",
+        "gate.arm",
+        "gate.model",
+        "model_card",
+        "report",
+        "seed",
+        "split",
+        "train_i2i.models",
+    },
 }
 PARTS = {"controls": {"base_model.compact", "controls.compact"}, "fuse": {"fuse.custom"}}
 OF_A_MODEL = {"train_i2i", "evaluate"}

@@ -10,6 +10,7 @@ import pytest
 import yaml
 
 from llm_i2i.files import content_md5
+from llm_i2i.monitoring.drift import FACTS
 from llm_i2i.stages import STAGES
 from tests.e2e.project import Project
 
@@ -30,12 +31,23 @@ def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
 def test_a_run_changes_results_only_in_git(finished: Project) -> None:
     changed = finished.run("git", "show", "--name-only", "--format=", "HEAD").stdout.split()
     others = {path for path in changed if not path.startswith("reports/metrics/")}
-    assert others == {"dvc.lock", "params.yaml", "reports/summary.json"}, "params.yaml: the ci profile"
+    assert others == {"dvc.lock", "params.yaml", "reports/monitor.json", "reports/summary.json"}, (
+        "params.yaml: the ci profile"
+    )
 
 
 def test_second_repro_runs_no_stage(finished: Project) -> None:
     assert finished.repro() == []
     assert "up to date" in finished.dvc("status").stdout
+
+
+def test_the_run_is_described_and_compared_with_itself_only(finished: Project) -> None:
+    run = json.loads((finished.root / "reports" / "monitor.json").read_text(encoding="utf-8"))
+    assert {"rows", "same_time", "valid_share", "synthetic_share", "coverage"} <= set(run["facts"]) <= set(FACTS)
+    assert len(run["sketch"]["items"]) == 256
+    done = finished.pipeline("monitor")
+    assert "against 0 earlier run(s) of this data, 0 of this recipe; with fewer than" in done.stdout
+    assert 'id="monitor"' in (finished.root / "reports" / "report.html").read_text(encoding="utf-8")
 
 
 def test_synthetic_rows_are_catalogue_items_outside_the_users_history(finished: Project) -> None:

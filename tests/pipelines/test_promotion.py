@@ -17,16 +17,17 @@ from llm_i2i.dvc import Revision
 from llm_i2i.errors import ArtifactError, LlmI2iError
 from llm_i2i.evaluation.evaluate import evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
-from llm_i2i.files import file_sha256, write_json
+from llm_i2i.files import file_sha256, read_json, write_json
 from llm_i2i.i2i import index_sha256, item_knn, to_index, user_items_from_frame
+from llm_i2i.monitoring.run import describe
 from llm_i2i.params import ModelCardParams, Params, load_params
-from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_table
+from llm_i2i.schema import FUSED, INDEX, INTERACTIONS, ITEMS, PER_USER, write_frame, write_table
 from llm_i2i.serving.build import Follower, Source
 from llm_i2i.serving.build import build as build_version
 from llm_i2i.serving.flat import FlatIndex
 from llm_i2i.serving.state import read_state
 from pipelines.__main__ import main
-from pipelines.release import model_cards, promote
+from pipelines.release import gate, model_cards, promote
 from pipelines.release.replicate import identity_of
 from pipelines.verify import _promoted
 from tests.conftest import ROOT, key_pair, whole_params
@@ -88,6 +89,7 @@ def build(noise: float, label: str) -> None:
             write_table(per_user, Path(f"reports/seeds/{RUN}/{seed}.parquet"), PER_USER)
             record = {"seed": seed, "identity": identity_of(seed), "metrics": metrics}
             write_json(record, Path(f"reports/seeds/{RUN}/{seed}.json"))
+    write_json(describe(Path(), params, data_name="tastes"), Path("reports/monitor.json"))
     dvc("commit", "--force", "--quiet")
     assert main(["replicate"]) == 0  # this workspace's own seed; the others are there
     commit(label)
@@ -142,15 +144,18 @@ def make_project() -> None:
     params["report"]["bootstrap_resamples"] = 100
     params["model_card"] = {"data": "tastes", "data_licence": "ours"}
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    metrics = {f"reports/metrics/{RUN}.json": {"cache": False}}
+    metrics = [{path: {"cache": False}} for path in (f"reports/metrics/{RUN}.json", "reports/monitor.json")]
     outs = [*OUTS, f"artifacts/evaluation/{RUN}.parquet"]
-    stages = {"evaluate": {"cmd": "true", "params": ["seed"], "outs": outs, "metrics": [metrics]}}
+    stages = {"evaluate": {"cmd": "true", "params": ["seed"], "outs": outs, "metrics": metrics}}
     artifacts = {
         "i2i-index": {"path": "artifacts/i2i/${gate.model}-${gate.arm}", "type": "index"},
         "generator": {"path": "artifacts/generator", "type": "model", "desc": "Writes interactions"},
     }
     Path("dvc.yaml").write_text(yaml.safe_dump({"stages": stages, "artifacts": artifacts}), encoding="utf-8")
-    ignored = ["/artifacts", "/.serving/", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
+    split = tables()
+    write_frame(pd.concat(split.values()), Path("data/interactions.csv"))
+    write_frame(catalogue(split["train"]), Path("data/items.csv"))
+    ignored = ["/artifacts", "/data", "/.serving/", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
     Path(".gitignore").write_text("\n".join(ignored) + "\n", encoding="utf-8")
 
 
@@ -267,9 +272,28 @@ def test_promotion_story(project, capsys):
     assert "another model serves" in capsys.readouterr().err
 
 
+def drifts(capsys) -> None:
+    """Every row of the data twice: command and gate say so; nor does a run pass that nobody described."""
+    described = Path("reports/monitor.json").read_text(encoding="utf-8")
+    whole = pd.read_csv("data/interactions.csv")
+    write_frame(pd.concat([whole, whole]), Path("data/interactions.csv"))
+    write_json(describe(Path(), load_params(), data_name="tastes"), Path("reports/monitor.json"))
+    assert main(["monitor"]) == 1
+    assert "ALARM interactions that occur twice: 0.5, allowed at most 0.1" in capsys.readouterr().out
+    assert "is not what dvc.lock records" in gate.drift(load_params())
+    dvc("commit", "--force", "--quiet")
+    assert main(["gate"]) == 1
+    (refused,) = [check for check in verdict()["checks"] if not check["passed"]]
+    assert refused["name"] == "monitor"
+    assert "interactions that occur twice: 0.5, allowed at most 0.1" in refused["reason"]
+    Path("reports/monitor.json").write_text(described, encoding="utf-8")
+    shell("git", "checkout", "-q", "dvc.lock")
+
+
 @pytest.mark.slow
-def test_the_gate_sees_stale_seeds_and_a_changed_index(project):
+def test_the_gate_sees_stale_seeds_a_changed_index_and_drift(project, capsys):
     build(0.3, "first")
+    drifts(capsys)
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params["fuse"]["threshold"] = 0.123
     Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
@@ -283,6 +307,8 @@ def test_the_gate_sees_stale_seeds_and_a_changed_index(project):
     Path("artifacts/validation/validation.json").unlink()
     assert main(["gate"]) == 1
     assert [c["name"] for c in verdict()["checks"] if not c["passed"]] == ["index", "validation"]
+    write_json({**read_json(manifest), "content_sha256": "of another night"}, manifest)
+    assert "describes another index" in gate.drift(load_params())
     assert "dvc repro" in Path("reports/gate.md").read_text(encoding="utf-8")
 
 

@@ -43,6 +43,7 @@ class Case:
         resamples_seed: Seed of the bootstrap.
         index_problem: What is wrong with the candidate's index; empty if nothing.
         validated: Whether the raw data passed validation.
+        drift: What of the run lies beyond a limit of section monitor, or why nobody knows; empty if nothing does.
         own: schema.PER_USER of the workspace's own run and seed: `candidate`, `real` (the same model on real data
             alone) and `popularity`. What was not measured is left out; only a first champion is asked.
     """
@@ -53,6 +54,7 @@ class Case:
     resamples_seed: int
     index_problem: str
     validated: bool
+    drift: str
     own: Mapping[str, pd.DataFrame] = field(default_factory=dict)
 
 
@@ -291,6 +293,11 @@ def _validation(case: Case) -> Check:
     return Check("validation", case.validated, reason)
 
 
+def _monitor(case: Case) -> Check:
+    """Data, generator and index are like those of the runs before."""
+    return Check("monitor", not case.drift, case.drift or "no fact of the run lies beyond its limit")
+
+
 def _signed(found: Interval) -> str:
     return f"{found.mean:+.4f} (95 % interval {found.low:+.4f} to {found.high:+.4f})"
 
@@ -300,6 +307,7 @@ CHECKS: Final[Mapping[str, Callable[[Case], Check]]] = MappingProxyType(
         "seeds": _seeds,
         "index": _index,
         "validation": _validation,
+        "monitor": _monitor,
         "real": _real,
         "popularity": _popularity,
         "reachable": _reachable,
@@ -313,7 +321,7 @@ CHECKS: Final[Mapping[str, Callable[[Case], Check]]] = MappingProxyType(
         "gini": _gini,
     }
 )
-ALWAYS: Final = ("seeds", "index", "validation")
+ALWAYS: Final = ("seeds", "index", "validation", "monitor")
 FIRST: Final = ("real", "popularity", "reachable", "shown")  # where no champion is there to compare with
 COMPARABLE: Final = ("champion_seeds", "protocol")
 DIFFERENCES: Final = ("overall", "every_seed", "tail", "coverage", "gini")

@@ -15,6 +15,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.paired import with_long_tail
 from llm_i2i.evaluation.protocol import require_same_protocol
 from llm_i2i.files import read_json
+from llm_i2i.monitoring.drift import Watch
 from llm_i2i.params import Params, load_params
 from llm_i2i.reporting.provenance import Provenance, read_provenance
 
@@ -67,6 +68,7 @@ class ReportInputs:
     gate: Json | None  # Content of reports/gate.json
     comparison: Json | None  # Content of reports/comparison.json
     benchmark: Mapping[str, Mapping[str, Json]]  # What `read_benchmark` found
+    watch: Watch | None = None  # The run against earlier ones
     # Names of metrics files of models and arms that params.yaml no longer names; they stay unread
     left_over: tuple[str, ...] = ()
 

@@ -14,6 +14,7 @@ from llm_i2i.params.reading import leaves
 from llm_i2i.reporting import plots, result_tables, run_tables, sentences
 from llm_i2i.reporting.collect import BASELINE_ARM, Json, ReportInputs
 from llm_i2i.reporting.experiment_views import experiment_table, tell
+from llm_i2i.reporting.monitor import monitor_part
 from llm_i2i.reporting.no_gain import no_gain_of_swing
 from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
@@ -45,6 +46,7 @@ def _parts(inputs: ReportInputs, results: Results) -> dict[str, Any]:
             for found in inputs.experiments
         ],
         "gate": gate and {"title": "Gate", **sentences.gate(gate)},
+        "monitor": inputs.watch and {"title": "Run against run", **monitor_part(inputs.watch)},
         "comparison": comparison
         and {
             "title": f"Against {comparison['against']}",

@@ -8,6 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from markupsafe import Markup
+
 from llm_i2i.evaluation.bootstrap import Interval
 from llm_i2i.reporting.words import one_line, outcome_of, percent, signed, texts
 
@@ -26,6 +28,7 @@ class Cell:
     notes: tuple[str, ...] = ()  # Smaller lines under it
     tone: str = ""  # "better", "worse", "muted" or ""
     number: bool = True  # Whether it is right-aligned
+    svg: Markup | str = ""  # A small plot beside the text, on the page only
 
 
 @dataclass(frozen=True)

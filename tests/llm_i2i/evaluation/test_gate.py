@@ -59,7 +59,8 @@ def case(**changes) -> Case:
         update={"seeds": SEEDS, "resamples": 500, "min_overall_gain": 0.0, "max_tail_loss": 0.01}
     )
     return replace(
-        Case(side(ahead), side(middling), params, resamples_seed=0, index_problem="", validated=True), **changes
+        Case(side(ahead), side(middling), params, resamples_seed=0, index_problem="", validated=True, drift=""),
+        **changes,
     )
 
 
@@ -93,6 +94,7 @@ def test_a_first_champion_needs_no_comparison_but_must_be_worth_serving():
     assert verdict.word == "first champion"
     assert [check.name for check in verdict.checks] == [*gate.ALWAYS, *gate.FIRST]
     assert decide(first(validated=False)).word == "refused"
+    assert decide(first(drift="half of the day is missing")).word == "refused"
     assert decide(first(own={**OWN, "real": OWN["candidate"]})).passed  # arm real itself
 
 
