@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "src")]
 
 from llm_i2i import cli, errors, schema  # noqa: E402 - from this checkout
+from llm_i2i.monitoring import drift  # noqa: E402
 from pipelines import __main__ as pipelines_main  # noqa: E402
 from steps import paths  # noqa: E402
 
@@ -43,6 +44,10 @@ TABLES: Mapping[str, tuple[str, ...]] = {
     "INDEX": (f"{paths.I2I}/MODEL-ARM/index.parquet",),
     "PER_USER": (f"{paths.EVALUATION}/MODEL-ARM.parquet",),
 }
+MONITOR = """\
+`facts` by name; `series`, hashes of what runs must share to compare; `sketch`, hashes of some items and users; `index`,
+the content hash of the index described. Up to the value in the last column a fact is as good as 0, or as 1 where it is
+near 1 when all is well."""
 COLUMNS: Mapping[str, str] = yaml.safe_load((ROOT / "docs/columns.yaml").read_text(encoding="utf-8"))
 ADVICE: Mapping[str, str] = yaml.safe_load((ROOT / "docs/troubleshooting.yaml").read_text(encoding="utf-8"))
 
@@ -98,7 +103,7 @@ def meaning(action: argparse.Action) -> str:
 
 
 def file_formats() -> str:
-    """The columns of every table that a stage writes."""
+    """The columns of every table that a stage writes, and the facts of the monitor."""
     parts = [
         "# File formats",
         MADE,
@@ -109,6 +114,16 @@ def file_formats() -> str:
         rows = [(f"`{column}`", dtype, COLUMNS[column]) for column, dtype in getattr(schema, name).items()]
         titles = ", ".join(f"`{file}`" for file in files)
         parts += [f"## {name.replace('_', ' ').capitalize()}", titles, table(("column", "type", "meaning"), rows)]
+    rows = [
+        (f"`{name}`", fact.words, fact.series, fact.bad, "" if fact.floor < 1e-6 else f"{fact.floor:g}")
+        for name, fact in drift.FACTS.items()
+    ]
+    parts += [
+        "## Monitor",
+        f"`{paths.MONITOR}`, in git",
+        MONITOR,
+        table(("fact", "meaning", "compares within", "bad where", "no difference up to"), rows),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
