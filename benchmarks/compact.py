@@ -24,8 +24,8 @@ from llm_i2i.data.long_tail import tag_items
 from llm_i2i.data.sources import read_raw
 from llm_i2i.data.split import Split, split_interactions
 from llm_i2i.evaluation.generator import evaluate_generator
-from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.engine.base_model import prepare_base_model
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
@@ -65,9 +65,8 @@ def measure(params: Params, split: Split, items: pd.DataFrame, *, tail_weight: f
         test=split.test,
         setup=setup,
         generator=generator,
-        params=settings,
-        asked=params.evaluate_generator,
-        protocol=Protocol.from_params(params),
+        params=params.model_copy(update={"train_generator": settings}),
+        shards=Shards(folder / "shards"),
     )
     with (generator / "early_stopping.csv").open(encoding="utf-8") as file:
         searched = list(csv.DictReader(file))

@@ -26,9 +26,9 @@ from llm_i2i.data.long_tail import tag_items
 from llm_i2i.evaluation.bootstrap import pooled_difference
 from llm_i2i.evaluation.generator import evaluate_generator
 from llm_i2i.evaluation.metrics import per_user_metric
-from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.llm.discriminator import train_discriminator
 from llm_i2i.llm.engine.device import resolve_runtime
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
@@ -70,7 +70,7 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("llm_i2i").setLevel(logging.INFO)
     params = load_params()
-    runtime_params = RuntimeParams(device="auto", precision="auto", threads=options.threads)
+    runtime_params = RuntimeParams(device="auto", precision="auto", threads=options.threads, processes=1)
     runtime = resolve_runtime(runtime_params)
     items, parts = leave_two_out(options.folder, params)
     softmax = options.softmax or params.train_generator.softmax
@@ -80,12 +80,13 @@ def main() -> None:
     names = Identifiers(tuple(items["text"]))
     setup = LlmSetup(items, names, np.zeros((len(items), 0)), options.base_model, runtime_params, params.seed)
 
+    asked = EvaluateGeneratorParams(arms=("llm_only",), max_users=options.users, num_beams=TOP, batch_users=32)
+    settings = params.model_copy(update={"train_generator": generator, "evaluate_generator": asked})
+
     def hits(adapter: Path | None) -> pd.Series:
         _, per_user = evaluate_generator(
             history=pd.concat([parts["train"], parts["valid"]], ignore_index=True), test=parts["test"],
-            generator=adapter, params=generator, protocol=Protocol.from_params(params),
-            asked=EvaluateGeneratorParams(arms=("llm_only",), max_users=options.users, num_beams=TOP, batch_users=32),
-            setup=setup,
+            generator=adapter, params=settings, setup=setup, shards=Shards(kept / "shards"),
         )  # fmt: skip
         return per_user["rank"]
 

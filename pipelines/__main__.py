@@ -16,7 +16,7 @@ from typing import Any
 from llm_i2i.errors import LlmI2iError, needs_extra, one_message, told
 from llm_i2i.files import are_several, is_first_process, read_json, write_json
 from llm_i2i.params import load_params
-from llm_i2i.stages import STAGES, instance_name
+from llm_i2i.stages import SHARED, STAGES, instance_name
 from pipelines import profile, zenml_store
 from pipelines.stages import stage_pipeline
 from steps.paths import REPORT_HTML, REPORT_MARKDOWN, RUNTIME
@@ -68,6 +68,8 @@ def _parser() -> argparse.ArgumentParser:
         command = add(stage, text, _run_stage)
         for key in keys:
             command.add_argument(f"--{key}", required=True)
+        if stage in SHARED:
+            command.add_argument("--part", type=_part, metavar="K/N", help="make this share only; without it: merge")
     commands.choices["report"].add_argument(
         "--against", metavar="REV", help="compare with a commit, tag, branch or DVC experiment"
     )
@@ -131,6 +133,14 @@ def _add_lab(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
 
 
+def _part(text: str) -> tuple[int, int]:
+    """A part such as 3/16, counted from 1."""
+    numbers = [int(word) if word.isascii() and word.isdecimal() else 0 for word in text.split("/")]
+    if len(numbers) != 2 or not 1 <= numbers[0] <= numbers[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is not K/N, K from 1 to N, such as 3/16")
+    return numbers[0], numbers[1]
+
+
 def _words(text: str) -> tuple[str, ...]:
     """Words separated by commas or blanks."""
     return tuple(text.replace(",", " ").split())
@@ -161,11 +171,14 @@ def _run_stage(options: argparse.Namespace) -> None:
         # A plain report is about one revision: the last comparison is forgotten.
         _load("lab.compare", "write" if options.against else "clear")(*filter(None, [options.against]))
     load_params()  # before anything slow starts
+    matrix = {key: getattr(options, key) for key in STAGES.get(stage, ())}
+    if getattr(options, "part", None):
+        importlib.import_module("steps.parts").run_part(stage, matrix, *options.part)  # torch
+        return
     zenml_store.prepare(Path())
     if stage == "full":
         _load("full", "full")()
         return
-    matrix = {key: getattr(options, key) for key in STAGES[stage]}
     stage_pipeline(stage)(**matrix)
     path = RUNTIME / f"{instance_name(stage, matrix)}.json"
     if path.is_file() and is_first_process():

@@ -3,11 +3,10 @@
 import pandas as pd
 
 from llm_i2i.evaluation.generator import evaluate_generator as measure
-from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import GENERATOR, INTERACTIONS, PER_USER, read_table, write_table
-from steps import paths
+from steps import parts, paths
 from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
@@ -19,16 +18,15 @@ def evaluate_generator(arm: str) -> Outcome:
     Args:
         arm: One of evaluate_generator.arms.
     """
-    params = load_params()
+    params = parts.share_threads(load_params())
     known = [read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID)]
     metrics, per_user = measure(
         history=pd.concat(known, ignore_index=True),
         test=read_table(paths.TEST, INTERACTIONS),
         setup=read_setup(params),
         generator=paths.GENERATOR if arm == "llm_only" else None,
-        params=params.train_generator,
-        asked=params.evaluate_generator,
-        protocol=Protocol.from_params(params),
+        params=params,
+        shards=parts.shards(params, "evaluate_generator", arm=arm),
     )
     name = f"{GENERATOR}-{arm}"
     table, numbers = paths.EVALUATION / f"{name}.parquet", paths.METRICS / f"{name}.json"

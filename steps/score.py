@@ -4,7 +4,7 @@ from llm_i2i.files import staged, write_json
 from llm_i2i.llm import scoring as core
 from llm_i2i.params import load_params
 from llm_i2i.schema import GENERATOR, INTERACTIONS, SCORED, SOURCE_SYNTHETIC, SYNTHETIC, read_table, write_table
-from steps import paths
+from steps import parts, paths
 from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
@@ -16,14 +16,14 @@ def score(source: str) -> Outcome:
     Args:
         source: One of score.sources.
     """
-    params = load_params()
+    params = parts.share_threads(load_params())
     rows, calibration, facts = core.score(
         train=read_table(paths.TRAIN, INTERACTIONS),
         synthetic=read_table(paths.PROPOSED / f"{source}.parquet", SYNTHETIC),
         setup=read_setup(params),
         adapter=paths.DISCRIMINATOR,
         params=params.score,
-        checkpoints=paths.checkpoints("score", source=source),
+        shards=parts.shards(params, "score", source=source),
         source=SOURCE_SYNTHETIC if source == GENERATOR else source,
     )
     table, facts_of_model = paths.SCORED / f"{source}.parquet", paths.SCORED / f"{source}.json"

@@ -67,9 +67,9 @@ def stage_step(body: Callable[..., Outcome]) -> Callable[..., Any]:
             # It only lends its device: the lock is the first process's, and so are outputs and facts.
             body(**matrix)
             return Description(name, {}, None)
-        with _only_one(name):
+        with only_one(name):
             started = time.perf_counter()
-            with _collecting_garbage():
+            with collecting_garbage():
                 outcome = body(**matrix)
             seconds = time.perf_counter() - started
             remove(CHECKPOINTS / name)
@@ -97,7 +97,7 @@ def plain_step(run: Callable[..., Description]) -> Callable[..., Any]:
 
 
 @contextmanager
-def _collecting_garbage() -> Iterator[None]:
+def collecting_garbage() -> Iterator[None]:
     """Collect garbage while a step works, even if the program around it has turned that off."""
     was_on = gc.isenabled()
     if not was_on:
@@ -111,19 +111,35 @@ def _collecting_garbage() -> Iterator[None]:
 
 
 @contextmanager
-def _only_one(name: str) -> Iterator[None]:
-    """Wait until no other process runs this stage: when dvc is killed, the stage it started keeps running."""
+def only_one(name: str, *, part: str = "") -> Iterator[None]:
+    """Wait until no other process runs this stage: when dvc is killed, the stage it started keeps running.
+
+    Args:
+        name: The stage's, as in DVC.
+        part: Such as 3/16: other parts may run then, but neither the stage nor the same part.
+    """
     LOCKS.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(LOCKS / f"{name}.lock")
+    lock = _locked(LOCKS / f"{name}.lock", name)
+    if part:
+        whole, lock = lock, _locked(LOCKS / f"{name}.part-{part.replace('/', '-of-')}.lock", name)
+        whole.release()
+    else:
+        for path in LOCKS.glob(f"{name}.part-*.lock"):
+            _locked(path, name).release()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def _locked(path: Path, name: str) -> FileLock:
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         logger.warning("%s: another process runs this stage; waiting for it to end", name)
         lock.acquire()
-    try:
-        yield
-    finally:
-        lock.release()
+    return lock
 
 
 def _write_runtime(name: str, seconds: float, outcome: Outcome) -> None:

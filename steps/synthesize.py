@@ -4,7 +4,7 @@ from llm_i2i.files import staged, write_json
 from llm_i2i.llm import synthesis as core
 from llm_i2i.params import load_params
 from llm_i2i.schema import HELD_OUT, INTERACTIONS, SYNTHETIC, read_table, write_table
-from steps import paths
+from steps import parts, paths
 from steps.llm import read_setup
 from steps.stage import Outcome, stage_step
 
@@ -12,14 +12,14 @@ from steps.stage import Outcome, stage_step
 @stage_step
 def synthesize() -> Outcome:
     """Generate catalogue items outside each user's history; a killed run resumes after its last batch."""
-    params = load_params()
+    params = parts.share_threads(load_params())
     rows, stats, facts = core.synthesize(
         train=read_table(paths.TRAIN, INTERACTIONS),
         held_out=read_table(paths.HELD_OUT, HELD_OUT),
         setup=read_setup(params),
         adapter=paths.GENERATOR,
         params=params.synthesize,
-        checkpoints=paths.checkpoints("synthesize"),
+        shards=parts.shards(params, "synthesize"),
     )
     with staged(paths.SYNTHETIC) as table_out, staged(paths.SYNTHESIS) as stats_out:
         write_table(rows, table_out, SYNTHETIC)

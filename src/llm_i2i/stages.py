@@ -29,6 +29,8 @@ STAGES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
         "report": (),
     }
 )
+# Several processes can share their users: `--part`, `runtime.processes`.
+SHARED: Final = ("synthesize", "score", "evaluate_generator")
 
 
 def instance_name(stage: str, matrix: Mapping[str, str]) -> str:

@@ -21,8 +21,10 @@ NO_STAGES = {
     "monitor",
     "model_card",
 }  # gate, monitor: commands, they compare revisions
-STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "paths", "stage"}
+STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "parts", "paths", "stage"}
 
+# `runtime.processes` is nobody's: it changes no result.
+RUNTIME = {f"runtime.{key}" for key in schema.RuntimeParams.model_fields if key != "processes"}
 PROFILE, MODELS = "profiles/${profile}.yaml", "profiles/models.yaml"
 # The keys of params.yaml that each stage depends on, besides nothing else. A section, or part of one, that params.yaml
 # need not state in full is listed in the profile too; a key of its own stands in params.yaml and decides.
@@ -30,14 +32,14 @@ PARAMS = {
     "validate": {"validate", "tag.tail_max_count"},
     "split": {"split", "seed"},
     "tag": {"tag", "seed"},
-    "encode_text": {"encode_text", "runtime"},
+    "encode_text": {"encode_text", *RUNTIME},
     "identify": {"identify", "seed"},
     "base_model": {"base_model", "seed", "train_discriminator.template", "train_generator.template"},
-    "train_generator": {"train_generator", "runtime", "seed"},
-    "train_discriminator": {"train_discriminator", "runtime", "seed"},
-    "synthesize": {"synthesize", "runtime", "seed"},
-    "controls": {"base_model", "controls.compact", "synthesize", "runtime", "seed"},
-    "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"} | {"runtime", "seed"},
+    "train_generator": {"train_generator", *RUNTIME, "seed"},
+    "train_discriminator": {"train_discriminator", *RUNTIME, "seed"},
+    "synthesize": {"synthesize", *RUNTIME, "seed"},
+    "controls": {"base_model", "controls.compact", "synthesize", *RUNTIME, "seed"},
+    "score": {f"score.{key}" for key in schema.ScoreParams.model_fields if key != "sources"} | RUNTIME | {"seed"},
     "judge": {"judge"},
     "fuse": {f"fuse.{key}" for key in schema.FuseParams.model_fields if key != "arms"},
     "train_i2i": {"train_i2i.top_k", "seed"},
@@ -46,7 +48,7 @@ PARAMS = {
         "evaluate",
         *(f"evaluate_generator.{key}" for key in ("batch_users", "max_users", "num_beams")),
         "fuse.index",
-        "runtime",
+        *RUNTIME,
         "seed",
         "split",
         "tag",

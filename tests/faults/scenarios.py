@@ -297,7 +297,7 @@ def checkpoints(work: Path) -> Scenario:
     import torch
 
     from llm_i2i.llm.engine.checkpoints import Checkpoint, TrainingLog
-    from llm_i2i.llm.engine.shards import Shards
+    from llm_i2i.llm.engine.shards import _save
 
     weight = torch.nn.Parameter(torch.arange(500.0))
     optimizer = torch.optim.AdamW([weight])
@@ -308,10 +308,10 @@ def checkpoints(work: Path) -> Scenario:
             weight.fill_(step)
         torch.manual_seed(step)
         Checkpoint(work / "state.pt", "work", {"weight": weight}, optimizer, schedule).save(step, TrainingLog())
-        Shards(work / "shards", "work").save(0, {"items": np.full(200, step)})
+        _save({"items": np.full(200, step)}, work / "shards/000.npz")
 
     write(1)
-    return Scenario(work, lambda: write(2), ("state.pt", "shards/000000.npz"))
+    return Scenario(work, lambda: write(2), ("state.pt", "shards/000.npz"))
 
 
 def adapter(work: Path) -> Scenario:

@@ -93,6 +93,19 @@ def test_seeds_are_numbers(seeds: str, capsys: pytest.CaptureFixture[str]) -> No
     assert "such as 1,2,3" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("part", ["0/4", "5/4", "x", "3", "1/2/3", "-1/4", "1/0", "\u0663/4", ""])
+def test_a_part_is_one_of_its_number(part: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["synthesize", f"--part={part}"])
+    assert f"argument --part: {part!r} is not K/N, K from 1 to N, such as 3/16" in capsys.readouterr().err
+
+
+def test_only_stages_of_users_have_parts(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        main(["split", "--part", "1/2"])
+    assert "unrecognized arguments" in capsys.readouterr().err
+
+
 @pytest.fixture
 def catalogue(folder: Path) -> Path:
     """A folder with what stage encode_text reads, and its own words to encode by."""

@@ -4,6 +4,7 @@ import json
 import logging
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from filelock import FileLock
 from llm_i2i.files import content_md5, staged
 from llm_i2i.stages import instance_name
 from steps.paths import LOCKS
-from steps.stage import Outcome, stage_step
+from steps.stage import Outcome, only_one, stage_step
 from tests.conftest import ROOT
 
 
@@ -93,6 +94,27 @@ def test_second_process_of_a_stage_waits(in_folder: Path, caplog: pytest.LogCapt
         split()
     assert "waiting" in caplog.text
     assert other.wait() == 0
+
+
+def test_other_parts_do_not_wait_but_the_whole_stage_and_the_same_part_do(caplog: pytest.LogCaptureFixture) -> None:
+    came = []
+
+    def come(**part: str) -> None:
+        with only_one("score@generator", **part):
+            came.append(part)
+
+    waiting = [threading.Thread(target=come, kwargs=part) for part in ({"part": "1/2"}, {})]
+    with only_one("score@generator", part="1/2"):
+        come(part="2/2")
+        assert "waiting" not in caplog.text
+        for thread in waiting:
+            thread.start()
+            time.sleep(0.2)
+        assert came == [{"part": "2/2"}]
+    for thread in waiting:
+        thread.join()
+    assert sorted(map(str, came[1:])) == sorted(map(str, [{"part": "1/2"}, {}]))
+    assert caplog.text.count("waiting") == 2
 
 
 def test_any_but_the_first_of_several_processes_only_lends_its_device(monkeypatch) -> None:

@@ -10,6 +10,7 @@ import pandas as pd
 from llm_i2i.arrays import FloatArray
 from llm_i2i.data.identifiers import identify_items
 from llm_i2i.llm.engine.base_model import prepare_base_model
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
@@ -68,6 +69,6 @@ def compact_rows(
         setup=setup,
         adapter=generator,
         params=params.synthesize,
-        checkpoints=work / "shards",
+        shards=Shards(work / "shards"),
     )
     return rows

@@ -31,11 +31,31 @@ def questions(history: IntArray, candidates: IntArray, labels: IntArray, role: R
         BaseModelError: A question does not fit even without a history.
     """
     prompt, catalogue = role.prompt, role.catalogue
+    history = _fitting(history, candidates, role)
+    beginning = np.concatenate([prompt.prefix, catalogue.concat(history), prompt.between])
     # A candidate stands without its line feed; the suffix follows.
     blocks = [np.concatenate([catalogue.words(int(c)), prompt.suffix]) for c in candidates]
+    return packed(beginning, blocks, labels)
+
+
+def question_length(history: IntArray, candidates: IntArray, role: Role[DiscriminatorPrompt]) -> int:
+    """Tokens of what `questions` makes of the same, a tenth of the time; raises as it does."""
+    fixed = len(role.prompt.prefix) + len(role.prompt.between)
+    history = _fitting(history, candidates, role)
+    return int(fixed + role.catalogue.lengths[history].sum() + _block_lengths(candidates, role).sum())
+
+
+def _block_lengths(candidates: IntArray, role: Role[DiscriminatorPrompt]) -> IntArray:
+    lengths: IntArray = role.catalogue.lengths[candidates] - role.catalogue.terminated + len(role.prompt.suffix)
+    return lengths
+
+
+def _fitting(history: IntArray, candidates: IntArray, role: Role[DiscriminatorPrompt]) -> IntArray:
+    """The end of the history for which the context has room."""
     # The positions of every block continue from the end of the beginning, so the longest block decides.
-    longest = max(range(len(blocks)), key=lambda i: len(blocks[i]))
-    room = role.context - len(prompt.prefix) - len(prompt.between) - len(blocks[longest])
+    blocks = _block_lengths(candidates, role)
+    longest = int(blocks.argmax())
+    room = role.context - len(role.prompt.prefix) - len(role.prompt.between) - int(blocks[longest])
     if room < 0:
         raise BaseModelError(
             "context length",
@@ -43,9 +63,7 @@ def questions(history: IntArray, candidates: IntArray, labels: IntArray, role: R
             f"at most {role.context}",
             "shorten the item's title or choose another `base_model`",
         )
-    history = recent_that_fit(history, catalogue.lengths, room)
-    beginning = np.concatenate([prompt.prefix, catalogue.concat(history), prompt.between])
-    return packed(beginning, blocks, labels)
+    return recent_that_fit(history, role.catalogue.lengths, room)
 
 
 def read_margins(

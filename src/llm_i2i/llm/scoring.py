@@ -2,8 +2,8 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterable
-from functools import partial
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,10 +14,9 @@ from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.catalogue import histories_by_user, item_indices, sample_keys
 from llm_i2i.files import read_json
 from llm_i2i.llm.calibration import p_yes
-from llm_i2i.llm.engine.batches import Sequence
 from llm_i2i.llm.engine.models import MANIFEST
-from llm_i2i.llm.engine.shards import Shards, fingerprint
-from llm_i2i.llm.questions import HELD_OUT_FILE, questions, read_margins
+from llm_i2i.llm.engine.shards import Arrays, Shards, fingerprint
+from llm_i2i.llm.questions import HELD_OUT_FILE, question_length, questions, read_margins
 from llm_i2i.llm.role import LlmSetup, Task, adapter_sha256, discriminator_role, read_task
 from llm_i2i.params import ScoreParams
 from llm_i2i.schema import SCORED, SOURCE_HELD_OUT, SOURCE_REAL, SOURCE_SYNTHETIC, USER_ID
@@ -51,7 +50,7 @@ def score(
     setup: LlmSetup,
     adapter: Path,
     params: ScoreParams,
-    checkpoints: Path,
+    shards: Shards,
     source: str = SOURCE_SYNTHETIC,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """p_yes of every proposed row and, beside the generator's, of real training rows.
@@ -66,51 +65,63 @@ def score(
         setup: Items, names, base model, runtime and seed; the seed samples the real rows.
         adapter: Output folder of stage train_discriminator.
         params: Section score.
-        checkpoints: Folder of finished shards: a killed run continues after them. The caller deletes it once the
-            outputs are in place.
+        shards: Finished histories, and which of them this process makes.
         source: Who proposed the rows: `synthetic` (the generator) or the name of a control. Real rows are asked about
             with the generator's only, once for all sources.
 
     Returns:
         Rows (schema.SCORED, and `rank`: the synthetic rank, 0 for real rows); calibration facts; runtime facts.
+
+    Raises:
+        PartDone: This process makes a part only, and has.
     """
     task, items = read_task(adapter), setup.items
     by_user = histories_by_user(train, items)
     asked = list(_synthetic_questions(synthetic, source, items, by_user, task.max_history))
     if source == SOURCE_SYNTHETIC:
         asked += _real_questions(by_user, task.max_history, params, setup.seed)
-    margins, facts = _answers(asked, setup=setup, adapter=adapter, params=params, checkpoints=checkpoints)
+    margins, facts = _answers(asked, setup=setup, adapter=adapter, params=params, shards=shards)
     held_out = read_json(adapter / HELD_OUT_FILE)
     table = _table(asked, margins, items, temperature=held_out["temperature"])
     return table, _calibration(held_out, task, table), facts
 
 
 def _answers(
-    asked: list[Asked], *, setup: LlmSetup, adapter: Path, params: ScoreParams, checkpoints: Path
+    asked: list[Asked], *, setup: LlmSetup, adapter: Path, params: ScoreParams, shards: Shards
 ) -> tuple[list[FloatArray], dict[str, Any]]:
     """logit_yes - logit_no of every candidate, float64 (n_candidates,) per history; runtime facts."""
     role = discriminator_role(setup, read_task(adapter))
-    sequences = [questions(a.history, a.candidates, np.zeros(len(a.candidates), dtype=np.int64), role) for a in asked]
-    module = role.trained(adapter)
+    prompt = role.prompt
     work = fingerprint(
         [
-            params.model_dump_json(),
-            str(role.device.facts),
-            adapter_sha256(adapter),
+            f"{params.model_dump_json()} {role.device.facts} {adapter_sha256(adapter)}",
+            f"{SHARD_SEQUENCES} {role.context} {prompt.answers}",
             (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
-            *(part for sequence in sequences for part in (sequence.ids, sequence.positions)),
+            role.catalogue.tokens,
+            *(prompt.prefix, prompt.between, prompt.suffix),
+            *(part for a in asked for part in (a.history, a.candidates)),
         ]
     )
-    shards = Shards(checkpoints, work)
-    read = partial(read_margins, role, module, batch_tokens=params.batch_tokens)
+    # Longest first, so that batches pad little.
+    order = np.argsort([-question_length(a.history, a.candidates, role) for a in asked], kind="stable")
+    module = lru_cache(lambda: role.trained(adapter))  # a process that only merges loads no model
+
+    def read(number: int) -> Arrays:
+        chosen = [asked[i] for i in order[number * SHARD_SEQUENCES : (number + 1) * SHARD_SEQUENCES]]
+        sequences = [questions(a.history, a.candidates, np.zeros_like(a.candidates), role) for a in chosen]
+        return {"margins": np.concatenate(read_margins(role, module(), sequences, batch_tokens=params.batch_tokens))}
+
     started = time.perf_counter()
-    margins = _in_shards(sequences, shards, read)
+    found, resumed = shards.results(work, -(-len(order) // SHARD_SEQUENCES), read)
     seconds = time.perf_counter() - started
-    facts: dict[str, Any] = {"resumed_shards": shards.found, **role.device.usage}
-    pairs = sum(len(a.candidates) for a in asked)
-    if not shards.found:
-        facts["pairs_per_s"] = round(pairs / seconds, 1)
-    log.info("score: %d pairs in %.1f s", pairs, seconds)
+    facts: dict[str, Any] = {"resumed_shards": resumed, **role.device.usage}
+    ends = np.cumsum([len(asked[i].candidates) for i in order])
+    if not resumed:
+        facts["pairs_per_s"] = round(int(ends[-1]) / seconds, 1)
+    log.info("score: %d pairs in %.1f s", ends[-1], seconds)
+    margins: list[FloatArray] = [np.empty(0)] * len(asked)
+    for i, part in zip(order, np.split(np.concatenate([shard["margins"] for shard in found]), ends[:-1]), strict=True):
+        margins[i] = part
     return margins, facts
 
 
@@ -139,24 +150,6 @@ def _calibration(held_out: dict[str, Any], task: Task, table: pd.DataFrame) -> d
         "n_real": int((table["source"] == SOURCE_REAL).sum()),
         "n_synthetic": int((table["source"] == SOURCE_SYNTHETIC).sum()),
     }
-
-
-def _in_shards(
-    sequences: list[Sequence], shards: Shards, read: Callable[[list[Sequence]], list[FloatArray]]
-) -> list[FloatArray]:
-    """Read margins shard by shard, finished ones from disk; longest sequences first, so that batches pad little."""
-    order = np.argsort([-len(s) for s in sequences], kind="stable")
-    margins: list[FloatArray] = [np.empty(0)] * len(sequences)
-    for number, start in enumerate(range(0, len(order), SHARD_SEQUENCES)):
-        chosen = order[start : start + SHARD_SEQUENCES]
-        found = shards.load(number)
-        if found is None:
-            found = {"margins": np.concatenate(read([sequences[i] for i in chosen]))}
-            shards.save(number, found)
-        ends = np.cumsum([len(sequences[i].positions) for i in chosen])
-        for i, part in zip(chosen, np.split(found["margins"], ends[:-1]), strict=True):
-            margins[i] = part
-    return margins
 
 
 def _synthetic_questions(

@@ -4,13 +4,13 @@ import hashlib
 import logging
 import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 import pandas as pd
 import torch
-from tqdm import tqdm
 
 from llm_i2i.arrays import IntArray
 from llm_i2i.catalogue import histories_by_user, sample_keys
@@ -74,7 +74,7 @@ class UserSearch:
 
 
 def search_next_items(
-    wanted: UserSearch, *, setup: LlmSetup, adapter: Path, checkpoints: Path
+    wanted: UserSearch, *, setup: LlmSetup, adapter: Path, shards: Shards
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Let the generator name the next items of users.
 
@@ -82,7 +82,7 @@ def search_next_items(
         wanted: Whose, how many and how.
         setup: Items, names, base model, runtime and seed.
         adapter: Output folder of stage train_generator.
-        checkpoints: Folder of finished batches: a killed run continues after them.
+        shards: Finished batches, and which of them this process makes.
 
     Returns:
         Rows (schema.SYNTHETIC), sorted by (held_out, user_id, rank); runtime facts.
@@ -92,7 +92,6 @@ def search_next_items(
     prompts = {moment: next_item_prompt(role, history) for moment, history in wanted.histories.items()}
     # Prompts of similar length share a batch: little padding.
     moments = sorted(prompts, key=lambda m: (-len(prompts[m]), m))
-    ranker = item_ranker(role, role.trained(adapter))
     adapter_hash = adapter_sha256(adapter)
     work = fingerprint(
         [
@@ -102,35 +101,34 @@ def search_next_items(
             *(part for m in moments for part in (str(m), prompts[m], wanted.excluded[m])),
         ]
     )
-    shards = Shards(checkpoints, work)
+    ranker = lru_cache(lambda: item_ranker(role, role.trained(adapter)))  # a process that only merges loads no model
+    size = wanted.params.batch_users
+
+    def search(number: int) -> Arrays:
+        batch = moments[number * size : (number + 1) * size]
+        return wanted.batch(batch, [prompts[m] for m in batch], ranker(), setup.seed)
+
     started = time.perf_counter()
-    frames = []
-    item_ids, size = setup.items["item_id"].to_numpy(dtype=object), wanted.params.batch_users
-    starts = range(0, len(moments), size)
-    for number, start in enumerate(tqdm(starts, unit="batch", disable=None, desc="synthesize")):
-        batch = moments[start : start + size]
-        found = shards.load(number)
-        if found is None:
-            found = wanted.batch(batch, [prompts[m] for m in batch], ranker, setup.seed)
-            shards.save(number, found)
-        row, column = np.nonzero(found["items"] >= 0)
-        hashes = np.array([hashlib.sha256(prompts[m].tobytes()).hexdigest() for m in batch], dtype=object)
-        rows = {
-            "user_id": np.array([moment.user for moment in batch], dtype=object)[row],
-            "item_id": item_ids[found["items"][row, column]],
+    found, resumed = shards.results(work, -(-len(moments) // size), search)
+    seconds = time.perf_counter() - started
+    facts: dict[str, Any] = {"resumed_shards": resumed, **role.device.usage}
+    if not resumed:
+        facts["users_per_s"] = round(len(moments) / seconds, 2)
+    items, logprobs = (np.concatenate([shard[name] for shard in found]) for name in ("items", "logprobs"))
+    row, column = np.nonzero(items >= 0)
+    hashes = [hashlib.sha256(prompts[m].tobytes()).hexdigest() for m in moments]
+    table = pd.DataFrame(
+        {
+            "user_id": pd.array([moment.user for moment in moments], dtype="str").take(row),
+            "item_id": setup.items["item_id"].array.take(items[row, column]),
             "rank": column + 1,
-            "logprob": found["logprobs"][row, column],
-            "held_out": np.array([moment.held_out for moment in batch])[row],
-            "prompt_sha256": hashes[row],
+            "logprob": logprobs[row, column],
+            "held_out": np.array([moment.held_out for moment in moments])[row],
+            "prompt_sha256": pd.array(hashes, dtype="str").take(row),
             "template_sha256": task.template_sha256,
             "adapter_sha256": adapter_hash,
         }
-        frames.append(pd.DataFrame(rows))
-    seconds = time.perf_counter() - started
-    table = pd.concat(frames, ignore_index=True).astype(SYNTHETIC)
-    facts: dict[str, Any] = {"resumed_shards": shards.found, **role.device.usage}
-    if not shards.found:
-        facts["users_per_s"] = round(len(moments) / seconds, 2)
+    ).astype(SYNTHETIC)
     log.info("%d rows for %d prompts in %.1f s", len(table), len(moments), seconds)
     return table.sort_values(["held_out", "user_id", "rank"], ignore_index=True), facts
 
@@ -142,7 +140,7 @@ def synthesize(
     setup: LlmSetup,
     adapter: Path,
     params: SynthesizeParams,
-    checkpoints: Path,
+    shards: Shards,
 ) -> tuple[pd.DataFrame, dict[str, Any], dict[str, Any]]:
     """Generate the items each user would take next, after the last training items; and before those held out.
 
@@ -152,8 +150,7 @@ def synthesize(
         setup: Items, names, base model, runtime and seed; the seed samples users, and items where they are drawn.
         adapter: Output folder of stage train_generator.
         params: Section synthesize.
-        checkpoints: Folder of finished batches: a killed run continues after them. The caller deletes it once the
-            outputs are in place.
+        shards: Finished batches, and which of them this process makes.
 
     Returns:
         Rows (schema.SYNTHETIC); statistics for the report; runtime facts.
@@ -161,6 +158,7 @@ def synthesize(
     Raises:
         GenerationError: No item can be generated for any user, or none was.
         TrainingError: The generator's probabilities are no numbers.
+        PartDone: This process makes a part only, and has.
     """
     items = setup.items
     histories = histories_by_user(train, items)
@@ -176,7 +174,7 @@ def synthesize(
     asked |= {Moment(user, held_out=True): histories[user][:-1] for user in held_out[USER_ID]}
     excluded = {moment: np.union1d(history, closed) for moment, history in asked.items()}
     wanted = UserSearch(asked, excluded, params)
-    table, facts = search_next_items(wanted, setup=setup, adapter=adapter, checkpoints=checkpoints)
+    table, facts = search_next_items(wanted, setup=setup, adapter=adapter, shards=shards)
     proposed = table[~table["held_out"]]
     if proposed.empty:
         found = f"the generator named no item for any of {len(users):,} users"

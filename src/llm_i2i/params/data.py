@@ -13,6 +13,9 @@ class RuntimeParams(Section):
     device: Literal["auto", "cpu", "cuda"] = dial("auto | cpu | cuda")
     precision: Literal["auto", "bf16", "fp32"] = dial("compute dtype; auto = bf16 where the device has it")
     threads: NonNegativeInt = dial("CPU threads; 0 = all cores")
+    processes: PositiveInt = knob(
+        "processes that share the users of synthesize, score and evaluate_generator; at most one per GPU"
+    )
 
 
 class ValidateParams(Section):

@@ -9,6 +9,7 @@ from llm_i2i.errors import DataError, TrainingError
 from llm_i2i.llm import scoring
 from llm_i2i.llm.discriminator import sampled_questions, train_discriminator
 from llm_i2i.llm.engine.logits import TargetLogits
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.negatives import negative_sampler
 from llm_i2i.llm.prompts import template_sha256
 from llm_i2i.llm.scoring import _real_questions, score
@@ -51,7 +52,7 @@ def scores(adapter, train, synthetic, setup, tmp_path_factory):
             setup=setup,
             adapter=adapter,
             params=params,
-            checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "score",
+            shards=Shards(checkpoints or tmp_path_factory.mktemp("shards")),
             **more,
         )
 
@@ -158,7 +159,7 @@ def test_batching_changes_no_score(scores):
 def test_a_resumed_scoring_equals_an_uninterrupted_one(scores, tmp_path, monkeypatch):
     monkeypatch.setattr(scoring, "SHARD_SEQUENCES", 10)
     whole, calibration, _ = scores(checkpoints=tmp_path / "s")
-    shards = sorted((tmp_path / "s").glob("*.npz"))
+    shards = sorted((tmp_path / "s").rglob("*.npz"))
     assert len(shards) == 5
     for shard in shards[1:4]:
         shard.unlink()

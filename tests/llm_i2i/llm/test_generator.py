@@ -15,6 +15,7 @@ from llm_i2i.catalogue import without_rows
 from llm_i2i.llm.engine.batches import collate
 from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.loss import batch_nll, logits_over_children, weighted_nll
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.engine.trie import tokenize_catalogue
 from llm_i2i.llm.generator import train_generator, training_windows, window_sequence
 from llm_i2i.llm.identifiers import Identifiers
@@ -113,7 +114,7 @@ def run(adapter, train, nothing, items, setup, tmp_path_factory):
             setup=replace(setup, items=items, identifiers=Identifiers(tuple(items["text"]))),
             adapter=adapter,
             params=PARAMS.model_copy(update=changes),
-            checkpoints=checkpoints or tmp_path_factory.mktemp("shards") / "synthesize",
+            shards=Shards(checkpoints or tmp_path_factory.mktemp("shards")),
         )
 
     return synthesize_with
@@ -186,7 +187,7 @@ def test_a_narrow_nucleus_leaves_fewer_items_but_one_at_least(run):
 
 def test_a_resumed_synthesis_equals_an_uninterrupted_one(run, tmp_path):
     whole, stats, _ = run(decoding="sample", checkpoints=tmp_path / "whole")
-    shards = sorted((tmp_path / "whole").glob("*.npz"))
+    shards = sorted((tmp_path / "whole").rglob("*.npz"))
     assert len(shards) == 5
     for shard in shards[2:]:
         shard.unlink()
@@ -202,20 +203,21 @@ _RUN = """
 import sys
 from pathlib import Path
 import numpy as np, pandas as pd
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.identifiers import Identifiers
 from llm_i2i.llm.role import LlmSetup
 from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 folder = Path(sys.argv[1])
 items = pd.read_parquet(folder / "items.parquet")
-runtime = RuntimeParams(device="cpu", precision="fp32", threads=1)
+runtime = RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1)
 synthesize(
     train=pd.read_parquet(folder / "train.parquet"),
     held_out=pd.DataFrame(columns=["user_id", "item_id"]),
     setup=LlmSetup(items, Identifiers(tuple(items["text"])), np.zeros((len(items), 2)), Path(sys.argv[2]), runtime, 1),
     adapter=Path(sys.argv[3]),
     params=SynthesizeParams.model_validate_json(sys.argv[4]),
-    checkpoints=folder / "shards",
+    shards=Shards(folder / "shards"),
 )
 """
 
@@ -228,7 +230,7 @@ def test_a_killed_synthesis_goes_on_to_the_same_rows(run, adapter, train, items,
     command = [sys.executable, "-c", _RUN, str(tmp_path), str(base_model), str(adapter)]
     process = subprocess.Popen([*command, settings.model_dump_json()], stderr=subprocess.DEVNULL)
     try:
-        while not list((tmp_path / "shards").glob("*.npz")):
+        while not list((tmp_path / "shards").rglob("*.npz")):
             assert process.poll() is None
             time.sleep(0.005)
     finally:

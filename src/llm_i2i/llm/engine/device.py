@@ -43,7 +43,7 @@ class Runtime:
         return {**self.facts, "peak_device_memory_mb": torch.cuda.max_memory_allocated(self.device) / 2**20}
 
 
-def _cores() -> int:
+def cores() -> int:
     """CPU cores this process may use: a container or `taskset` may allow fewer than there are."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
@@ -60,7 +60,7 @@ def resolve_runtime(params: RuntimeParams) -> Runtime:
     if params.device == "cuda" and not torch.cuda.is_available():
         raise ParamsError("runtime.device", "cuda, but torch sees no CUDA device", fix="use auto or cpu")
     use_cuda = params.device != "cpu" and torch.cuda.is_available()
-    torch.set_num_threads(params.threads or _cores())
+    torch.set_num_threads(params.threads or cores())
     if not use_cuda:
         _keep_freed_memory()
     if params.precision == "auto":

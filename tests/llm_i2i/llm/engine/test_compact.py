@@ -23,6 +23,7 @@ from llm_i2i.llm.engine.compact import INIT_NOISE, INIT_SCALE, item_vectors
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import logits_over_tokens
 from llm_i2i.llm.engine.models import load_for_inference, load_for_training, with_vectors
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.engine.training import EarlyStopping, TrainingSetup, train_model
 from llm_i2i.llm.generator import train_generator
 from llm_i2i.llm.identifiers import Identifiers, load_vocabulary
@@ -154,14 +155,24 @@ def test_early_stopping_keeps_the_best_weights_and_never_trains_on_what_is_held_
     assert log["targets"].sum() / targets_per_epoch == pytest.approx(searched["epoch"].iloc[-1], abs=1.0)
 
 
-def test_it_learns_the_rule_and_beats_itself_before_training(common, settings, generator, cyclic, items, params):
+def test_it_learns_the_rule_and_beats_itself_before_training(
+    common, settings, generator, cyclic, items, params, tmp_path
+):
     test = cyclic.groupby("user_id").tail(1).reset_index(drop=True)
     history = cyclic.drop(cyclic.groupby("user_id").tail(1).index)
     protocol = Protocol.from_params(params)
-    asked = EvaluateGeneratorParams(arms=["llm_only"], max_users=0, num_beams=20, batch_users=7)
-    arguments = {"setup": common["setup"], "history": history, "test": test, "params": settings, "protocol": protocol}
-    after, per_user = evaluate_generator(**arguments, generator=generator, asked=asked)
-    before, _ = evaluate_generator(**arguments, generator=None, asked=asked)
+    arguments = {"setup": common["setup"], "history": history, "test": test}
+
+    def evaluated(generator, **changes):
+        asked = {"arms": ["llm_only"], "max_users": 0, "num_beams": 20, "batch_users": 7, **changes}
+        sections = {"train_generator": settings, "evaluate_generator": EvaluateGeneratorParams(**asked)}
+        shards = Shards(tmp_path)
+        return evaluate_generator(
+            **arguments, generator=generator, params=params.model_copy(update=sections), shards=shards
+        )
+
+    after, per_user = evaluated(generator)
+    before, _ = evaluated(None)
     assert after["n_users"] == 40
     assert after["overall"]["recall@5"] > 0.9
     assert before["overall"]["recall@5"] < 0.5
@@ -169,19 +180,17 @@ def test_it_learns_the_rule_and_beats_itself_before_training(common, settings, g
     assert per_user["user_id"].tolist() == sorted(test["user_id"])
     assert per_user["item_id"].tolist() == test.sort_values("user_id")["item_id"].tolist()
     assert per_user["rank"].between(1, 5).mean() == pytest.approx(after["overall"]["recall@5"])
-    one_batch = asked.model_copy(update={"batch_users": 64})
-    pd.testing.assert_frame_equal(evaluate_generator(**arguments, generator=generator, asked=one_batch)[1], per_user)
+    pd.testing.assert_frame_equal(evaluated(generator, batch_users=64)[1], per_user)
     # Its query is its prompt: comparable with an index but for that.
     require_same_protocol(after, {"protocol": protocol.model_dump(mode="json"), "protocol_hash": protocol.hash,
                                   "test_sha256": after["test_sha256"]}, same_query=False)  # fmt: skip
     assert after["protocol"]["last_m"] == settings.max_history
-    some, chosen = evaluate_generator(
-        **arguments, generator=generator, asked=asked.model_copy(update={"max_users": 10})
-    )
+    some, chosen = evaluated(generator, max_users=10)
     assert some["n_users"] == 10
     pd.testing.assert_frame_equal(chosen, per_user[per_user["user_id"].isin(chosen["user_id"])].reset_index(drop=True))
+    arguments["history"] = history.iloc[:0]
     with pytest.raises(ArtifactError, match="none of 40 users has a history"):
-        evaluate_generator(**arguments | {"history": history.iloc[:0]}, generator=generator, asked=asked)
+        evaluated(generator)
 
 
 def _module(compact, settings, runtime, items, identifiers, seed=1):
@@ -309,7 +318,7 @@ def test_the_whole_chain(common, generator, items, params, tmp_path):
     sampled = SynthesizeParams.model_validate(
         params.synthesize.model_dump() | {"items_per_user": 3, "num_beams": 4, "max_users": 0, "batch_users": 9}
     )
-    synthetic, stats, _ = synthesize(**common, adapter=generator, params=sampled, checkpoints=tmp_path / "shards")
+    synthetic, stats, _ = synthesize(**common, adapter=generator, params=sampled, shards=Shards(tmp_path / "shards"))
     assert {c: str(t) for c, t in synthetic.dtypes.items()} == SYNTHETIC
     assert stats["rows"] == 40 * 3
     assert synthetic["held_out"].sum() == 10 * 3
@@ -329,7 +338,7 @@ def test_the_whole_chain(common, generator, items, params, tmp_path):
         synthetic=synthetic,
         adapter=discriminator,
         params=params.score.model_copy(update={"max_real_users": 0}),
-        checkpoints=tmp_path / "shards",
+        shards=Shards(tmp_path / "shards"),
     )
     assert scored["p_yes"].between(0, 1).all()
     assert set(scored["source"]) == {"real", "synthetic", "held_out"}

@@ -21,6 +21,7 @@ from llm_i2i.llm.engine.models import (
     save_model,
     with_vectors,
 )
+from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.engine.training import TrainingSetup, train_model
 from llm_i2i.llm.engine.trie import build_trie
 from llm_i2i.llm.generator import train_generator
@@ -216,14 +217,14 @@ def test_the_whole_llm_part_runs_on_every_identifier(
     for decoding in ("sample", "beam"):
         chosen = settings.model_copy(update={"decoding": decoding})
         shards = tmp_path / decoding
-        rows, stats, _ = synthesize(adapter=tmp_path / "generator", params=chosen, checkpoints=shards, **common)
+        rows, stats, _ = synthesize(adapter=tmp_path / "generator", params=chosen, shards=Shards(shards), **common)
         assert stats["rows"] == stats["valid_rows"] == 24 * 3
     asked = ScoreParams(sources=("generator",), real_rows_per_user=2, max_real_users=0, batch_tokens=1024)
     scored, _, _ = score(
         synthetic=rows,
         adapter=tmp_path / "discriminator",
         params=asked,
-        checkpoints=tmp_path / "score",
+        shards=Shards(tmp_path / "score"),
         train=train,
         setup=common["setup"],
     )

@@ -1,32 +1,86 @@
-"""Shards: whole or not at all, of this work or not at all."""
+"""Shards: whole or not at all, of this work or not at all, each made once whoever makes it."""
+
+from contextlib import contextmanager, suppress
 
 import numpy as np
+import pytest
 
-from llm_i2i.llm.engine.shards import Shards, fingerprint
-
-
-def test_a_shard_comes_back_in_another_run_of_the_same_work(tmp_path):
-    Shards(tmp_path / "s", "work").save(3, {"a": np.array([1, 2]), "b": np.array([0.5], dtype=np.float32)})
-    again = Shards(tmp_path / "s", "work")
-    assert again.found == 1
-    found = again.load(3)
-    assert found["a"].tolist() == [1, 2]
-    assert found["b"].dtype == np.float32
-    assert again.load(2) is None
+from llm_i2i.llm.engine.shards import Part, PartDone, Shards, fingerprint
 
 
-def test_shards_of_other_work_are_discarded(tmp_path):
-    Shards(tmp_path / "s", "work").save(0, {"a": np.array([1])})
-    assert Shards(tmp_path / "s", "other").load(0) is None
-    assert Shards(tmp_path / "s", "work").load(0) is None
+@pytest.fixture
+def made():
+    return []
 
 
-def test_a_torn_shard_is_made_again(tmp_path):
-    shards = Shards(tmp_path / "s", "work")
-    shards.save(0, {"a": np.arange(100)})
-    (path,) = (tmp_path / "s").glob("*.npz")
-    path.write_bytes(path.read_bytes()[:60])
-    assert Shards(tmp_path / "s", "work").load(0) is None
+@pytest.fixture
+def make(made):
+    """A shard's number, noted when it is made."""
+
+    def make(number):
+        made.append(number)
+        return {"a": np.array([number, number]), "b": np.array([0.5], dtype=np.float32)}
+
+    return make
+
+
+def test_shards_come_back_in_another_run_of_the_same_work(tmp_path, make, made):
+    first, found = Shards(tmp_path).results("work", 3, make)
+    assert (made, found) == ([0, 1, 2], 0)
+    again, found = Shards(tmp_path).results("work", 3, make)
+    assert (made, found) == ([0, 1, 2], 3)
+    assert [shard["a"].tolist() for shard in again] == [[0, 0], [1, 1], [2, 2]]
+    assert again[0]["b"].dtype == first[0]["b"].dtype == np.float32
+
+
+def test_shards_of_other_work_are_neither_taken_nor_deleted(tmp_path, make, made):
+    for work, found in (("work", 0), ("other", 0), ("work", 2)):
+        assert Shards(tmp_path).results(work, 2, make)[1] == found
+    assert made == [0, 1, 0, 1]
+
+
+def test_a_torn_shard_and_a_lost_one_are_made_again_alone(tmp_path, make, made):
+    Shards(tmp_path).results("work", 4, make)
+    paths = sorted(tmp_path.rglob("*.npz"))
+    paths[1].write_bytes(paths[1].read_bytes()[:60])
+    paths[2].unlink()
+    made.clear()
+    again, found = Shards(tmp_path).results("work", 4, make)
+    assert (made, found) == ([1, 2], 2)
+    assert [int(shard["a"][0]) for shard in again] == [0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("of", [1, 2, 3, 16])
+def test_parts_make_every_shard_once_and_nothing_is_left_to_merge(tmp_path, make, made, of):
+    for number in range(1, of + 1):
+        with pytest.raises(PartDone):
+            Shards(tmp_path, Part(number, of)).results("work", 10, make)
+    assert sorted(made) == list(range(10))
+    merged, found = Shards(tmp_path).results("work", 10, make)
+    assert (len(made), found) == (10, 10)
+    assert [int(shard["a"][0]) for shard in merged] == list(range(10))
+
+
+def test_with_helpers_it_makes_its_own_part_and_then_what_nobody_has_made(tmp_path, make, made):
+    @contextmanager
+    def helpers():
+        """A helper that has made its first shard when this process comes to the end of its own part."""
+
+        def check():
+            if made == [0, 2, 4]:
+                with suppress(PartDone):
+                    Shards(tmp_path, Part(2, 5)).results("work", 5, make)
+
+        yield Part(1, 2), check
+
+    results, found = Shards(tmp_path, helpers=helpers).results("work", 5, make)
+    assert (made, found) == ([0, 2, 4, 1, 3], 0)
+    assert [int(shard["a"][0]) for shard in results] == [0, 1, 2, 3, 4]
+
+
+def test_no_helper_is_called_when_all_is_there(tmp_path, make):
+    Shards(tmp_path).results("work", 2, make)
+    assert Shards(tmp_path, helpers=lambda: pytest.fail("called")).results("work", 2, make)[1] == 2
 
 
 def test_fingerprints_differ_where_parts_do():
