@@ -95,6 +95,7 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("--prefix", default="llm-i2i", help="first part of the Redis keys (default llm-i2i)")
     command.add_argument("--public-key", type=Path, help="check the signatures of what is promoted (default: not)")
     add("show", "print the main table and where the report is", lambda _: _show())
+    add("forecast", "tell from data/, before any training, if a gain is likely", lambda _: _load("forecast", "show")())
     command = add(
         "memory",
         "print the GPU memory of the trainings, computed",
