@@ -4,14 +4,15 @@ Identifiers are strings everywhere (`str` dtype of pandas 3). Large tables may h
 categorical of these strings in sorted order, 4 bytes per row, so that codes sort and compare like the strings.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from pandas.api.types import union_categoricals
 
 from llm_i2i.arrays import Array
 from llm_i2i.errors import ArtifactError
@@ -143,14 +144,25 @@ def write_table(table: pd.DataFrame, path: Path, columns: dict[str, str]) -> Non
 
     Bytes depend on the content only (no pandas index, no timestamps), not on whether columns are encoded.
     """
-    plain = {name: dtype for name, dtype in columns.items() if not is_encoded(table[name])}
+    encoded = [name for name in columns if is_encoded(table[name])]
+    plain = {name: dtype for name, dtype in columns.items() if name not in encoded}
     with staged(path) as partial, writing(path, kinds=Exception):
         schema = pa.Schema.from_pandas(table.iloc[:0].astype(columns), preserve_index=False)
+        texts = {name: texts_of(table[name]) for name in encoded}
         with pq.ParquetWriter(partial, schema) as writer:
             # Group by group: strings of the whole table at once would take many times the codes' memory.
             for start in range(0, max(len(table), 1), _GROUP):
-                group = table.iloc[start : start + _GROUP].astype(plain)
-                writer.write_table(pa.Table.from_pandas(group, preserve_index=False).cast(schema))
+                group = table.iloc[start : start + _GROUP]
+                rest = pa.Table.from_pandas(group.drop(columns=encoded).astype(plain), preserve_index=False)
+                cells = {name: texts[name].take(_indices(group[name])) for name in encoded}
+                cells |= {name: rest[name].cast(schema.field(name).type) for name in rest.column_names}
+                writer.write_table(pa.table(cells, schema=schema))
+
+
+def _indices(column: pd.Series) -> pa.Array:
+    """The codes of an encoded column, null where it is missing."""
+    codes = column.cat.codes.to_numpy()
+    return pa.array(codes, mask=codes < 0)
 
 
 def is_encoded(column: pd.Series) -> bool:
@@ -177,16 +189,65 @@ def decode(column: pd.Series) -> pd.Series:
     return pd.Series(texts, column.index, name=column.name)
 
 
+def texts_of(column: pd.Series) -> pa.LargeStringArray:
+    """The distinct strings of an encoded column in Arrow, one per code."""
+    return _as_arrow(column.cat.categories)
+
+
+def _as_arrow(texts: pd.Index) -> pa.LargeStringArray:
+    found = pa.array(texts, pa.large_string())
+    return found.combine_chunks() if isinstance(found, pa.ChunkedArray) else found
+
+
+def text_bytes(column: pd.Series, *, end: str = "") -> Iterator[memoryview]:
+    """The strings of an encoded column as UTF-8, end to end, a million rows at a time; none is missing.
+
+    Args:
+        column: Shape (n,).
+        end: What follows each string.
+    """
+    texts = texts_of(column)
+    texts = pc.binary_join_element_wise(texts, pa.scalar(end, texts.type), pa.scalar("", texts.type)) if end else texts
+    codes = column.cat.codes.to_numpy()
+    for start in range(0, len(codes), _GROUP):
+        part = texts.take(pa.array(codes[start : start + _GROUP]))
+        _, offsets, joined = part.buffers()
+        if joined is not None:
+            yield memoryview(joined)[: np.frombuffer(offsets, np.int64)[len(part)]]
+
+
+def common_codes(*columns: pd.Series) -> list[pd.Categorical]:
+    """Encoded columns with one set of categories, so that equal codes mean equal strings in all of them."""
+    texts = [texts_of(column) for column in columns]
+    union = max(texts, key=len)
+    others = [text for text in texts if len(text) and not text.equals(union)]
+    further = [text.filter(pc.invert(pc.is_in(text, value_set=union))) for text in others]
+    if any(len(text) for text in further):
+        union = pa.chunked_array([union, *further]).unique()
+        union = union.take(pc.array_sort_indices(union))
+    dtype = pd.CategoricalDtype(pd.Index(union.to_pandas(), dtype="str"))
+    common = []
+    for column, own in zip(columns, texts, strict=True):
+        codes = column.cat.codes.to_numpy()
+        if len(own) and not own.equals(union):
+            places = np.asarray(pc.index_in(own, value_set=union), dtype=np.int32)
+            codes = np.append(places, np.int32(-1))[codes]  # the last: of code -1, a missing value
+        common.append(pd.Categorical.from_codes(codes, dtype=dtype, validate=False))
+    return common
+
+
 def stack(*tables: pd.DataFrame) -> pd.DataFrame:
     """Tables of the same columns below one another, rows numbered anew; encoded columns stay encoded."""
-    stacked = {}
+    stacked: dict[Any, pd.Series] = {}
     for name in tables[0]:
         parts = [table[name] for table in tables]
         if all(is_encoded(part) for part in parts):
-            stacked[name] = pd.Series(union_categoricals(parts, sort_categories=True))
+            common = common_codes(*parts)
+            codes = np.concatenate([part.codes for part in common])
+            stacked[name] = pd.Series(pd.Categorical.from_codes(codes, dtype=common[0].dtype, validate=False))
         else:
             stacked[name] = pd.concat(parts, ignore_index=True)
-    return pd.DataFrame(stacked)
+    return pd.DataFrame(stacked, copy=False)
 
 
 def _read_plain(path: Path) -> pd.DataFrame:
@@ -203,22 +264,31 @@ def _read_encoded(path: Path, columns: dict[str, str]) -> pd.DataFrame:
         for name, dtype in columns.items():
             if name in file.schema_arrow.names:
                 column = file.read([name], use_threads=False)[name]
-                if dtype == "str" and pa.types.is_large_string(column.type):
-                    coded = column.dictionary_encode().combine_chunks()
-                    texts = pd.Index(coded.dictionary.to_pandas(), dtype="str")
-                    found[name] = pd.Series(_in_order(coded.indices.fill_null(-1).to_numpy(), texts))
-                else:
-                    found[name] = column.to_pandas()
-    return pd.DataFrame(found)
+                is_text = dtype == "str" and pa.types.is_large_string(column.type)
+                found[name] = encoded_from_arrow(column) if is_text else column.to_pandas()
+                del column  # before the next is read
+    return pd.DataFrame(found, copy=False)
+
+
+def encoded_from_arrow(column: pa.ChunkedArray) -> pd.Series:
+    """Encode a column of Arrow (see above), without an object of Python per string; null is missing.
+
+    Args:
+        column: Shape (n,), strings or integers, which count as their decimals.
+    """
+    coded = column.dictionary_encode().combine_chunks()
+    codes = coded.indices.fill_null(-1).to_numpy()
+    return pd.Series(_in_order(codes, pd.Index(coded.dictionary.cast(pa.large_string()).to_pandas(), dtype="str")))
 
 
 def _in_order(codes: Array, categories: pd.Index) -> pd.Categorical:
     """A categorical whose categories are sorted."""
-    if not categories.is_monotonic_increasing:
-        order = categories.argsort()
-        place = np.full(len(order) + 1, -1)  # the last: of code -1, a missing value
-        place[order] = np.arange(len(order))
-        codes, categories = place[codes], categories[order]
+    texts = _as_arrow(categories)
+    if not pc.all(pc.less_equal(texts[:-1], texts[1:])).as_py():
+        order = np.asarray(pc.array_sort_indices(texts))
+        place = np.full(len(order) + 1, -1, dtype=np.int32)  # the last: of code -1, a missing value
+        place[order] = np.arange(len(order), dtype=np.int32)
+        codes, categories = place[codes], categories.take(order)
     return pd.Categorical.from_codes(codes, categories, validate=False)
 
 

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from llm_i2i import schema
 from llm_i2i.errors import ArtifactError
@@ -71,3 +73,29 @@ def test_an_encoded_table_is_written_as_the_same_bytes(tmp_path) -> None:
         assert encoded["user_id"].cat.categories.is_monotonic_increasing
         schema.write_table(encoded, again, schema.INTERACTIONS)
         assert plain.read_bytes() == again.read_bytes()
+
+
+TEXTS = st.lists(st.sampled_from(["b", "a", "ä", "", "\U0001f43b", None]), max_size=8)
+
+
+@given(st.lists(TEXTS, min_size=1, max_size=3))
+@settings(max_examples=40, deadline=None)
+def test_common_codes_and_stacks_keep_every_text(texts: list[list[str | None]]) -> None:
+    plain = [pd.Series(one, dtype="str") for one in texts]
+    encoded = [schema.encode(one) for one in plain]
+    common = schema.common_codes(*encoded)
+    for one, column in zip(plain, common, strict=True):
+        pd.testing.assert_series_equal(schema.decode(pd.Series(column)), one)
+        assert column.categories.equals(common[0].categories)
+        assert column.categories.is_monotonic_increasing
+    stacked = schema.stack(*(one.to_frame("x") for one in encoded))["x"]
+    assert schema.is_encoded(stacked)
+    pd.testing.assert_series_equal(schema.decode(stacked), pd.concat(plain, ignore_index=True), check_names=False)
+
+
+@given(st.lists(st.sampled_from(["b", "a", "ä", "", "\U0001f43b"]), max_size=8))
+@settings(max_examples=40, deadline=None)
+def test_text_bytes_are_the_texts_end_to_end(texts: list[str]) -> None:
+    column = schema.encode(pd.Series(texts, dtype="str"))
+    assert b"".join(schema.text_bytes(column)) == "".join(texts).encode()
+    assert b"".join(schema.text_bytes(column, end="\n")) == "".join(f"{text}\n" for text in texts).encode()

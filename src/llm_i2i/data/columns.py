@@ -2,6 +2,7 @@
 
 import datetime as dt
 from decimal import Decimal, InvalidOperation
+from itertools import pairwise
 from typing import Any, Final
 
 import numpy as np
@@ -184,9 +185,8 @@ def _integers(text: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 def _unit_of(counts: NDArray[np.int64]) -> int:
     """Place in UNITS of the unit that integers since 1970 are in, by their size."""
-    bands = np.searchsorted(UNIT_BEGINS, np.abs(counts), side="right")
-    found = {int(band) - 1: int(n) for band, n in zip(*np.unique(bands, return_counts=True), strict=True)}
-    found.pop(-1, None)
+    at_least = [int(np.count_nonzero((counts >= begin) | (counts <= -begin))) for begin in UNIT_BEGINS]
+    found = {unit: n - finer for unit, (n, finer) in enumerate(pairwise([*at_least, 0])) if n > finer}
     if len(found) > 1:
         raise MixedUnitsError(" and ".join(f"{n:,} row(s) in {UNITS[unit]}" for unit, n in found.items()))
     return next(iter(found), 0)

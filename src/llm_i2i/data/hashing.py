@@ -6,7 +6,10 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+import pyarrow.compute as pc
 from numpy.typing import NDArray
+
+from llm_i2i.schema import encode, text_bytes, texts_of
 
 Mask = NDArray[np.bool_]
 _PART: Final = 1_000_000  # rows whose strings are in memory at a time
@@ -50,7 +53,9 @@ def places_by_hash(ties: Mask, seed: int, *columns: pd.Series) -> NDArray[np.int
     rows = np.flatnonzero(rivals)
     run = np.cumsum(~ties)[rows]
     places = np.arange(len(ties))
-    places[rows] = rows[np.lexsort((seeded_hash(seed, *(column.iloc[rows] for column in columns)), run))]
+    parts = np.array_split(rows, 1 + len(rows) // _PART)
+    hashes = [seeded_hash(seed, *(column.iloc[part] for column in columns)) for part in parts]
+    places[rows] = rows[np.lexsort((np.concatenate(hashes), run))]
     return places
 
 
@@ -71,13 +76,11 @@ def content_sha256(table: pd.DataFrame) -> str:
             values = column.to_numpy()
             digest.update(values.astype(values.dtype.newbyteorder("<")).tobytes())
         else:
-            encoded = column.astype("category").cat
-            digest.update(f"|{name}:{encoded.categories.dtype}|".encode())
-            texts = encoded.categories.to_numpy(dtype=object)
-            lengths = np.array([len(text.encode()) for text in texts], dtype="<i8")
-            parts = np.array_split(encoded.codes.to_numpy(), 1 + len(column) // _PART)
-            for part in parts:
+            encoded = encode(column)
+            digest.update(f"|{name}:{encoded.cat.categories.dtype}|".encode())
+            lengths = np.asarray(pc.binary_length(texts_of(encoded))).astype("<i8")
+            for part in np.array_split(encoded.cat.codes.to_numpy(), 1 + len(column) // _PART):
                 digest.update(lengths[part].tobytes())
-            for part in parts:
-                digest.update("".join(texts[part]).encode())
+            for texts in text_bytes(encoded):
+                digest.update(texts)
     return digest.hexdigest()

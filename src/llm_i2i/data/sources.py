@@ -27,7 +27,7 @@ from llm_i2i.data.columns import (
     without_decimal_point,
 )
 from llm_i2i.errors import DataError
-from llm_i2i.schema import ITEM_ID, POSITION, RATING, TIMESTAMP, USER_ID, encode, is_encoded
+from llm_i2i.schema import ITEM_ID, POSITION, RATING, TIMESTAMP, USER_ID, encode, encoded_from_arrow, is_encoded
 
 logger = logging.getLogger(__name__)
 
@@ -40,10 +40,13 @@ _BLOCK_BYTES: Final = 1 << 24
 _MAX_BLOCK_BYTES: Final = (1 << 31) - 1
 # What files that are damaged or may not be read raise; pyarrow's own classes do not share a base with the others.
 _UNREADABLE: Final = (OSError, EOFError, ValueError, OverflowError, zlib.error, csv.Error, pa.ArrowException)
+_is_integer: Final = pa.types.is_integer
 _TO_CSV: Final = (
     'python -c "import pandas as pd; t = pd.read_csv({path!r}, sep={separator!r}, dtype=str, '
     "keep_default_na=False); t.columns = [c.split(':')[0] for c in t]; t.to_csv({target!r}, index=False)\""
 )
+
+Columns = Iterator[tuple[str, pa.ChunkedArray]]
 
 
 @dataclass(frozen=True)
@@ -118,8 +121,7 @@ def _read(data_dir: Path, name: str, problems: list[str], *, encoded: bool = Fal
         return None, UNITS[0]
     is_parquet = path.suffix == ".parquet"
     try:
-        table = (_read_parquet if is_parquet else _read_csv)(path, name, problems)
-        frame = None if table is None else _to_frame(_coded(table) if encoded else table)
+        frame = _to_frame((_parquet_columns if is_parquet else _csv_columns)(path, name, problems), encoded=encoded)
     except _UNREADABLE as error:
         form = "Parquet" if is_parquet else "CSV"
         problems.append(f"{path.name}: no readable {form} file ({brief(str(error))}); write or copy it again")
@@ -127,22 +129,25 @@ def _read(data_dir: Path, name: str, problems: list[str], *, encoded: bool = Fal
     return (None, UNITS[0]) if frame is None else _convert(frame, path.name, problems, encoded=encoded)
 
 
-def _coded(table: pa.Table) -> pa.Table:
-    """Identifiers that are strings as codes into a dictionary."""
-    for place, field in enumerate(table.schema):
-        if field.name in {USER_ID, ITEM_ID} and (
-            pa.types.is_string(field.type) or pa.types.is_large_string(field.type)
-        ):
-            table = table.set_column(place, field.name, table.column(place).dictionary_encode().combine_chunks())
-    return table
-
-
-def _to_frame(table: pa.Table) -> pd.DataFrame:
-    # Integers with missing values would become floats, which are exact up to 2^53 only.
-    frame: pd.DataFrame = table.to_pandas(
-        types_mapper=lambda kind: pd.ArrowDtype(kind) if pa.types.is_integer(kind) else None, ignore_metadata=True
-    )
-    return frame
+def _to_frame(columns: Columns | None, *, encoded: bool) -> pd.DataFrame | None:
+    """The columns of a table, one after the other, so that the texts of one identifier at a time are in memory."""
+    if columns is None:
+        return None
+    found = {}
+    for name, given in columns:
+        cells = given
+        if encoded and name in {USER_ID, ITEM_ID}:
+            cells = cells.cast(cells.type.value_type) if pa.types.is_dictionary(cells.type) else cells
+            if any(is_type(cells.type) for is_type in (pa.types.is_string, pa.types.is_large_string, _is_integer)):
+                found[name] = encoded_from_arrow(cells)
+        if name not in found:
+            # Integers with missing values would become floats, which are exact up to 2^53 only.
+            table = pa.table({name: cells}).to_pandas(
+                types_mapper=lambda kind: pd.ArrowDtype(kind) if _is_integer(kind) else None, ignore_metadata=True
+            )
+            found[name] = table[name]
+        del given, cells  # before the next are read
+    return pd.DataFrame(found, copy=False)
 
 
 def _find(data_dir: Path, name: str, problems: list[str]) -> Path | None:
@@ -211,8 +216,7 @@ def _convert(table: pd.DataFrame, where: str, problems: list[str], *, encoded: b
             rule = "a finite number (fill the cells or drop the column)"
         else:
             is_id = encoded and column in {USER_ID, ITEM_ID}
-            if is_id and is_encoded(table[column]) and len(table):
-                converted[column] = encode(table[column])
+            if is_id and is_encoded(table[column]):
                 continue
             converted[column], wrong = as_text(table[column], joined=column in {"title", "category", "brand"})
             converted[column] = encode(converted[column]) if is_id else converted[column]
@@ -255,24 +259,21 @@ def _parquet_names(path: Path) -> list[str]:
     return names
 
 
-def _read_parquet(path: Path, name: str, problems: list[str]) -> pa.Table:
+def _parquet_columns(path: Path, name: str, problems: list[str]) -> Columns:
     """Read the known columns of all parts, in the order of the parts' names."""
-    columns = _wanted(path, name, _parquet_names(path), problems)
-    tables = []
-    for part in _parts(path):
-        with pq.ParquetFile(part) as file:
-            table = file.read([column for column in columns if column in file.schema_arrow.names])
-            n_rows = file.metadata.num_rows
-        if not table.num_columns:
-            table = pa.table({"": pa.nulls(n_rows)})  # the rows count: their cells are missing
-        for column, value in _of_folders(path, part).items():
-            if column in columns:
-                table = table.append_column(column, pa.array([value] * n_rows, pa.string()))
-        tables.append(table)
-    return pa.concat_tables(tables, promote_options="permissive").select(columns)
+    for column in _wanted(path, name, _parquet_names(path), problems):
+        tables = []
+        for part in _parts(path):
+            with pq.ParquetFile(part) as file:
+                if column in file.schema_arrow.names:
+                    tables.append(file.read([column]))
+                else:
+                    value, n_rows = pa.scalar(_of_folders(path, part).get(column)), file.metadata.num_rows
+                    tables.append(pa.table({column: pa.repeat(value, n_rows)}))
+        yield column, pa.concat_tables(tables, promote_options="permissive")[column]
 
 
-def _read_csv(path: Path, name: str, problems: list[str]) -> pa.Table | None:
+def _csv_columns(path: Path, name: str, problems: list[str]) -> Columns | None:
     """Read the known columns as strings; encoding, header and row shape are checked first."""
     wrong_byte, has_quotes = _scan_bytes(path)
     if wrong_byte:
@@ -284,7 +285,7 @@ def _read_csv(path: Path, name: str, problems: list[str]) -> pa.Table | None:
         return None
     columns = _wanted(path, name, header, problems)
     if not has_rows:
-        return pa.table({column: pa.array([], pa.string()) for column in columns})
+        return ((column, pa.chunked_array([], pa.string())) for column in columns)
     table, failure = _parse_csv(path, columns, begin)
     # The fast reader neither numbers lines nor minds open quotes: the exact, slower pass runs where that
     # may matter.
@@ -293,7 +294,7 @@ def _read_csv(path: Path, name: str, problems: list[str]) -> pa.Table | None:
         shown = "; ".join(malformed[:_SHOWN]) or failure
         problems.append(f"{path.name}: {max(len(malformed), 1):,} malformed row(s) ({shown})")
         return None
-    return table
+    return zip(table.column_names, table.columns, strict=True)
 
 
 def _parse_csv(path: Path, columns: list[str], begin: int) -> tuple[pa.Table | None, str]:

@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 
 from llm_i2i.data.sources import read_raw
 from llm_i2i.errors import DataError
+from llm_i2i.schema import decode
 from tests.llm_i2i.data.tables import write_raw
 
 HEAD = "user_id,item_id,timestamp\n"
@@ -456,6 +457,33 @@ def test_a_folder_of_parquet_parts(tmp_path: Path) -> None:
         ["u", "b/c", 0],
         ["w", "d", 5],
     ]
+
+
+@pytest.mark.parametrize(
+    "cells",
+    [
+        pa.array(["b", "a", None, "ä", "b"]),
+        pa.array(["b", "a", None, "ä", "b"], pa.large_string()),
+        pa.array(["b", "a", None, "ä", "b"]).dictionary_encode(),
+        pa.array([7, 10, None, -7, 7], pa.int16()),
+        pa.array([7, 10, None, 2**60 + 1, 7]),
+        pa.array([7, 10, None, 8, 7]).dictionary_encode(),
+        pa.array([7.0, 10.0, None, 8.0, 7.0]),
+        pa.nulls(5),
+    ],
+)
+def test_encoded_identifiers_are_the_same_texts(tmp_path: Path, cells: pa.Array) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "interactions.csv").unlink()
+    parts = folder / "interactions.parquet"
+    parts.mkdir()
+    for name, part in (("a", cells[:3]), ("b", cells[3:])):
+        table = pa.table({"user_id": part, "item_id": part, "timestamp": range(len(part))})
+        pq.write_table(table, parts / f"{name}.parquet")
+    plain, encoded = read_raw(folder).interactions, read_raw(folder, encoded=True).interactions
+    assert encoded["user_id"].cat.categories.is_monotonic_increasing
+    assert str(encoded["user_id"].cat.categories.dtype) == "str"
+    pd.testing.assert_frame_equal(encoded.assign(user_id=decode(encoded["user_id"]), item_id=plain["item_id"]), plain)
 
 
 def test_other_folders_are_told(tmp_path: Path) -> None:
