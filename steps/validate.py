@@ -12,7 +12,7 @@ from steps.stage import Outcome, stage_step
 def validate() -> Outcome:
     """Run every expectation on data/; stop on a broken one after its Data Docs page is written."""
     params = load_params()
-    raw = read_raw(DATA)
+    raw = read_raw(DATA, encoded=True)
     DATA_DOCS.mkdir(parents=True, exist_ok=True)
     result = validate_tables(raw, params=params.validate_, tail_max_count=params.tag.tail_max_count, docs_dir=DATA_DOCS)
     raise_on_errors(result)

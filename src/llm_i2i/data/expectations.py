@@ -10,14 +10,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
+import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
 from llm_i2i.data.columns import UNITS, brief
 from llm_i2i.data.item_text import one_line
+from llm_i2i.data.repeats import Codes, Order, in_pair_order, in_time_order
 from llm_i2i.data.sources import RawTables
 from llm_i2i.errors import DataError
 from llm_i2i.params import ValidateParams
-from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID
+from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID, decode, encode, is_encoded
 
 logger = logging.getLogger(__name__)
 
@@ -28,6 +31,7 @@ _MAX_SHOWN: Final = 100  # characters of a cell in a sample
 _MAX_DROPPED: Final = 0.1  # share of rows that may go without a warning
 _MAX_TIED: Final = 0.5  # share of users whose last item a hash may choose without a warning
 _MIN_HISTORY: Final = 3  # items of a user who can be tested
+_OF_TYPE: Final = "ExpectColumnValuesToBeOfType"
 
 # What the checks read; a computed column never meets another one of its name.
 _READ: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, "title")
@@ -53,6 +57,23 @@ class Check:
     options: dict[str, Any]
 
 
+@dataclass(frozen=True)
+class Batch:
+    """Checks of one table that Great Expectations runs on one frame.
+
+    Attributes:
+        name: Of its page.
+        table: "interactions" or "items".
+        frame: What is checked.
+        checks: By their places among all checks of the table.
+    """
+
+    name: str
+    table: str
+    frame: pd.DataFrame
+    checks: dict[int, Check]
+
+
 def validate_tables(
     raw: RawTables, *, params: ValidateParams, tail_max_count: int, docs_dir: Path | None
 ) -> dict[str, Any]:
@@ -69,12 +90,13 @@ def validate_tables(
         unexpected_count, unexpected_percent, sample: up to 5 rows) and counts, ready for JSON, equal for
         equal input.
     """
-    interactions, items = _with_computed_columns(raw, tail_max_count)
-    checks = {
-        "interactions": (interactions, interaction_checks(raw, params)),
-        "items": (items, item_checks(params, tail_max_count)),
-    }
-    expectations = _run(checks, docs_dir)
+    interactions = _with_computed_columns(raw)
+    items = _with_counts(raw, tail_max_count)
+    batches = [
+        *_batches("interactions", interactions, interaction_checks(raw, params)),
+        *_batches("items", items, item_checks(params, tail_max_count)),
+    ]
+    expectations = _run(batches, docs_dir)
     for row in expectations:
         if not row["success"]:
             logger.warning("%s", describe(row))
@@ -162,7 +184,7 @@ def _column_checks(columns: dict[str, str], may_be_null: tuple[str, ...] = ()) -
     checks = []
     for column, dtype in columns.items():
         options = {"column": column, "type_": dtype}
-        checks.append(Check(f"{column} has type {dtype}", "error", "ExpectColumnValuesToBeOfType", options))
+        checks.append(Check(f"{column} has type {dtype}", "error", _OF_TYPE, options))
         if column not in may_be_null:
             name = f"{column} is never missing"
             checks.append(Check(name, "error", "ExpectColumnValuesToNotBeNull", {"column": column}))
@@ -182,38 +204,70 @@ def _is(column: str, value: bool, name: str, severity: Severity = "error", **sha
     return Check(name, severity, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": [value], **share})
 
 
-def _with_computed_columns(raw: RawTables, tail_max_count: int) -> tuple[pd.DataFrame, pd.DataFrame]:
+def _with_computed_columns(raw: RawTables) -> pd.DataFrame:
     """Rules between rows or tables as boolean columns: one column-wise check each can name its rows."""
-    interactions = raw.interactions[[column for column in raw.interactions if column in _READ]]
-    items = raw.items[[column for column in raw.items if column in _READ]]
-    repeated = interactions.duplicated([USER_ID, ITEM_ID, TIMESTAMP])
-    in_order = interactions.sort_values(TIMESTAMP, kind="stable")
-    again = in_order.duplicated([USER_ID, ITEM_ID]).reindex(interactions.index)
-    interactions = interactions.assign(
-        item_is_known=interactions[ITEM_ID].isin(items[ITEM_ID]) | interactions[ITEM_ID].isna(),
+    table = raw.interactions[[column for column in raw.interactions if column in _READ]]
+    users, items = (encode(table[name]) for name in (USER_ID, ITEM_ID))
+    user, item, time = users.cat.codes.to_numpy(), items.cat.codes.to_numpy(), table[TIMESTAMP].to_numpy()
+    order, again, exact = in_pair_order(user, item, time)
+    repeated, repeated_pair = np.zeros((2, len(table)), dtype=np.bool_)
+    repeated[order] = exact
+    repeated_pair[order] = again & ~exact
+    is_known = np.append(items.cat.categories.isin(raw.items[ITEM_ID]), True)  # the last: of code -1, a missing item
+    order = np.sort(order[~again])
+    last = order[in_time_order(user[order], time[order])]
+    return table.assign(
+        item_is_known=is_known[item],
         is_repeated=repeated,
-        is_repeated_pair=again & ~repeated,
-        last_is_tied=_last_is_tied(in_order).reindex(interactions.index),
+        is_repeated_pair=repeated_pair,
+        last_is_tied=_last_is_tied(user, time, last),
     )
-    n_interactions = items[ITEM_ID].map(interactions[ITEM_ID].value_counts()).fillna(0).astype("int64")
-    items = items.assign(
+
+
+def _last_is_tied(user: Codes, time: NDArray[np.int64], order: Order) -> pd.arrays.BooleanArray:
+    """Whether the last item of each user with a history shares its time with another; missing in all other rows.
+
+    Args:
+        user: Codes (n,).
+        time: int64 (n,).
+        order: Rows without repeated pairs, by user and time.
+    """
+    ends = np.flatnonzero(np.diff(user[order], append=-2))
+    tested = (np.diff(ends, prepend=-1) >= _MIN_HISTORY) & (user[order[ends]] >= 0)
+    ends = ends[tested]
+    tied, is_missing = np.zeros(len(user), dtype=np.bool_), np.ones(len(user), dtype=np.bool_)
+    tied[order[ends]] = time[order[ends]] == time[order[ends - 1]]
+    is_missing[order[ends]] = False
+    return pd.arrays.BooleanArray(tied, is_missing)
+
+
+def _with_counts(raw: RawTables, tail_max_count: int) -> pd.DataFrame:
+    """The items with their words and numbers of interactions."""
+    items = raw.items[[column for column in raw.items if column in _READ]]
+    n_interactions = items[ITEM_ID].map(raw.interactions[ITEM_ID].value_counts()).fillna(0).astype("int64")
+    return items.assign(
         has_text=items["title"].fillna("").map(one_line) != "",
         n_interactions=n_interactions,
         is_tail=n_interactions <= tail_max_count,
     )
-    return interactions, items
 
 
-def _last_is_tied(in_order: pd.DataFrame) -> pd.Series:
-    """Whether the last item of each user with a history shares its time with another; missing in all other rows."""
-    first = in_order.drop_duplicates([USER_ID, ITEM_ID])
-    history = first.groupby(USER_ID)[ITEM_ID].transform("size")
-    last = ~first.duplicated(USER_ID, keep="last") & (history >= _MIN_HISTORY)
-    return first.duplicated([USER_ID, TIMESTAMP], keep=False)[last].astype(object)
+def _batches(table: str, frame: pd.DataFrame, checks: list[Check]) -> list[Batch]:
+    """The checks of a table; those of types read encoded columns as the text that they stand for."""
+    numbered = dict(enumerate(checks))
+    coded = [str(name) for name, column in frame.items() if is_encoded(column)]
+    if not coded:
+        return [Batch(table, table, frame, numbered)]
+    types = {place: check for place, check in numbered.items() if check.kind == _OF_TYPE}
+    head = frame.head(0)
+    return [
+        Batch(f"{table}, types", table, head.assign(**{name: decode(head[name]) for name in coded}), types),
+        Batch(table, table, frame, {place: check for place, check in numbered.items() if place not in types}),
+    ]
 
 
-def _run(checks: dict[str, tuple[pd.DataFrame, list[Check]]], docs_dir: Path | None) -> list[dict[str, Any]]:
-    """Run Great Expectations on each table, in memory, and write its pages."""
+def _run(batches: list[Batch], docs_dir: Path | None) -> list[dict[str, Any]]:
+    """Run Great Expectations on each batch, in memory, and write its pages; results in the order of the checks."""
     os.environ["GX_ANALYTICS_ENABLED"] = "false"  # read at import
     import great_expectations as gx  # noqa: PLC0415 - takes seconds, and must come after the line above
     from great_expectations.data_context.types.base import ProgressBarsConfig  # noqa: PLC0415
@@ -223,42 +277,43 @@ def _run(checks: dict[str, tuple[pd.DataFrame, list[Check]]], docs_dir: Path | N
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     _set_docs_site(context, docs_dir)
     source = context.data_sources.add_pandas("raw")
-    rows = []
-    for table, (frame, table_checks) in checks.items():
+    rows: dict[str, dict[int, dict[str, Any]]] = {}
+    for batch in batches:
         expectations = [
             getattr(gx.expectations, check.kind)(**check.options, meta={"place": place})
-            for place, check in enumerate(table_checks)
+            for place, check in batch.checks.items()
         ]
-        batch = source.add_dataframe_asset(table).add_batch_definition_whole_dataframe("all rows")
-        suite = context.suites.add(gx.ExpectationSuite(name=table, expectations=expectations))
-        definition = gx.ValidationDefinition(name=table, data=batch, suite=suite)
+        data = source.add_dataframe_asset(batch.name).add_batch_definition_whole_dataframe("all rows")
+        suite = context.suites.add(gx.ExpectationSuite(name=batch.name, expectations=expectations))
+        definition = gx.ValidationDefinition(name=batch.name, data=data, suite=suite)
         result = context.validation_definitions.add(definition).run(
-            batch_parameters={"dataframe": frame},
+            batch_parameters={"dataframe": batch.frame},
             result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS},
         )
-        # Results come grouped by column: put them back into the order of the checks.
-        ordered = sorted(result.results, key=lambda one: one.expectation_config.meta["place"])
-        rows += [_as_row(table, frame, check, one) for check, one in zip(table_checks, ordered, strict=True)]
+        # Results come grouped by column.
+        for one in result.results:
+            place = one.expectation_config.meta["place"]
+            rows.setdefault(batch.table, {})[place] = _as_row(batch, batch.checks[place], one)
     if docs_dir is not None:
         context.build_data_docs()
-    return rows
+    return [found[place] for found in rows.values() for place in sorted(found)]
 
 
-def _as_row(table: str, frame: pd.DataFrame, check: Check, result: Any) -> dict[str, Any]:
+def _as_row(batch: Batch, check: Check, result: Any) -> dict[str, Any]:
     """One result as plain values; a check that could not run counts as failed and says why."""
     found = result.result or {}
     if not result.success and not found:
         sample = [{"problem": "the check could not run: is the column there?"}]
     elif "partial_unexpected_index_list" in found:
         places = found["partial_unexpected_index_list"]
-        shown = frame.iloc[places].drop(columns=list(_COMPUTED), errors="ignore")
+        shown = batch.frame.iloc[places].drop(columns=list(_COMPUTED), errors="ignore")
         shown.insert(0, "row", [place + 1 for place in places])  # 1 = the first below the header
         sample = shown.to_dict("records")
     else:
         sample = [{"found": found["observed_value"]}] if "observed_value" in found else []
     return {
         "name": check.name,
-        "table": table,
+        "table": batch.table,
         "severity": check.severity,
         "success": bool(result.success),
         "unexpected_count": int(found.get("unexpected_count", 0)),

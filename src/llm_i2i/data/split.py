@@ -17,6 +17,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from llm_i2i.data.hashing import Mask, content_sha256, places_by_hash, seeded_hash
+from llm_i2i.data.repeats import Codes, in_pair_order, in_time_order, repeats
 from llm_i2i.errors import DataError
 from llm_i2i.params import SplitParams
 from llm_i2i.schema import HELD_OUT, INTERACTIONS, ITEM_ID, POSITION, TIMESTAMP, USER_ID, decode, encode, is_encoded
@@ -74,9 +75,8 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
     by_time = params.strategy == "temporal"
     if by_time and order != TIMESTAMP:
         raise DataError("split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`")
-    rows = interactions[[USER_ID, ITEM_ID, TIMESTAMP]].reset_index(drop=True)
-    _refuse_missing(rows)
-    rows, counts = _without_repeats(rows.assign(**{name: encode(rows[name]) for name in (USER_ID, ITEM_ID)}))
+    _refuse_missing(interactions)
+    rows, counts = _without_repeats(interactions)
     if params.max_users:
         rows = rows[rows[USER_ID].isin(_sample_users(rows[USER_ID], params.max_users, seed))]
     counts["sampled_users"] = _counts(rows)
@@ -86,6 +86,7 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
     masks, facts = _temporal(rows, params) if by_time else _leave_one_out(rows, params)
     as_given = encode if is_encoded(interactions[USER_ID]) else decode
     parts = {name: _part(rows, mask, as_given) for name, mask in masks.items()}
+    del rows
     held_out = _held_out(parts["train"], params.held_out_share, seed)
     manifest = _manifest(parts | {"held_out": held_out}, counts, int(tied.sum()), facts)
     limits = {"min_user_items": params.min_user_items, "max_users": params.max_users}
@@ -122,15 +123,19 @@ def _log_shares(tied: Mask, masks: dict[str, Mask]) -> None:
 
 def _held_out(train: pd.DataFrame, share: float, seed: int) -> pd.DataFrame:
     """The last training item of a sample of users; each keeps at least one target and its context."""
-    size = train.groupby(USER_ID)[POSITION].transform("size")
-    last = train[(size >= 3) & ~train.duplicated(USER_ID, keep="last")]
-    users = _sample_users(last[USER_ID], round(share * len(last)), seed)
-    return last.loc[last[USER_ID].isin(users), list(HELD_OUT)].reset_index(drop=True)
+    if not share:  # what follows would hash every user
+        return train.loc[train.index[:0], list(HELD_OUT)]
+    users = encode(train[USER_ID]).cat.codes.to_numpy()
+    ends = np.flatnonzero(np.diff(users, append=-1))
+    last = train.iloc[ends[np.diff(ends, prepend=-1) >= 3]]
+    sample = _sample_users(last[USER_ID], round(share * len(last)), seed)
+    return last.loc[last[USER_ID].isin(sample), list(HELD_OUT)].reset_index(drop=True)
 
 
 def _leave_one_out(rows: pd.DataFrame, params: SplitParams) -> tuple[dict[str, Mask], dict[str, Any]]:
     """Which rows of the ordered table are train, valid and test, and what to say of it."""
-    length = rows.groupby(USER_ID)[POSITION].transform("size").to_numpy()
+    sizes = np.bincount(rows[USER_ID].cat.codes)
+    length = sizes.astype(np.int32)[rows[USER_ID].cat.codes]
     from_end = length - rows[POSITION].to_numpy()
     held_out = length >= params.min_user_items
     if not held_out.any():
@@ -195,20 +200,18 @@ def _sample_users(users: pd.Series, n: int, seed: int) -> NDArray[np.object_]:
     return kept
 
 
-def _without_repeats(rows: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
-    """The earliest row of each pair of user and item, sorted by these, and counts before and after."""
-    user, item = (rows[name].cat.codes.to_numpy() for name in (USER_ID, ITEM_ID))
-    time = rows[TIMESTAMP].to_numpy()
-    order = np.lexsort((time, item, user))
-    user, item, time = user[order], item[order], time[order]
-    again = np.zeros(len(rows), dtype=np.bool_)
-    again[1:] = (np.diff(user) == 0) & (np.diff(item) == 0)
-    exact = again.copy()
-    exact[1:] &= np.diff(time) == 0
-    counts = {"raw": _counts(rows)}
-    counts["without_exact_duplicates"] = counts["raw"] | {"rows": len(rows) - int(exact.sum())}
-    counts["without_repeated_items"] = counts["raw"] | {"rows": len(rows) - int(again.sum())}
-    return rows.iloc[order[~again]], counts
+def _without_repeats(interactions: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+    """The earliest row of each pair of user and item, encoded, sorted by these, and counts before and after."""
+    pair = {name: encode(interactions[name]).array for name in (USER_ID, ITEM_ID)}
+    user, item = (pair[name].codes for name in (USER_ID, ITEM_ID))
+    time = interactions[TIMESTAMP].to_numpy()
+    order, again, exact = in_pair_order(user, item, time)
+    counts = {"raw": {"rows": len(user), "users": _n_distinct(user), "items": _n_distinct(item)}}
+    counts["without_exact_duplicates"] = counts["raw"] | {"rows": len(user) - int(exact.sum())}
+    counts["without_repeated_items"] = counts["raw"] | {"rows": len(user) - int(again.sum())}
+    order = order[~again]
+    kept = {name: column.take(order) for name, column in pair.items()}
+    return pd.DataFrame({**kept, TIMESTAMP: time[order]}, copy=False), counts
 
 
 def _in_time_order(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, Mask]:
@@ -221,16 +224,15 @@ def _in_time_order(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, Mask]:
     Returns:
         The rows with `position`, and which of them share their time with another row of the user.
     """
-    rows = rows.iloc[np.lexsort((rows[TIMESTAMP].to_numpy(), rows[USER_ID].cat.codes.to_numpy()))]
-    user, time = rows[USER_ID].cat.codes.to_numpy(), rows[TIMESTAMP].to_numpy()
-    ties = np.zeros(len(rows), dtype=np.bool_)
-    ties[1:] = (np.diff(user) == 0) & (np.diff(time) == 0)
+    rows = rows.iloc[in_time_order(rows[USER_ID].cat.codes.to_numpy(), rows[TIMESTAMP].to_numpy())]
+    user = rows[USER_ID].cat.codes.to_numpy()
+    ties = repeats(user) & repeats(rows[TIMESTAMP].to_numpy())
     places = places_by_hash(ties, seed, rows[USER_ID], rows[ITEM_ID])
     tied = ties | np.append(ties[1:], False)
-    first = np.flatnonzero(np.diff(user, prepend=-1))
-    lengths = np.diff(np.append(first, len(rows)))
-    position = (np.arange(len(rows)) - np.repeat(first, lengths)).astype(np.int32)
-    return rows.iloc[places].assign(**{POSITION: position}).reset_index(drop=True), tied
+    first = np.flatnonzero(np.diff(user, prepend=-1)).astype(np.int32)
+    position = np.arange(len(rows), dtype=np.int32) - np.repeat(first, np.diff(np.append(first, len(rows))))
+    # Rows that tie are of one user and time: only their items change places.
+    return rows.assign(**{ITEM_ID: rows[ITEM_ID].array.take(places), POSITION: position}).reset_index(drop=True), tied
 
 
 def _part(rows: pd.DataFrame, mask: Mask, as_given: Callable[[pd.Series], pd.Series]) -> pd.DataFrame:
@@ -239,7 +241,12 @@ def _part(rows: pd.DataFrame, mask: Mask, as_given: Callable[[pd.Series], pd.Ser
 
 
 def _counts(rows: pd.DataFrame) -> dict[str, int]:
-    return {"rows": len(rows), "users": rows[USER_ID].nunique(), "items": rows[ITEM_ID].nunique()}
+    users, items = (_n_distinct(encode(rows[name]).cat.codes.to_numpy()) for name in (USER_ID, ITEM_ID))
+    return {"rows": len(rows), "users": users, "items": items}
+
+
+def _n_distinct(codes: Codes) -> int:
+    return int(np.count_nonzero(np.bincount(codes)))
 
 
 def _manifest(
@@ -248,6 +255,9 @@ def _manifest(
     """Everything that says how the parts came about and what they hold, ready for JSON."""
     raw, unique, first, final = counts.values()
     n_tested = len(parts["test"])
+    tables: dict[str, dict[str, Any]] = {
+        name: {**_counts(part), "sha256": content_sha256(part)} for name, part in parts.items()
+    }
     return {
         "protocol": {**facts, "order": ORDER, "repeated_items": "the earliest row stays"},
         "counts": counts,
@@ -257,9 +267,9 @@ def _manifest(
             "users_not_sampled": first["users"] - final["users"],
         },
         "users_tested": n_tested,
-        "users_in_train_only": parts["train"][USER_ID].nunique() - n_tested,
+        "users_in_train_only": tables["train"]["users"] - n_tested,
         "rows_with_tied_time": n_tied,
         "density": final["rows"] / (final["users"] * final["items"]),
         "mean_user_items": final["rows"] / final["users"],
-        "tables": {name: {**_counts(part), "sha256": content_sha256(part)} for name, part in parts.items()},
+        "tables": tables,
     }

@@ -4,11 +4,14 @@ from typing import Any
 
 import pandas as pd
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
+from llm_i2i.data import expectations
 from llm_i2i.data.expectations import describe, raise_on_errors, validate_tables
 from llm_i2i.data.sources import RawTables
 from llm_i2i.errors import DataError
-from llm_i2i.schema import TIMESTAMP
+from llm_i2i.schema import TIMESTAMP, encode
 from tests.llm_i2i.data.tables import interactions, raw_items, validate_params
 
 
@@ -105,6 +108,41 @@ def test_a_test_item_that_a_hash_chooses_is_told_where_it_is_most(times: list[in
     found = {name: row["unexpected_percent"] for name, row in failed(check(raw)).items()}
     name = "at most 50 % of users took their last item at the same timestamp as another (a hash chooses the test item)"
     assert found == ({name: share} if share else {})
+
+
+ID = st.sampled_from(["a", "b", "c", None])
+
+
+@given(st.lists(st.tuples(ID, ID, st.integers(1, 4)), max_size=25))
+@settings(max_examples=40, deadline=None)
+def test_computed_columns_are_what_their_names_say(rows: list[tuple[str | None, str | None, int]]) -> None:
+    """Against pandas on the texts; encoded or not."""
+    table = interactions(*rows)
+    items = raw_items(item_id=["a", "b"], title=["A", "B"])
+    in_order = table.sort_values("timestamp", kind="stable")
+    repeated = table.duplicated()
+    again = in_order.duplicated(["user_id", "item_id"]).reindex(table.index)
+    first = in_order.drop_duplicates(["user_id", "item_id"])
+    history = first.groupby("user_id")["item_id"].transform("size")
+    last = ~first.duplicated("user_id", keep="last") & (history >= 3)
+    tied = first.duplicated(["user_id", "timestamp"], keep=False)[last]
+    for given_table in (table, table.assign(user_id=encode(table["user_id"]), item_id=encode(table["item_id"]))):
+        found = expectations._with_computed_columns(RawTables(given_table, items, TIMESTAMP))
+        assert found["item_is_known"].tolist() == (table["item_id"].isin(["a", "b"]) | table["item_id"].isna()).tolist()
+        assert found["is_repeated"].tolist() == repeated.tolist()
+        assert found["is_repeated_pair"].tolist() == (again & ~repeated).tolist()
+        assert found["last_is_tied"].dropna().to_dict() == tied.to_dict()
+
+
+def test_encoded_tables_are_judged_as_texts_are(tmp_path: Path) -> None:
+    table = interactions(*[(user, item, 1) for user in "uvw" for item in "abc"], ("u", "a", 1), ("x", "ghost", -1))
+    table.loc[3, "user_id"] = None
+    raw = RawTables(table, good().items, TIMESTAMP)
+    encoded = table.assign(user_id=encode(table["user_id"]), item_id=encode(table["item_id"]))
+    result = check(RawTables(encoded, good().items, TIMESTAMP), tmp_path)
+    assert result == check(raw)
+    assert len(failed(result)) == 5
+    assert len(list((tmp_path / "validations").rglob("*.html"))) == 3  # types have a page of their own
 
 
 @pytest.mark.parametrize("name", ["row", "is_tail", "has_text", "n_interactions", "item_is_known", "found"])
