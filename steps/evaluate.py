@@ -1,6 +1,6 @@
 """Stage evaluate: measure one index on the test items."""
 
-from llm_i2i.evaluation.evaluate import evaluate_index
+from llm_i2i.evaluation.evaluate import HISTORY, evaluate_index
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
@@ -18,10 +18,11 @@ def evaluate(model: str, arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     name = f"{model}-{arm}"
+    columns = {column: INTERACTIONS[column] for column in HISTORY}
     metrics, per_user = evaluate_index(
         index=read_table(paths.I2I / name / "index.parquet", INDEX, encoded=True),
-        train=read_table(paths.TRAIN, INTERACTIONS, encoded=True),
-        valid=read_table(paths.VALID, INTERACTIONS, encoded=True),
+        train=read_table(paths.TRAIN, columns, encoded=True),
+        valid=read_table(paths.VALID, columns, encoded=True),
         test=read_table(paths.TEST, INTERACTIONS),
         items=read_table(paths.ITEMS, ITEMS),
         protocol=Protocol.from_params(load_params(), model=model),

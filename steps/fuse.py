@@ -1,6 +1,7 @@
 """Stage fuse: one arm's training data, real and synthetic."""
 
 import numpy as np
+import pandas as pd
 
 from llm_i2i.augmentation import fusion
 from llm_i2i.files import staged, write_json
@@ -12,6 +13,7 @@ from llm_i2i.schema import (
     ITEMS,
     JUDGED,
     SCORED,
+    SOURCE_REAL,
     SYNTHETIC,
     USER_ID,
     read_table,
@@ -23,6 +25,7 @@ from steps.stage import Outcome, stage_step
 
 # A control's rank is all that counts of it beside the pair: hashes of prompts would fill the memory.
 CONTROL = {name: SYNTHETIC[name] for name in (USER_ID, ITEM_ID, "rank")}
+PAIRS = {name: INTERACTIONS[name] for name in (USER_ID, ITEM_ID)}
 
 
 @stage_step
@@ -33,14 +36,16 @@ def fuse(arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     control, params = fusion.control_of(arm), load_params().fuse
-    scored = read_table(paths.PAIRS, JUDGED, encoded=True)
+    scored = pd.DataFrame(columns=list(JUDGED)).astype(JUDGED)
+    if arm != SOURCE_REAL:
+        scored = read_table(paths.PAIRS, JUDGED, encoded=True)
     if control and arm != control:
         of_control = read_table(paths.SCORED / f"{control}.parquet", {**SCORED, "rank": "int32"}, encoded=True)
         scored = stack(scored, of_control.assign(logprob=np.float32(np.nan)))
     fused, kept = fusion.fuse(
         arm=arm,
-        train=read_table(paths.TRAIN, INTERACTIONS, encoded=True),
-        valid=read_table(paths.VALID, INTERACTIONS, encoded=True),
+        train=read_table(paths.TRAIN, PAIRS, encoded=True),
+        valid=read_table(paths.VALID, PAIRS, encoded=True),
         scored=scored,
         items=read_table(paths.ITEMS, ITEMS),
         params=params,

@@ -19,9 +19,13 @@ def train_i2i(model: str, arm: str) -> Outcome:
     """
     params = load_params()
     fused_path, folder = paths.FUSED / f"{arm}.parquet", paths.I2I / f"{model}-{arm}"
-    fused = read_table(fused_path, FUSED, encoded=True)
-    items = read_table(paths.ITEMS, ITEMS)
-    index = train_index(model=model, fused=fused, items=items, params=params.train_i2i, seed=params.seed)
+    index = train_index(
+        model=model,
+        fused=read_table(fused_path, FUSED, encoded=True),
+        items=read_table(paths.ITEMS, ITEMS),
+        params=params.train_i2i,
+        seed=params.seed,
+    )
     section = params.train_i2i.model_dump(mode="json")
     with staged(folder) as out:
         write_table(index, out / "index.parquet", INDEX)

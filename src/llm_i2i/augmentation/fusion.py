@@ -6,9 +6,11 @@ from typing import Any, Final
 import numpy as np
 import pandas as pd
 
+from llm_i2i.arrays import IntArray
 from llm_i2i.augmentation.pairs import PAIR, among, codes_of, keys, place_in_group, with_common_codes
 from llm_i2i.augmentation.selection import by_confidence, choose, confidence_of
 from llm_i2i.catalogue import item_indices
+from llm_i2i.data.hashing import Mask
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.params import Arm, FuseParams
 from llm_i2i.schema import (
@@ -50,10 +52,10 @@ def fuse(
 ) -> tuple[pd.DataFrame, dict[str, Any]]:
     """Keep the real and synthetic rows that an arm trains on; the order of input rows does not matter.
 
-    real: every real row. llm_i2i: real rows (without those that score below `real_threshold`, if
-    `filter_real`) and the synthetic rows that `params.rule` keeps. no_generator: the real rows of llm_i2i alone.
-    synthetic_only: its synthetic rows alone. no_discriminator: every real row and what the rule keeps by the
-    generator's confidence: under a threshold on p_yes, which it then has not, each user's first rows up to the cap.
+    real: every real row; `scored` is not looked at. llm_i2i: real rows (without those that score below
+    `real_threshold`, if `filter_real`) and the synthetic rows that `params.rule` keeps. no_generator: the real rows of
+    llm_i2i alone. synthetic_only: its synthetic rows alone. no_discriminator: every real row and what the rule keeps by
+    the generator's confidence: under a threshold on p_yes, which it then has not, each user's first rows up to the cap.
     random, popularity, item_knn: every real row and, per user, the control's first rows, as many as arm
     `control_volume` keeps.
     NAME_filtered: the real rows of llm_i2i and, per user, the control's rows of the highest confidence, as
@@ -82,9 +84,12 @@ def fuse(
     if arm in CONTROLS and control is None:
         raise ArtifactError(f"controls/{arm}.parquet", "was not given", f"what arm {arm} trains on")
     as_given = encode if is_encoded(train[USER_ID]) else decode
-    empty = train.iloc[:0][PAIR].assign(rank=0)
-    train, valid, scored, control = with_common_codes(train, valid, scored, empty if control is None else control)
-    _check_scored(scored, train, items)
+    nothing = train.iloc[:0][PAIR]
+    valid = nothing if params.index == "train" else valid
+    control = nothing.assign(rank=0) if control is None else control
+    train, valid, scored, control = with_common_codes(train, valid, scored, control)
+    if arm != SOURCE_REAL:
+        _check_scored(scored, train, items)
     real = _visible(train, valid, params)
     scored = scored.assign(confidence=confidence_of(scored, params.rule))
     kept_real = real.iloc[:0] if arm in _WITHOUT_REAL else real
@@ -204,7 +209,7 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
     rules = {
         "have a p_yes outside [0, 1]": ~((p_yes >= 0) & (p_yes <= 1)),
         "have an unknown source": ~synthetic & (scored["source"] != SOURCE_REAL).to_numpy(),
-        "occur twice": pd.Series(keys(scored) * len(names) + sources).duplicated().to_numpy(),
+        "occur twice": _repeated(keys(scored) * len(names) + sources),
         "have an item outside the catalogue": ~scored[ITEM_ID].isin(items[ITEM_ID]).to_numpy(),
         "have a user outside train": ~has_train[codes_of(scored[USER_ID])],
         "are synthetic but equal a real row of train": synthetic & in_train,
@@ -216,6 +221,14 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
             found = f"{int(broken.sum()):,} rows {rule}"
             example = f" (first: user {first[USER_ID]}, item {first[ITEM_ID]})"
             raise ArtifactError("artifacts/judged", found + example, fix="rerun `dvc repro judge`")
+
+
+def _repeated(values: IntArray) -> Mask:
+    """Which values occur before; all are sorted first, in a fraction of the memory of a hash table."""
+    found: Mask = np.zeros(len(values), dtype=np.bool_)
+    if (np.diff(np.sort(values)) == 0).any():
+        found = pd.Series(values).duplicated().to_numpy()
+    return found
 
 
 def _by_bucket(fused: pd.DataFrame, items: pd.DataFrame) -> dict[str, dict[str, int]]:

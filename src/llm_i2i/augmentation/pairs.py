@@ -1,13 +1,12 @@
 """Pairs of user and item as integers, for tables whose identifiers have codes in common."""
 
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pandas as pd
-from pandas.api.types import union_categoricals
 
 from llm_i2i.arrays import Array, IntArray
-from llm_i2i.schema import ITEM_ID, USER_ID, encode
+from llm_i2i.schema import ITEM_ID, USER_ID, common_codes, encode
 
 PAIR: Final = [USER_ID, ITEM_ID]
 
@@ -18,13 +17,8 @@ def with_common_codes(*tables: pd.DataFrame) -> list[pd.DataFrame]:
     Args:
         tables: user_id and item_id (str, encoded or not) and any further columns.
     """
-    ends = np.cumsum([len(table) for table in tables])[:-1]
-    coded: list[dict[str, Any]] = [{} for _ in tables]
-    for name in PAIR:
-        whole = union_categoricals([encode(table[name]) for table in tables], sort_categories=True)
-        for columns, codes in zip(coded, np.split(whole.codes, ends), strict=True):
-            columns[name] = pd.Categorical.from_codes(codes, dtype=whole.dtype, validate=False)
-    return [table.assign(**columns) for table, columns in zip(tables, coded, strict=True)]
+    users, items = (common_codes(*(encode(table[name]) for table in tables)) for name in PAIR)
+    return [table.assign(user_id=u, item_id=i) for table, u, i in zip(tables, users, items, strict=True)]
 
 
 def codes_of(column: pd.Series) -> Array:

@@ -29,7 +29,7 @@ def tag_items(items: pd.DataFrame, train: pd.DataFrame, *, params: TagParams, se
 
     Args:
         items: item_id, title and optional category, brand, year (str, may be missing).
-        train: schema.INTERACTIONS.
+        train: schema.INTERACTIONS; only item_id counts.
         params: Shares and limits.
         seed: Of the order of equally frequent items.
 

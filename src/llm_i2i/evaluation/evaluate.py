@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from llm_i2i.arrays import Array, IntArray
 from llm_i2i.catalogue import Histories, histories_of, item_indices
@@ -14,9 +16,22 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation.metrics import accuracy, list_metrics
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.i2i import from_index, recommend
-from llm_i2i.schema import BUCKETS, IS_LONG_TAIL, ITEM_ID, LONG_TAIL, PER_USER, TAIL, USER_ID, stack
+from llm_i2i.schema import (
+    BUCKETS,
+    IS_LONG_TAIL,
+    ITEM_ID,
+    LONG_TAIL,
+    PER_USER,
+    POSITION,
+    TAIL,
+    USER_ID,
+    is_encoded,
+    stack,
+    texts_of,
+)
 
 log = logging.getLogger(__name__)
+HISTORY = [USER_ID, ITEM_ID, POSITION]
 
 
 def evaluate_index(
@@ -35,8 +50,8 @@ def evaluate_index(
 
     Args:
         index: `schema.INDEX`; like train and valid encoded or not.
-        train: `schema.INTERACTIONS`.
-        valid: `schema.INTERACTIONS`.
+        train: `schema.INTERACTIONS`, of which the columns of `HISTORY` are read.
+        valid: The same.
         test: `schema.INTERACTIONS`, one row per user.
         items: `schema.ITEMS`.
         protocol: What the numbers mean.
@@ -52,7 +67,8 @@ def evaluate_index(
     _check_tables(test, items)
     similar = from_index(index, items)
     targets = item_indices(test[ITEM_ID], items, where="test")
-    histories = histories_of(test[USER_ID], stack(train, valid), items)
+    history = stack(*(_of_users(rows[HISTORY], test[USER_ID]) for rows in (train, valid)))
+    histories = histories_of(test[USER_ID], history, items)
     repeats = _targets_in_history(histories, targets)
     if repeats:
         log.warning("evaluate: %s test targets are in their user's history and count as not found", f"{repeats:,}")
@@ -128,6 +144,16 @@ def _accuracy_by_slice(ranks: Array, buckets: Array, long_tail: Array, ks: Seque
     }
     overall = {"overall": accuracy(ranks, ks), "reachable_share": float((ranks > 0).mean())}
     return {"n_users": len(ranks), "buckets": by_bucket, **overall, **reachable}
+
+
+def _of_users(rows: pd.DataFrame, users: pd.Series) -> pd.DataFrame:
+    """The rows of some users; those of others would only cost memory."""
+    if not is_encoded(rows[USER_ID]):
+        return rows[rows[USER_ID].isin(users)]
+    texts, codes = texts_of(rows[USER_ID]), rows[USER_ID].cat.codes.to_numpy()
+    asked = np.asarray(pc.is_in(texts, value_set=pa.array(users, texts.type)))
+    kept = rows[asked[codes]]
+    return kept.assign(**{name: kept[name].cat.remove_unused_categories() for name in (USER_ID, ITEM_ID)})
 
 
 def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:

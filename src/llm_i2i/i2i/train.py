@@ -18,6 +18,7 @@ from llm_i2i.i2i.swing import swing
 from llm_i2i.i2i.user_items import UserItems, user_items_from_frame
 from llm_i2i.i2i.youtube_dnn import youtube_dnn
 from llm_i2i.params import Section, TrainI2iParams
+from llm_i2i.schema import USER_ID, is_encoded
 
 log = logging.getLogger(__name__)
 
@@ -49,17 +50,19 @@ def train_index(
         seed: Seed of everything random in the model.
 
     Returns:
-        `schema.INDEX`.
+        `schema.INDEX`, encoded if `fused` is.
 
     Raises:
         ArtifactError: `fused` or `items` is malformed.
         TrainingError: The training diverges.
         ParamsError: Unknown model.
     """
+    encoded = is_encoded(fused[USER_ID])
     user_items = user_items_from_frame(fused, items)
+    del fused  # where the caller holds it no longer, either, its memory is the training's
     name, options, top_k = options_of(model, params)
     similar = train_similar(name, user_items, options=options, top_k=top_k, seed=seed)
-    rows = to_index(similar, items)
+    rows = to_index(similar, items, encoded=encoded)
     if rows.empty:
         # Legal on tiny data: no two users share two items. The evaluation then says reachable_share 0.
         log.warning("%s: no item has a neighbour", model)

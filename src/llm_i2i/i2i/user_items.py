@@ -8,7 +8,7 @@ from scipy import sparse
 
 from llm_i2i.catalogue import item_indices
 from llm_i2i.errors import ArtifactError, DataError
-from llm_i2i.schema import ITEM_ID, USER_ID
+from llm_i2i.schema import ITEM_ID, USER_ID, encode
 
 UserItems = sparse.csr_array[Any, tuple[int, int]]
 WHERE = "user_items"
@@ -83,12 +83,15 @@ def user_items_from_frame(fused: pd.DataFrame, items: pd.DataFrame) -> UserItems
         found = f"{len(wrong):,} rows have a weight other than 1.0 (first: {wrong['weight'].iloc[0]})"
         raise ArtifactError("fused", found, "weight 1.0: the I2I models take binary interactions")
     columns = item_indices(fused[ITEM_ID], items, where="fused")
-    rows, users = pd.factorize(fused[USER_ID], sort=True)
-    if (rows < 0).any():
-        raise ArtifactError("fused", f"{int((rows < 0).sum()):,} rows have no user_id")
-    keys = np.unique(rows.astype(np.int64) * len(items) + columns)
+    users = encode(fused[USER_ID]).cat.codes.to_numpy()
+    if users.min() < 0:
+        raise ArtifactError("fused", f"{int((users < 0).sum()):,} rows have no user_id")
+    is_there = np.bincount(users) > 0
+    keys = (np.cumsum(is_there) - 1)[users] * len(items) + columns
+    if not (np.diff(keys) > 0).all():
+        keys = np.unique(keys)
     taken = (keys % len(items)).astype(np.int32)
-    return _csr(keys // len(items), taken, (len(users), len(items)))
+    return _csr(keys // len(items), taken, (int(is_there.sum()), len(items)))
 
 
 def _is_checked(matrix: Any) -> bool:

@@ -8,7 +8,7 @@ from llm_i2i.errors import ArtifactError
 from llm_i2i.evaluation import evaluate_index
 from llm_i2i.i2i import index_sha256, item_knn, swing, to_index, train_index, user_items_from_frame
 from llm_i2i.params import load_params
-from llm_i2i.schema import INDEX, PER_USER
+from llm_i2i.schema import INDEX, PER_USER, encode
 from tests.llm_i2i.evaluation.tables import (
     ARD,
     as_fused,
@@ -108,6 +108,17 @@ def test_row_order_of_the_tables_does_not_matter():
     metrics, per_user = evaluate_index(**given, items=items, protocol=protocol())
     mixed = {name: table.sample(frac=1.0, random_state=1) for name, table in given.items()}
     again, per_user_again = evaluate_index(**mixed, items=items, protocol=protocol())
+    assert metrics == again
+    pd.testing.assert_frame_equal(per_user, per_user_again)
+    names = ["user_id", "item_id", "neighbour_id"]
+    coded = {
+        name: table.assign(**{column: encode(table[column].astype("str")) for column in names if column in table})
+        for name, table in mixed.items()
+        if name != "test"
+    }
+    some = mixed["test"].iloc[:7]
+    metrics, per_user = evaluate_index(**{**mixed, "test": some}, items=items, protocol=protocol())
+    again, per_user_again = evaluate_index(**coded, test=some, items=items, protocol=protocol())
     assert metrics == again
     pd.testing.assert_frame_equal(per_user, per_user_again)
 

@@ -38,6 +38,9 @@ def test_round_trip_is_exact(user_items):
         assert back.indptr.tolist() == similar.indptr.tolist()
         assert back.indices.tolist() == similar.indices.tolist()
         assert back.data.tobytes() == similar.data.tobytes()
+    coded = to_index(similar, items, encoded=True)
+    assert index_sha256(coded) == index_sha256(index)
+    pd.testing.assert_frame_equal(coded.astype(INDEX), index)
 
 
 def test_parquet_keeps_the_content_hash(tmp_path):
