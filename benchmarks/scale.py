@@ -1,12 +1,14 @@
 """Seconds and memory of the table stages by size, beside those of another revision in the same run.
 
-    python benchmarks/scale.py [--sizes 300000 1000000] [--stages split fuse] [--against REVISION] [--out FILE]
+    python benchmarks/scale.py [--sizes 300000 1000000] [--stages split tag] [--against REVISION] [--out FILE]
+    python benchmarks/scale.py --sizes 100000000 --stages split --work FOLDER --out FILE    # one stage, then the next
 
 N interactions of N / 10 users and N / 100 items: Zipf popularity, 3 to some hundred items per user, a tenth of the
-rows at the time of another one of their user; 40 proposed pairs per user for `fuse`. Every stage runs in a process of
-its own, both revisions in turn; every file that they write must be the same byte for byte. CPU seconds are those of
-the stage alone, memory is the peak of its process. Work that others do on the machine changes seconds much more than
-CPU seconds.
+rows at the time of another one of their user; 40 proposed pairs per user for the arms of `fuse` that read them; at most
+100,000 test users for `evaluate`. Every stage runs in a process of its own, both revisions in turn; every file that
+they write must be the same byte for byte. CPU seconds are those of the stage alone, memory is the peak of its process.
+Work that others do on the machine changes seconds much more than CPU seconds. Sizes and stages that FILE has from
+earlier runs stay.
 """
 
 import argparse
@@ -17,19 +19,26 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.parquet as pq
 import yaml
 
 from llm_i2i.files import content_md5, write_json
 from llm_i2i.schema import INTERACTIONS, ITEMS, JUDGED, read_table, write_table
 
 ROOT = Path(__file__).parents[1]
+GROUP = 1_000_000  # rows written at a time
 SEED = 42
 PROPOSED = 40  # pairs per user
+TEST_USERS = 100_000
 STAGES = {
     "validate": {},
     "split": {},
@@ -67,12 +76,16 @@ def make_raw(folder: Path, n: int) -> None:
     time[same] = time[same - 1]
     order = np.argsort(time, kind="stable")
     # Numbers without meaning: the order of identifiers tells nothing of popularity.
-    users, items = ("A" + _digits(generator, n_users, 13)).array, "B" + _digits(generator, n_items, 9)
-    table = {"user_id": users.take(user[order]), "item_id": items.array.take(item[order]), "timestamp": time[order]}
+    users, items = _digits(generator, "A", n_users, 13), _digits(generator, "B", n_items, 9)
     folder.mkdir(parents=True)
-    pd.DataFrame(table).to_parquet(folder / "interactions.parquet", index=False)
-    titles = "item of kind " + pd.Series(np.arange(n_items) % 5_000).astype("str") + " number " + items.str[5:]
-    pd.DataFrame({"item_id": items, "title": titles}).to_parquet(folder / "items.parquet", index=False)
+    schema = pa.schema({"user_id": pa.large_string(), "item_id": pa.large_string(), "timestamp": pa.int64()})
+    with pq.ParquetWriter(folder / "interactions.parquet", schema) as writer:
+        for rows in np.array_split(order, 1 + len(order) // GROUP):
+            writer.write_table(pa.table([users.take(user[rows]), items.take(item[rows]), time[rows]], schema=schema))
+    kinds = pd.Series(np.arange(n_items) % 5_000).astype("str")
+    names = items.to_pandas()
+    table = pd.DataFrame({"item_id": names, "title": "item of kind " + kinds + " number " + names.str[5:]})
+    table.to_parquet(folder / "items.parquet", index=False)
 
 
 def make_pairs(project: Path) -> None:
@@ -103,9 +116,20 @@ def _zipf(n: int) -> np.ndarray[Any, Any]:
     return weight / weight.sum()
 
 
-def _digits(generator: np.random.Generator, n: int, width: int) -> pd.Series:
-    """So many distinct numbers of equal width as text."""
-    return pd.Series(generator.permutation(10 * n)[:n]).astype("str").str.zfill(width)
+def _digits(generator: np.random.Generator, letter: str, n: int, width: int) -> pa.LargeStringArray:
+    """So many distinct texts of one letter and a number of equal width."""
+    numbers = pa.array(generator.permutation(10 * n)[:n]).cast(pa.large_string())
+    empty = pa.scalar("", pa.large_string())
+    return pc.binary_join_element_wise(pa.scalar(letter, pa.large_string()), pc.utf8_lpad(numbers, width, "0"), empty)
+
+
+def cut_test(project: Path) -> None:
+    """Leave a sample of the test users in test.parquet."""
+    path = project / "artifacts/split/test.parquet"
+    test = read_table(path, INTERACTIONS, encoded=True)
+    if len(test) > TEST_USERS:
+        chosen = np.sort(np.random.default_rng(SEED).choice(len(test), TEST_USERS, replace=False))
+        write_table(test.iloc[chosen], path, INTERACTIONS)
 
 
 def run_stage(name: str, project: Path, code: Path) -> dict[str, float]:
@@ -122,24 +146,25 @@ def run_stage(name: str, project: Path, code: Path) -> dict[str, float]:
     return found
 
 
-def measure(n: int, codes: dict[str, Path], work: Path, stages: list[str]) -> dict[str, dict[str, dict[str, float]]]:
-    """Every stage under every revision at one size."""
-    _apart(["make_raw", str(work / "data"), str(n)])
+def measure(n: int, codes: dict[str, Path], work: Path, stage: str) -> dict[str, dict[str, float]]:
+    """One stage under every revision at one size."""
+    if not (work / "data").exists():
+        _apart(["make_raw", str(work / "data"), str(n)])
     for name, code in codes.items():
         project = work / name
-        shutil.copytree(code / "profiles", project / "profiles")
-        (project / "data").symlink_to(work / "data")
-    rows: dict[str, dict[str, dict[str, float]]] = {}
-    for stage in stages:
-        if stage == "fuse real":
-            for name in codes:
-                _apart(["make_pairs", str(work / name)])
-        rows[stage] = {name: run_stage(stage, work / name, code) for name, code in codes.items()}
-        print(f"{n:>11,} {stage:<14}", *(f"{name}: {row}" for name, row in rows[stage].items()), flush=True)
-        written = {content_md5(work / name / "artifacts") for name in codes}
-        if len(written) > 1:
-            sys.exit(f"{stage} writes other bytes: {work}")
-    return rows
+        if not project.exists():
+            shutil.copytree(code / "profiles", project / "profiles")
+            (project / "data").symlink_to(work / "data")
+        reads_pairs = stage.startswith("fuse") and ("before" in codes or stage != "fuse real")
+        if reads_pairs and not (project / "artifacts/judged").exists():
+            _apart(["make_pairs", str(project)])
+        if stage == "evaluate":
+            _apart(["cut_test", str(project)])
+    row = {name: run_stage(stage, work / name, code) for name, code in codes.items()}
+    print(f"{n:>11,} {stage:<14}", *(f"{name}: {found}" for name, found in row.items()), flush=True)
+    if len({content_md5(work / name / "artifacts") for name in codes}) > 1:
+        sys.exit(f"{stage} writes other bytes: {work}")
+    return row
 
 
 def _apart(arguments: list[str]) -> None:
@@ -147,22 +172,33 @@ def _apart(arguments: list[str]) -> None:
     subprocess.run([sys.executable, __file__, "--call", *arguments], check=True)
 
 
-def exponents(sizes: dict[str, Any]) -> dict[str, dict[str, dict[str, float]]]:
-    """Slope of log(seconds) and log(memory above the imports) over log(size), by least squares."""
-    found: dict[str, dict[str, dict[str, float]]] = {}
-    for stage in next(iter(sizes.values())):
-        found[stage] = {}
-        for name in next(iter(sizes.values()))[stage]:
-            rows = [row[stage][name] for row in sizes.values()]
+def exponents(sizes: dict[str, Any]) -> dict[str, dict[str, float]]:
+    """Slope of log(CPU seconds) and log(memory above the imports) over log(size) by stage, by least squares."""
+    found: dict[str, dict[str, float]] = {}
+    for stage in STAGES:
+        of_size = {int(size): stages[stage]["now"] for size, stages in sizes.items() if stage in stages}
+        if len(of_size) > 1:
+            x = np.log(list(of_size))
             values = {
-                "cpu_seconds": [row["cpu_seconds"] for row in rows],
-                "memory": [row["peak_mb"] - row["imports_mb"] for row in rows],
+                "cpu_seconds": [row["cpu_seconds"] for row in of_size.values()],
+                "memory": [row["peak_mb"] - row["imports_mb"] for row in of_size.values()],
             }
-            x = np.log([float(size) for size in sizes])
-            found[stage][name] = {
-                key: round(float(np.polyfit(x, np.log(np.maximum(y, 0.01)), 1)[0]), 2) for key, y in values.items()
-            }
+            slopes = {key: np.polyfit(x, np.log(np.maximum(y, 0.01)), 1)[0] for key, y in values.items()}
+            found[stage] = {key: round(float(slope), 2) for key, slope in slopes.items()}
     return found
+
+
+@contextmanager
+def checkouts(against: str | None, folder: Path) -> Iterator[dict[str, Path]]:
+    """The working tree and, while the block lasts, a checkout of another revision."""
+    if not against:
+        yield {"now": ROOT}
+        return
+    subprocess.run(["git", "worktree", "add", "--detach", folder, against], cwd=ROOT, check=True)
+    try:
+        yield {"now": ROOT, "before": folder}
+    finally:
+        subprocess.run(["git", "worktree", "remove", "--force", folder], cwd=ROOT, check=True)
 
 
 def main() -> None:
@@ -170,41 +206,35 @@ def main() -> None:
     parser.add_argument("--sizes", type=int, nargs="+", default=[300_000, 1_000_000, 3_000_000])
     parser.add_argument("--stages", nargs="+", choices=STAGES, default=list(STAGES), help="in this order")
     parser.add_argument("--against", help="revision of this repository to run beside the working tree")
+    parser.add_argument("--work", type=Path, help="keeps the data and what stages wrote, for the next stages")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--call", nargs="+", help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.call:
         name, folder, *rest = options.call
-        make_raw(Path(folder), int(rest[0])) if name == "make_raw" else make_pairs(Path(folder))
+        {"make_raw": make_raw, "make_pairs": make_pairs, "cut_test": cut_test}[name](Path(folder), *map(int, rest))
         return
-    with tempfile.TemporaryDirectory() as temporary:
-        codes = {"now": ROOT}
-        if options.against:
-            codes["before"] = Path(temporary) / "code"
-            subprocess.run(
-                ["git", "worktree", "add", "--detach", codes["before"], options.against], cwd=ROOT, check=True
-            )
-        try:
-            sizes = {}
-            for n in [2_000, *options.sizes]:  # the first compiles the kernels
-                work = Path(temporary) / str(n)
-                sizes[str(n)] = measure(n, codes, work, options.stages)
-                shutil.rmtree(work)
-        finally:
-            if options.against:
-                subprocess.run(["git", "worktree", "remove", "--force", codes["before"]], cwd=ROOT, check=True)
-    del sizes["2000"]
+    found = json.loads(options.out.read_text()) if options.out and options.out.exists() else {"sizes": {}}
     cpu = next(line for line in Path("/proc/cpuinfo").read_text().splitlines() if line.startswith("model name"))
-    found = {
-        "before": options.against or "",
+    found |= {
+        "before": options.against or found.get("before", ""),
         "cpu": f"{cpu.partition(': ')[2]}, {os.cpu_count()} cores, one thread per stage",
         "python": platform.python_version(),
         "proposed_per_user": PROPOSED,
-        "sizes": sizes,
-        "exponents": exponents(sizes) if len(sizes) > 1 else {},
+        "test_users": TEST_USERS,
     }
-    if options.out:
-        write_json(found, options.out)
+    with tempfile.TemporaryDirectory() as temporary, checkouts(options.against, Path(temporary) / "code") as codes:
+        for stage in options.stages if not options.work else ():
+            measure(2_000, codes, Path(temporary) / "first", stage)  # compiles the kernels
+        for n in options.sizes:
+            work = (options.work or Path(temporary)) / str(n)
+            for stage in options.stages:
+                found["sizes"].setdefault(str(n), {})[stage] = measure(n, codes, work, stage)
+                found["exponents"] = exponents(found["sizes"])
+                if options.out:
+                    write_json(found, options.out)
+            if not options.work:
+                shutil.rmtree(work)
 
 
 if __name__ == "__main__":
