@@ -111,6 +111,7 @@ def test_blocks_say_what_they_are() -> None:
 def commands(code: str) -> list[list[str]]:
     """The simple commands of a shell block, without comments, redirections and variables set for one command."""
     plain = re.sub(r"(^|\s)#.*", "", code.replace("\\\n", " "), flags=re.MULTILINE)
+    plain = re.sub(r"\$[A-Z_]+TASK_ID\b", "1", plain)  # a job array's number
     found = []
     for line in plain.splitlines():
         for part in re.split(r"&&|;(?!;)|\|\|", line) if "printf" not in line else [line]:
@@ -174,6 +175,10 @@ def test_yaml_blocks_hold_keys_that_exist(page: str, code: str) -> None:
     if "question" in content:
         declared = yaml.safe_load((ROOT / f"experiments/{content['name']}.yaml").read_text(encoding="utf-8"))
         assert set(declared) <= set(content)
+    elif "apiVersion" in content:  # Kubernetes' own
+        (container,) = content["spec"]["template"]["spec"]["containers"]
+        command = re.sub(r"\$\(\(.*\)\)", "1", container["command"][-1])
+        parse_python(shlex.split(command)[1:])
     else:
         check(content, load_params(ROOT / "params.yaml").model_dump(), page)
 
