@@ -84,13 +84,11 @@ def fuse(
     if arm in CONTROLS and control is None:
         raise ArtifactError(f"controls/{arm}.parquet", "was not given", f"what arm {arm} trains on")
     as_given = encode if is_encoded(train[USER_ID]) else decode
-    nothing = train.iloc[:0][PAIR]
-    valid = nothing if params.index == "train" else valid
-    control = nothing.assign(rank=0) if control is None else control
-    train, valid, scored, control = with_common_codes(train, valid, scored, control)
+    control = train.iloc[:0][PAIR].assign(rank=0) if control is None else control
+    train, valid, scored, control = with_common_codes(train, _visible(valid, params), scored, control)
     if arm != SOURCE_REAL:
         _check_scored(scored, train, items)
-    real = _visible(train, valid, params)
+    real = pd.concat([train[PAIR], valid[PAIR]], ignore_index=True)
     scored = scored.assign(confidence=confidence_of(scored, params.rule))
     kept_real = real.iloc[:0] if arm in _WITHOUT_REAL else real
     if arm in _FILTERED_REAL and params.filter_real:
@@ -130,11 +128,9 @@ def _joined(real: pd.DataFrame, synthetic: pd.DataFrame) -> pd.DataFrame:
     return pairs.iloc[order].assign(source=source, weight=np.float32(1.0)).reset_index(drop=True)
 
 
-def _visible(train: pd.DataFrame, valid: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
-    """The real pairs that a model may see under the index setting: the one place where valid rows can enter."""
-    if params.index == "train":
-        return train[PAIR]
-    return pd.concat([train[PAIR], valid[PAIR]], ignore_index=True)
+def _visible(valid: pd.DataFrame, params: FuseParams) -> pd.DataFrame:
+    """The valid rows that a model may see under the index setting: the one place where they can enter."""
+    return valid.iloc[:0] if params.index == "train" else valid
 
 
 def _choose_synthetic(
