@@ -2,24 +2,8 @@
 
 from collections.abc import Iterable, Mapping
 
-from llm_i2i.reporting import words
-from llm_i2i.reporting.benchmark import (
-    METRIC,
-    Results,
-    Runs,
-    chosen,
-    csv_name,
-    headline,
-    judge_tables,
-    published_table,
-    question_runs,
-    reading,
-    reference_of,
-    runs_table,
-    short,
-    verdict,
-    with_tuned_models,
-)
+from llm_i2i.reporting import benchmark, words
+from llm_i2i.reporting.benchmark import METRIC, Results, Runs, short
 from llm_i2i.reporting.collect import BASELINE_ARM, Json
 from llm_i2i.reporting.plots import plot_differences
 from llm_i2i.reporting.results import HEADLINES
@@ -36,10 +20,10 @@ def render(results: Results, *, command: str) -> dict[str, str]:
     if not results:
         return {"results.md": "\n\n".join([*parts, say("nothing_measured")]) + "\n"}
     made: dict[str, str] = {}
-    arms = {dataset: headline(found) for dataset, found in results.items()}
+    arms = {dataset: benchmark.headline(found) for dataset, found in results.items()}
     for dataset, found in results.items():
-        title, table = dataset.capitalize(), runs_table(arms[dataset], f"arm {BASELINE_ARM}")
-        told = "\n".join(f"- {line}" for line in reading(dataset, found, arms[dataset]))
+        title, table = dataset.capitalize(), benchmark.runs_table(arms[dataset], f"arm {BASELINE_ARM}")
+        told = "\n".join(f"- {line}" for line in benchmark.reading(dataset, found, arms[dataset]))
         parts += [f"## {title}", told, _plot(dataset, arms[dataset], f"arm {BASELINE_ARM}", made, folder="results/")]
         parts += [say("about_headline"), markdown_table(table)]
     parts += ["## By question", _questions(results, made), "## Arms", markdown_table(_arms_table(arms))]
@@ -58,17 +42,14 @@ def _questions(results: Results, made: dict[str, str]) -> str:
     for name in dict.fromkeys(name for found in results.values() for name in found):
         by_dataset = {data: found[name] for data, found in results.items() if name in found}
         made[f"results/{name}.md"] = _page(_question(name, by_dataset, made))
-        lines.append(f"- [{name.capitalize().replace('_', ' ')}](results/{name}.md). {_asked(by_dataset)}")
-    tables = {dataset: judge_tables(found) for dataset, found in results.items()}
+        question = next(iter(by_dataset.values()))["question"]
+        lines.append(f"- [{name.capitalize().replace('_', ' ')}](results/{name}.md). {question}")
+    tables = {dataset: benchmark.judge_tables(found) for dataset, found in results.items()}
     made["results/judge.md"] = _aside("judge", tables)
-    tuned = {dataset: with_tuned_models(found) for dataset, found in results.items()}
-    tables = {data: [published_table(data, content)] for data, content in tuned.items() if content}
+    tuned = {dataset: benchmark.with_tuned_models(found) for dataset, found in results.items()}
+    tables = {data: [benchmark.published_table(data, content)] for data, content in tuned.items() if content}
     made["results/published.md"] = _aside("published", tables)
     return "\n".join([*lines, *(f"- {say(f'link_{name}')}" for name in ("judge", "published"))])
-
-
-def _asked(by_dataset: Mapping[str, Json]) -> str:
-    return str(next(iter(by_dataset.values()))["question"])
 
 
 def _aside(name: str, tables: Mapping[str, list[Table]]) -> str:
@@ -98,11 +79,11 @@ def _plot(name: str, runs: Runs, against: str, made: dict[str, str], folder: str
 def _question(name: str, by_dataset: Mapping[str, Json], made: dict[str, str]) -> list[str]:
     """An experiment: its question, and per data set what it shows, the intervals, the table and the full table."""
     first = next(iter(by_dataset.values()))
-    parts = [f"# {name.capitalize().replace('_', ' ')}", f"{first['question']} {chosen(first)}", say("back")]
+    parts = [f"# {name.capitalize().replace('_', ' ')}", f"{first['question']} {benchmark.chosen(first)}", say("back")]
     for dataset, content in by_dataset.items():
-        runs, against = question_runs(content), reference_of(content)
-        parts += [f"## {dataset.capitalize()}", verdict(content, runs)]
-        parts += [_plot(f"{dataset}-{name}", runs, against, made), markdown_table(runs_table(runs, against))]
+        runs, against = benchmark.question_runs(content), benchmark.reference_of(content)
+        parts += [f"## {dataset.capitalize()}", benchmark.verdict(content, runs)]
+        parts += [_plot(f"{dataset}-{name}", runs, against, made), markdown_table(benchmark.runs_table(runs, against))]
         if failures := content.get("failures"):
             why = next(iter(failures.values())).partition(";")[0]
             parts.append(say("not_run", points=", ".join(map(short, failures)), why=why))
@@ -110,7 +91,7 @@ def _question(name: str, by_dataset: Mapping[str, Json], made: dict[str, str]) -
             parts.append(say("one_seed", seed=content["seeds"][0]))
         if device := content["benchmark"].get("device"):
             parts.append(say("ran_on", device=device, torch=content["benchmark"]["torch"]))
-        parts.append(say("in_full", file=csv_name(dataset, name)))
+        parts.append(say("in_full", file=benchmark.csv_name(dataset, name)))
     return parts
 
 
