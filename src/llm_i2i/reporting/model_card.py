@@ -5,9 +5,9 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from llm_i2i.params import ModelCardParams
+from llm_i2i.reporting.tables import templates
 from llm_i2i.schema import BUCKETS, OVERALL
 
 METRICS = ("recall@10", "ndcg@10")
@@ -61,13 +61,5 @@ def adapter_card(name: str, promotion: Promotion, *, purpose: str) -> str:
 
 
 def _card(head: ModelCardData, **shown: Any) -> str:
-    templates = Environment(
-        loader=PackageLoader("llm_i2i.reporting"),
-        autoescape=False,  # noqa: S701 - Markdown
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-        keep_trailing_newline=True,
-    )
-    body = templates.get_template("model_card.md.j2").render(**shown)
-    return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}"))
+    body = templates().get_template("model_card.md.j2").render(**shown)
+    return str(ModelCard(f"---\n{head.to_yaml()}\n---\n\n{body}\n"))

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import yaml
-from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from llm_i2i.params.reading import leaves
@@ -18,7 +17,7 @@ from llm_i2i.reporting.monitor import monitor_part
 from llm_i2i.reporting.no_gain import no_gain_of_swing
 from llm_i2i.reporting.results import HEADLINES, Results, compute_results, summarize
 from llm_i2i.reporting.svg import FONT_STACK, Plot, css_variables
-from llm_i2i.reporting.tables import escape_markdown, markdown_table
+from llm_i2i.reporting.tables import templates
 from llm_i2i.reporting.words import NOT_MEASURED, metric_name, model_name, slice_name
 
 
@@ -37,13 +36,8 @@ def _parts(inputs: ReportInputs, results: Results) -> dict[str, Any]:
     return {
         "no_gain": no_gain_of_swing(inputs, results),
         "experiments": [
-            {
-                "title": found["name"],
-                "text": tell(found),
-                "tables": [experiment_table(found)],
-                "images": found["images"],
-            }
-            for found in inputs.experiments
+            {"title": one["name"], "text": tell(one), "tables": [experiment_table(one)], "images": one["images"]}
+            for one in inputs.experiments
         ],
         "gate": gate and {"title": "Gate", **sentences.gate(gate)},
         "monitor": inputs.watch and {"title": "Run against run", **monitor_part(inputs.watch)},
@@ -141,15 +135,7 @@ def _context(inputs: ReportInputs, results: Results) -> dict[str, Any]:
 def build_report(inputs: ReportInputs) -> Report:
     """Build the report of what `collect` read; the same inputs give the same report."""
     results = compute_results(inputs)
-    environment = Environment(
-        loader=PackageLoader("llm_i2i.reporting"),
-        autoescape=select_autoescape(["html.j2"]),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {"md": escape_markdown, "md_table": markdown_table}
-    context = _context(inputs, results)
+    context, environment = _context(inputs, results), templates()
     script = environment.get_template("report.js").render()
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()
     theme = {"light": css_variables(dark=False), "dark": css_variables(dark=True), "font": FONT_STACK}

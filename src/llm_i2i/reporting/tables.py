@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from jinja2 import Environment, PackageLoader, StrictUndefined, select_autoescape
 from markupsafe import Markup
 
 from llm_i2i.evaluation.bootstrap import Interval
@@ -123,3 +124,13 @@ def markdown_table(table: Table) -> str:
             cells = ["<br>".join(escape_markdown(text) for text in (cell.text, *cell.notes)) for cell in row]
             lines.append("| " + " | ".join(cells) + " |")
     return "\n".join([*lines, "", escape_markdown(table.caption)]) + "\n"
+
+
+def templates() -> Environment:
+    """The templates of this package, by file name; in Markdown nothing is escaped but by the filter `md`."""
+    environment = Environment(
+        loader=PackageLoader("llm_i2i.reporting"), autoescape=select_autoescape(["html.j2"]),
+        undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    environment.filters |= {"md": escape_markdown, "md_table": markdown_table}
+    return environment
