@@ -74,8 +74,10 @@ def plot_differences(
         _legend_above(axes, len(slices))
 
     words = " ".join(f"{text}." for text in told.values())
-    height, about = 1.15 + (row_height or 0.3 + 0.16 * len(slices)) * len(rows), {"metric": metric, "against": against}
-    return draw_plot(draw, name, about, kind="differences", words=words, height=height, standalone=standalone)
+    return draw_plot(
+        draw, name, kind="differences", metric=metric, against=against, words=words, standalone=standalone,
+        height=1.15 + (row_height or 0.3 + 0.16 * len(slices)) * len(rows),
+    )  # fmt: skip
 
 
 def plot_points(
@@ -109,8 +111,8 @@ def plot_points(
     words = " ".join(
         f"{label}: " + ", ".join(f"{y:.4f} at {x:g}" for x, y in sorted(dots)) + "." for label, dots in lines.items()
     )
-    height, about = 2.6 + 0.12 * (len(lines) + len(constants)), {"metric": metric, "part": part}
-    return draw_plot(draw, name, about, kind="points", words=words, height=height, standalone=True)
+    height = 2.6 + 0.12 * (len(lines) + len(constants))
+    return draw_plot(draw, name, kind="points", metric=metric, part=part, words=words, height=height, standalone=True)
 
 
 def plot_long_tail(items: pd.DataFrame) -> Plot:
@@ -201,7 +203,7 @@ def plot_p_yes(scored: pd.DataFrame, *, threshold: float | None) -> Plot:
 
     medians = ", ".join(f"{source} {np.median(values):.2f}" for source, values in groups if len(values))
     counts = ", ".join(f"{len(values):,} {source}" for source, values in groups)
-    return draw_plot(draw, "p-yes", {"counts": counts}, words=f"Medians: {medians or 'none'}.")
+    return draw_plot(draw, "p-yes", counts=counts, words=f"Medians: {medians or 'none'}.")
 
 
 def plot_reliability(bins: list[dict[str, float]]) -> Plot:
@@ -255,5 +257,4 @@ def plot_training(logs: dict[str, pd.DataFrame], *, column: str, label: str, nam
         for training, values in smooth.items()
         if len(values)
     )
-    about = {"label": first_upper(label)}
-    return draw_plot(draw, name, about, kind="training", words=f"{ends or 'no steps'}.")
+    return draw_plot(draw, name, kind="training", label=first_upper(label), words=f"{ends or 'no steps'}.")

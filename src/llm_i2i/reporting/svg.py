@@ -6,9 +6,8 @@ The same figure gives the same bytes: fixed hash salt, no dates, no creator.
 import html
 import io
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType
 from typing import Any, Final
 
 from matplotlib import rc_context
@@ -74,19 +73,19 @@ class Plot:
 
 
 def draw_plot(
-    draw: Callable[[Any], Iterator[Mark]], name: str, values: Mapping[str, str] = MappingProxyType({}), *, words: str,
-    kind: str = "", height: float = HEIGHT, standalone: bool = False,
+    draw: Callable[[Any], Iterator[Mark]], name: str, *, words: str, kind: str = "", height: float = HEIGHT,
+    standalone: bool = False, **values: str,
 ) -> Plot:  # fmt: skip
     """Call `draw` on empty axes in the report's theme and render them.
 
     Args:
         draw: Draws on matplotlib axes; yields the values that a page tells under the pointer and on keyboard focus.
         name: Prefix of every id in the SVG; unique in a page.
-        values: What title and caption are filled with, besides the words.
         words: What the plot shows, for those who do not see it.
         kind: Which of the plots of texts.yaml: its title and caption; `name` by default.
         height: In inches.
         standalone: A file of its own (with its own colours and namespace) instead of a part of a page.
+        values: What title and caption are filled with, besides the words.
 
     Returns:
         The plot; matplotlib's global settings are as before.
