@@ -32,8 +32,6 @@ class Card:
 def cards(results: Results) -> list[Card]:
     """One card per model, in the order of the models; the tail is left out where it has too few test users."""
     subject = "LLM augmentation" if results.arm == AUGMENTED_ARM else f"Augmentation {results.arm}"
-    heads = {"better": f"{subject} helped", "worse": f"{subject} hurt", "none": "No difference shown",
-             "unknown": "Nothing to compare"}  # fmt: skip
     made = []
     for model in dict.fromkeys(model for model, _ in results.means):
         difference = results.differences.get((model, results.arm), {})
@@ -41,7 +39,7 @@ def cards(results: Results) -> list[Card]:
         outcome = "unknown" if overall is None else words.outcome_of(overall)
         shown = [OVERALL, *(part for part in HEADLINES[1:] if (part, results.main_metric) in difference)]
         told = tuple(_sentence(results, model, part) for part in shown)
-        made.append(Card(words.model_name(model), outcome, heads[outcome], told))
+        made.append(Card(words.model_name(model), outcome, say(f"card_{outcome}", subject=subject), told))
     return made
 
 
@@ -74,8 +72,10 @@ def trust_notes(inputs: ReportInputs, results: Results) -> list[str]:
     changed = inputs.provenance.changed or ()
     files = ", ".join(changed[:3]) + (f" and {len(changed) - 3} more" if len(changed) > 3 else "")
     metric, expectations = words.metric_name(results.main_metric), words.plural(failed, "expectation")
+    controls = [arm for arm in inputs.arms if arm in CONTROL_ARMS]  # without one a gain says little about the LLM
     notes = {
-        _control_note(inputs, results): True,
+        say("controls", names=", ".join(controls)): controls,
+        say("no_control"): results.differences and not controls,
         say("resampled", n_users=n_users[OVERALL], resamples=resamples): True,
         say("one_metric", metric=metric): True,
         say("few_tail", n_users=n_users[TAIL]): n_users[TAIL] < FEW_USERS,
@@ -84,15 +84,7 @@ def trust_notes(inputs: ReportInputs, results: Results) -> list[str]:
         say("broken", expectations=expectations): failed,
         say("dirty", files=files): changed,
     }
-    return [note for note, applies in notes.items() if note and applies]
-
-
-def _control_note(inputs: ReportInputs, results: Results) -> str:
-    """Which control arms ran; without one a gain says little about the LLM."""
-    controls = [arm for arm in inputs.arms if arm in CONTROL_ARMS]
-    if controls:
-        return say("controls", names=", ".join(controls))
-    return say("no_control") if results.differences else ""
+    return [note for note, applies in notes.items() if applies]
 
 
 def _auc_note(inputs: ReportInputs) -> str:

@@ -46,7 +46,10 @@ def test_every_text_is_used_and_every_used_text_is_there(kind: str, call: str) -
     assert asked <= set(texts()[kind])
     quoted = set(re.findall(r'"([a-z_-]+)"', SOURCE))
     composed = {f"{who}_{what}" for who in ("paper", "recipe") for what in ("enough", "less")}
-    composed |= {f"control_{outcome}" for outcome in ("better", "worse", "none")}
+    outcomes = ("better", "worse", "none")
+    composed |= {f"control_{outcome}" for outcome in outcomes} | {
+        f"card_{outcome}" for outcome in (*outcomes, "unknown")
+    }
     composed |= {f"{what}_{page}" for what in ("title", "link") for page in ("judge", "published")}
     assert set(texts()[kind]) <= quoted | composed
 
