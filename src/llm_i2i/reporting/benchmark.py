@@ -38,10 +38,8 @@ def _auc(found: Json | None) -> Cell | None:
 
 def with_tuned_models(found: Mapping[str, Json]) -> Json | None:
     """The experiment that shows the best of our own: of those with tuned models the first in the document's order."""
-    for content in found.values():
-        if any(row["model"].endswith("_tuned") for row in content["rows"]):
-            return content
-    return None
+    tuned = (each for each in found.values() if any(row["model"].endswith("_tuned") for row in each["rows"]))
+    return next(tuned, None)
 
 
 def csv_name(dataset: str, experiment: str) -> str:

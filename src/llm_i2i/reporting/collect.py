@@ -25,8 +25,6 @@ BASELINE_ARM = "real"
 Json = dict[str, Any]
 Run = tuple[str, str]  # (model, arm)
 TRAININGS = ("generator", "discriminator")
-TRAINING_COLUMNS = ("step", "loss")
-TOKEN_COLUMNS = ("step", "tokens_per_s")
 # Experiments of the benchmark in the order of docs/results.md; what needs a GPU is run by benchmarks/gpu_method.py.
 BENCHMARK = ("ablation", "recipe", "backbones", "controls", "threshold", "tail_weight", "volume")
 BENCHMARK_ON_A_GPU = ("pretrained",)
@@ -119,11 +117,11 @@ def _readable_json(path: Path) -> Json | None:
         return None
 
 
-def _read_logs(paths: Mapping[str, Path], columns: tuple[str, ...]) -> dict[str, pd.DataFrame]:
+def _read_logs(paths: Mapping[str, Path], column: str) -> dict[str, pd.DataFrame]:
     """Read the CSV logs that are there, by training.
 
     Raises:
-        ArtifactError: A log cannot be read, or a column is missing or not numeric.
+        ArtifactError: A log cannot be read, or its step or `column` is missing or not numeric.
     """
     logs = {}
     for name, path in ((name, path) for name, path in paths.items() if path.is_file()):
@@ -132,7 +130,7 @@ def _read_logs(paths: Mapping[str, Path], columns: tuple[str, ...]) -> dict[str,
             logs[name] = pd.read_csv(path)
         except (OSError, ValueError) as error:
             raise ArtifactError(str(path), f"unreadable ({error})", "a CSV file", fix) from error
-        if wrong := sorted({*columns} - {*logs[name].select_dtypes("number")}):
+        if wrong := sorted({"step", column} - {*logs[name].select_dtypes("number")}):
             found = f"columns {list(logs[name].columns)}"
             raise ArtifactError(str(path), found, f"numeric columns {wrong}", fix)
     return logs
@@ -174,12 +172,6 @@ def _read_runs(root: Path, runs: list[Run], ks: tuple[int, ...]) -> dict[Run, tu
             raise ArtifactError(str(path), problem, "the same test users and targets in every run", fix)
         read[model, arm] = content, table
     return read
-
-
-def _read_runtime(folder: Path) -> dict[str, Json]:
-    """Runtime facts by stage."""
-    found = {path.stem: _readable_json(path) for path in sorted(folder.glob("*.json"))}
-    return {stage: facts for stage, facts in found.items() if facts is not None}
 
 
 def _read_experiments(reports: Path) -> tuple[Json, ...]:
@@ -234,8 +226,8 @@ def collect(root: Path) -> ReportInputs:
     controls = [source for source in params.score.sources if source != schema.GENERATOR]
     scored = [table(f"scored/{control}", schema.SCORED) for control in controls]
     proposed = table("proposed/generator", schema.SYNTHETIC)
-    training = {name: artifacts / name / "training.csv" for name in TRAININGS}
-    tokens = {name: reports / "runtime" / f"train_{name}.csv" for name in TRAININGS}
+    runtime = reports / "runtime"
+    by_stage = {path.stem: _readable_json(path) for path in sorted(runtime.glob("*.json"))}
     inputs = ReportInputs(
         params=params,
         metrics={run: metrics for run, (metrics, _) in evaluated.items()},
@@ -254,9 +246,9 @@ def collect(root: Path) -> ReportInputs:
         judge=_optional_json(artifacts / "judged" / "judge.json", stage="judge"),
         calibration=_optional_json(artifacts / "scored" / "generator.json", stage="score"),
         synthesis=_optional_json(artifacts / "proposed" / "generator.json", stage="synthesize"),
-        training=_read_logs(training, TRAINING_COLUMNS),
-        tokens_per_s=_read_logs(tokens, TOKEN_COLUMNS),
-        runtime=_read_runtime(reports / "runtime"),
+        training=_read_logs({name: artifacts / name / "training.csv" for name in TRAININGS}, "loss"),
+        tokens_per_s=_read_logs({name: runtime / f"train_{name}.csv" for name in TRAININGS}, "tokens_per_s"),
+        runtime={stage: facts for stage, facts in by_stage.items() if facts is not None},
         base_model=_optional_json(artifacts / "base_model" / "manifest.json", stage="base_model"),
         provenance=read_provenance(root),
         experiments=_read_experiments(reports),

@@ -14,7 +14,6 @@ from llm_i2i.reporting.svg import Plot
 from llm_i2i.reporting.tables import LEGEND, MARKS, Cell, Table, view
 from llm_i2i.reporting.words import interval_of, metric_name, plural, say, slice_name, span
 
-_X_NAMES = {"synthetic_kept": "synthetic interactions kept"}
 _MANY = 40  # rows above which the plot of differences is unreadable
 
 
@@ -101,10 +100,10 @@ def _values_plot(experiment: Experiment, rows: pd.DataFrame, part: str) -> Plot 
     labels = [label for label in rows["point"].unique() if label != EVERY_POINT]
     if len(labels) < 2:
         return None
-    places = {label: float(place) for place, label in enumerate(labels)}
     overrides = {point.label: point.overrides.get(experiment.x) for point in experiment.points(seeds=[0])}
-    numbers = {label: x for label in labels if isinstance(x := overrides[label], int | float)}
-    by_number = len(numbers) == len(labels) and not any(isinstance(x, bool) for x in numbers.values())
+    numbers: list[Any] = [overrides[label] for label in labels]
+    by_number = all(type(x) in (int, float) for x in numbers)
+    places = dict(zip(labels, numbers if by_number else range(len(labels)), strict=True))
     by_kept = experiment.x == "synthetic_kept"
     lines: dict[str, list[tuple[float, float]]] = {}
     constants: dict[str, float] = {}
@@ -113,15 +112,12 @@ def _values_plot(experiment: Experiment, rows: pd.DataFrame, part: str) -> Plot 
         if label == EVERY_POINT:
             constants[name] = row["value"]
         else:
-            x = row["synthetic_kept"] if by_kept else (numbers if by_number else places)[label]
+            x = row["synthetic_kept"] if by_kept else places[label]
             lines.setdefault(name, []).append((float(x), row["value"]))
-    names = {
-        "metric": metric_name(experiment.metrics[0]),
-        "part": slice_name(part),
-        "name": f"{experiment.name}-{part}",
-    }
-    ticks, x_label = [] if by_number or by_kept else labels, _X_NAMES.get(experiment.x, experiment.x)
-    return plot_points(lines, constants=constants, ticks=ticks, x_label=x_label, **names)
+    x_label = "synthetic interactions kept" if by_kept else experiment.x
+    names = {"metric": metric_name(experiment.metrics[0]), "part": slice_name(part), "x_label": x_label}
+    ticks, name = [] if by_number or by_kept else labels, f"{experiment.name}-{part}"
+    return plot_points(lines, constants=constants, ticks=ticks, name=name, **names)
 
 
 def _differences_plot(experiment: Experiment, rows: pd.DataFrame) -> Plot | None:

@@ -32,11 +32,6 @@ class Provenance:
     data: dict[str, object]
     packages: dict[str, str]  # Installed version of each main package, Python first
 
-    @property
-    def dirty(self) -> bool:
-        """Whether code or parameters differ from the commit."""
-        return bool(self.changed)
-
 
 def _data_hash(path: Path) -> dict[str, object]:
     """First out of a .dvc file, without its path; empty if there is none."""

@@ -2,18 +2,21 @@
 
 from llm_i2i import schema
 from llm_i2i.reporting import words
-from llm_i2i.reporting.collect import ReportInputs, Run
-from llm_i2i.reporting.results import HEADLINES, METRICS, MIN_USERS, Results, catalogue_metrics, main_k
+from llm_i2i.reporting.collect import ReportInputs
+from llm_i2i.reporting.results import HEADLINES, METRICS, MIN_USERS, Key, Results, catalogue_metrics, main_k
 from llm_i2i.reporting.tables import LEGEND, Cell, Table, difference_cell, view
 from llm_i2i.schema import OVERALL, SLICES
 
 SHOWN_KS = 3  # cut-offs in the main table; the others are in the metrics files and the summary
 
 
-def _value_cell(results: Results, run: Run, key: tuple[str, str]) -> Cell | None:
-    """Value of a run, with its difference to the baseline and the interval where there is one."""
-    value = results.means[run].get(key)
-    return None if value is None else difference_cell(results.differences.get(run, {}).get(key), value=value)
+def _rows(results: Results, keys: list[Key]) -> list[tuple[Cell | str, ...]]:
+    """One row per run: its values, each with its difference to the baseline and the interval where there is one."""
+    rows: list[tuple[Cell | str, ...]] = []
+    for run, means in results.means.items():
+        found = results.differences.get(run, {})
+        rows.append((words.run_name(*run), *(difference_cell(found.get(key), value=means.get(key)) for key in keys)))
+    return rows
 
 
 def _columns(results: Results, slices: list[str]) -> list[tuple[str, str]]:
@@ -23,14 +26,10 @@ def _columns(results: Results, slices: list[str]) -> list[tuple[str, str]]:
 def main_table(inputs: ReportInputs, results: Results) -> Table:
     """Model x arm: Recall and NDCG at every cut-off, overall and on the tail, with differences."""
     metrics = [f"{name}@{k}" for name in METRICS for k in inputs.params.evaluate.ks[:SHOWN_KS]]
-    rows = {
-        f"{words.slice_meaning(part, inputs.params.tag)}: {results.n_users[part]:,} test users": [
-            (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for metric in metrics))
-            for run in inputs.metrics
-        ]
-        for part in HEADLINES
-        if results.n_users[part]
-    }
+    rows = {}
+    for part in (part for part in HEADLINES if results.n_users[part]):
+        heading = f"{words.slice_meaning(part, inputs.params.tag)}: {results.n_users[part]:,} test users"
+        rows[heading] = _rows(results, [(part, metric) for metric in metrics])
     columns = [(words.metric_name(metric), ".4f") for metric in metrics]
     return view("main", rows, columns=columns, legend=LEGEND, min_users=MIN_USERS)
 
@@ -41,13 +40,8 @@ def bucket_table(inputs: ReportInputs, results: Results) -> Table:
     empty = [name for name in schema.BUCKETS if not results.n_users[name]]
     missing = f" No test target is in bucket {' or '.join(empty)}." if empty else ""
     meanings = "; ".join(words.slice_meaning(name, inputs.params.tag) for name in names)
-    rows = {
-        words.metric_name(metric): [
-            (words.run_name(*run), *(_value_cell(results, run, (part, metric)) for part in names))
-            for run in inputs.metrics
-        ]
-        for metric in (f"{name}@{main_k(inputs.params.evaluate.ks)}" for name in METRICS)
-    }
+    metrics = (f"{name}@{main_k(inputs.params.evaluate.ks)}" for name in METRICS)
+    rows = {words.metric_name(metric): _rows(results, [(part, metric) for part in names]) for metric in metrics}
     return view("bucket", rows, columns=_columns(results, names), meanings=meanings, missing=missing)
 
 
@@ -72,9 +66,7 @@ def catalogue_table(inputs: ReportInputs) -> Table:
     found = {run: catalogue_metrics(metrics, k) for run, metrics in inputs.metrics.items()}
     measured = {name for metrics in found.values() for name in metrics}
     names = [name for base in shown for name in (base, f"{base}@{k}") if name in measured]
-    columns = []
-    for base, at, cut in (name.partition("@") for name in names):
-        head, form = shown[base]
-        columns.append((head + at + cut, form))
+    split = (name.partition("@") for name in names)
+    columns = [(shown[base][0] + at + cut, shown[base][1]) for base, at, cut in split]
     rows = [(words.run_name(*run), *map(metrics.get, names)) for run, metrics in found.items()]
     return view("catalogue", rows, columns=columns)

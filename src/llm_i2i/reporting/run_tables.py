@@ -18,10 +18,6 @@ OWN_STAGE = "report"  # cannot know its own cost yet
 HISTORY = 3  # last items of a user that a sample shows
 
 
-def _share(part: float, whole: float) -> float | None:
-    return part / whole if whole else None
-
-
 def _bucket_columns(form: str) -> list[tuple[str, str]]:
     return [(name.capitalize(), form) for name in ("all", *schema.BUCKETS)]
 
@@ -32,7 +28,7 @@ def kept_table(inputs: ReportInputs) -> Table:
     for arm in inputs.arms:
         for source in (SOURCE_REAL, SOURCE_SYNTHETIC):
             into, kept = (int(inputs.kept[arm].get(f"{source}_{name}", 0)) for name in ("in", "kept"))
-            rows.append((arm, source, into, kept, _share(kept, into)))
+            rows.append((arm, source, into, kept, kept / into if into else None))
     return view("kept", rows)
 
 
@@ -105,12 +101,9 @@ def generated_arm(inputs: ReportInputs) -> str:
 def bucket_counts(inputs: ReportInputs) -> pd.DataFrame:
     """Rows by bucket of their item: real and synthetic rows kept in the generator's arm, and those proposed."""
     proposed = inputs.synthetic[ITEM_ID].map(inputs.items.set_index(ITEM_ID)["bucket"]).value_counts()
-    kept = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket", {})
-    real, synthetic = (
-        {name: kept.get(name, {}).get(source, 0) for name in schema.BUCKETS}
-        for source in (SOURCE_REAL, SOURCE_SYNTHETIC)
-    )
-    counts = {"real": real, "synthetic, proposed": proposed, "synthetic, kept": synthetic}
+    by_bucket = inputs.kept.get(generated_arm(inputs), {}).get("by_bucket")
+    kept = pd.DataFrame(by_bucket, index=[SOURCE_REAL, SOURCE_SYNTHETIC]).T
+    counts = {"real": kept[SOURCE_REAL], "synthetic, proposed": proposed, "synthetic, kept": kept[SOURCE_SYNTHETIC]}
     return pd.DataFrame(counts, index=list(schema.BUCKETS)).fillna(0).astype("int64")
 
 
@@ -118,8 +111,8 @@ def bucket_kept_table(inputs: ReportInputs) -> Table:
     """Where the synthetic rows go, by bucket."""
     items = inputs.items["bucket"]
     rows = [
-        (name, int((items == name).sum()), *counts, _share(counts[-1], counts[-2]))
-        for name, *counts in bucket_counts(inputs).itertuples(name=None)
+        (name, int((items == name).sum()), real, proposed, kept, kept / proposed if proposed else None)
+        for name, real, proposed, kept in bucket_counts(inputs).itertuples(name=None)
     ]
     return view("bucket_kept", rows, arm=generated_arm(inputs) or "without synthetic rows")
 

@@ -28,12 +28,11 @@ def test_revision_and_changes_of_code_only(tmp_path: Path) -> None:
     clean = read_provenance(tmp_path)
     assert clean.revision == _git(tmp_path, "rev-parse", "HEAD")
     assert clean.commit_date.startswith("20")
-    assert not clean.dirty
+    assert clean.changed == ()
     (tmp_path / "params.yaml").write_text("seed: 2\n")
     (tmp_path / "src").mkdir()
     (tmp_path / "src" / "new.py").write_text("")
     dirty = read_provenance(tmp_path)
-    assert dirty.dirty
     assert dirty.changed == ("params.yaml", "src/")
 
 
@@ -41,7 +40,6 @@ def test_without_git_all_is_unknown(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setenv("PATH", str(tmp_path))
     found = read_provenance(tmp_path)
     assert (found.revision, found.commit_date, found.changed) == ("unknown", "unknown", None)
-    assert not found.dirty
     assert "torch" in found.packages
 
 
