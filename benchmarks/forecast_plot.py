@@ -46,4 +46,4 @@ def plot_gains(basis: Basis, *, fact: str) -> Plot:
         axes.set(xlabel=fact, ylabel="gain, %")
         axes.legend(loc="lower left", bbox_to_anchor=(0, 1), ncols=3, borderaxespad=0.2)
 
-    return draw_plot(draw, "forecast", {"fact": fact}, words=" ".join(told.values()), height=3.4, standalone=True)
+    return draw_plot(draw, "forecast", fact=fact, words=" ".join(told.values()), height=3.4, standalone=True)
