@@ -13,7 +13,7 @@ from llm_i2i.files import read_json, write_json
 from llm_i2i.monitoring.drift import watch
 from tests.llm_i2i.monitoring.shop import FAULTS, PARAMS, TOLD_BY, Shop, faulty, run_of
 
-RESULTS = Path(__file__).parent / "results" / "monitor.json"
+RESULTS = Path(__file__).parent / "results" / "watched_shops.json"
 SEEDS = (10_000, 10_020)
 CLEAN = 10
 
