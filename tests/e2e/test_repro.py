@@ -19,7 +19,7 @@ pytestmark = pytest.mark.slow
 
 def test_every_out_exists_and_its_hash_is_the_locks(finished: Project) -> None:
     outs = finished.locked_outs()
-    assert len(outs) == 10 + 2 + 1 + 2 + 2 * 3 + 6 + 2 * 6 + 2 * 2
+    assert len(outs) == 11 + 2 + 1 + 2 + 2 * 3 + 6 + 2 * 6 + 2 * 2
     for path, md5 in outs.items():
         assert content_md5(finished.root / path) == md5, path
     assert (finished.root / "reports" / "report.html").stat().st_size > 10_000
