@@ -33,8 +33,8 @@ ELSEWHERE = {
 PLACES: dict[str, tuple[bool, dict[str, str]]] = {
     "off": (False, {}),
     "on": (True, {}),
-    "else whére": (False, ELSEWHERE),
-    "else whére in ZenML": (True, ELSEWHERE),
+    "else where": (False, ELSEWHERE),
+    "else where in ZenML": (True, ELSEWHERE),
 }
 
 

@@ -168,6 +168,8 @@ def _run_stage(options: argparse.Namespace) -> None:
         found = f"is {os.environ['WORLD_SIZE']}, but there is no MASTER_ADDR: another program has left it"
         fix = "run `unset WORLD_SIZE RANK LOCAL_RANK`, or `accelerate launch -m pipelines STAGE`"
         raise LlmI2iError("environment variable WORLD_SIZE", found, "what `accelerate launch` sets, or nothing", fix)
+    if not are_several():
+        os.environ.pop("LOCAL_RANK", None)  # left by another program: Accelerate would wait for the other processes
     if stage == "report":
         # A plain report is about one revision: the last comparison is forgotten.
         _load("lab.compare", "write" if options.against else "clear")(*filter(None, [options.against]))

@@ -191,6 +191,14 @@ def test_what_another_launcher_has_left_is_told_in_one_line(monkeypatch, capsys)
     assert "unset WORLD_SIZE" in told
 
 
+def test_the_local_rank_of_another_program_is_forgotten(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOCAL_RANK", "1")
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    monkeypatch.chdir(tmp_path)
+    assert main(["split"]) == 2  # there is no project here
+    assert "LOCAL_RANK" not in os.environ
+
+
 def test_ctrl_c_is_one_word(monkeypatch, capsys):
     def interrupted() -> None:
         raise KeyboardInterrupt

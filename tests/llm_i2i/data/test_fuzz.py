@@ -78,7 +78,8 @@ def columns(draw: st.DrawFn, table: str) -> list[tuple[str, list[Any]]]:
         usual = ODD.get(name, TEXTS) if seldom(draw) else PLAIN.get(name, TEXTS)
         cells = CELLS if seldom(draw) else usual
         if name == "item_id" and table == "items":
-            ids = st.permutations(COMMON) if whole else st.lists(cells, min_size=rows, max_size=rows, unique_by=str)
+            odd = CELLS if cells is CELLS else IDS
+            ids = st.permutations(COMMON) if whole else st.lists(odd, min_size=rows, max_size=rows, unique_by=str)
             found.append((name, list(draw(ids))))
         else:
             found.append((name, draw(st.lists(cells, min_size=rows, max_size=rows))))
