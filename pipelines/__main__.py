@@ -74,17 +74,7 @@ def _parser() -> argparse.ArgumentParser:
         "--against", metavar="REV", help="compare with a commit, tag, branch or DVC experiment"
     )
     add("full", "run the whole graph in ZenML", _run_stage)
-    for name, text in RELEASE.items():
-        add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
-    command = add(
-        "promote", "register this commit's models and give them stage prod, if the gate has passed",
-        lambda o: _load("release.promote", "promote")(o.signing_key),
-    )  # fmt: skip
-    command.add_argument("--signing-key", type=Path, help="sign them with this private key (default: not signed)")
-    add(
-        "monitor", "compare this run's facts with earlier runs'; exit status 1 = one is beyond its limit",
-        lambda _: _load("monitor", "monitor")(),
-    )  # fmt: skip
+    _add_release(add)
     add("check", "check params.yaml and name combinations that make no sense", lambda _: _load("check", "check")())
     add("mend", "mend what a killed dvc left; `check` does so as well", lambda _: _load("mend", "mend")() and None)
     command = add(
@@ -106,6 +96,21 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("name", help="a file of profiles/, such as laptop")
     _add_lab(add)
     return parser
+
+
+def _add_release(add: Callable[..., argparse.ArgumentParser]) -> None:
+    """The gate, what it asks, and promotion."""
+    for name, text in RELEASE.items():
+        add(name, text, lambda options: _load(f"release.{options.command}", options.command)())
+    command = add(
+        "promote", "register this commit's models and give them stage prod, if the gate has passed",
+        lambda o: _load("release.promote", "promote")(o.signing_key),
+    )  # fmt: skip
+    command.add_argument("--signing-key", type=Path, help="sign them with this private key (default: not signed)")
+    add(
+        "monitor", "compare this run's facts with earlier runs'; exit status 1 = one is beyond its limit",
+        lambda _: _load("monitor", "monitor")(),
+    )  # fmt: skip
 
 
 def _add_lab(add: Callable[..., argparse.ArgumentParser]) -> None:
