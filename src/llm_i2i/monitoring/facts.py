@@ -10,6 +10,7 @@ import pandas as pd
 
 from llm_i2i.arrays import Array
 from llm_i2i.data.columns import UNITS
+from llm_i2i.data.repeats import in_pair_order
 from llm_i2i.data.sources import RawTables
 from llm_i2i.measures import gini
 from llm_i2i.schema import BUCKETS, CONTROLS, ITEM_ID, TIMESTAMP, USER_ID, encode
@@ -62,14 +63,13 @@ def data_facts(raw: RawTables) -> Facts:
     user, item = (encode(raw.interactions[name]).cat.codes.to_numpy() for name in (USER_ID, ITEM_ID))
     time = raw.interactions[TIMESTAMP].to_numpy()
     taken, by_user = np.bincount(item, minlength=len(raw.items)), np.bincount(user)
-    pairs = raw.interactions.duplicated([USER_ID, ITEM_ID])
-    same = raw.interactions.duplicated([USER_ID, ITEM_ID, TIMESTAMP])
+    _, again, exact = in_pair_order(user, item, time)
     facts = {
         "rows": len(time),
         "users": len(by_user),
         "items": len(raw.items),
-        "duplicates": same.mean(),
-        "repeats": pairs.mean() - same.mean(),
+        "duplicates": exact.mean(),
+        "repeats": again.mean() - exact.mean(),
         "titles_missing": (raw.items["title"].fillna("").str.strip() == "").mean(),
         "heaviest_user": by_user.max() / len(time),
         "top_item": taken.max() / len(time),
