@@ -3,7 +3,8 @@
 The discriminator learned to tell a user's items from random ones. Among the generator's proposals none is random: what
 is left to tell is learned here, on proposals made just before an item that no LLM was trained on. A proposal counts as
 taken if it is that item. The judge is a logistic regression on a few numbers, among them how near the proposal's words
-are to those of the user's items: what neither the generator nor a discriminator of item tokens can see.
+are to those of the user's items: what neither the generator nor a discriminator of item tokens can see. Another is how
+often others took the proposal together with the user's items: the generator has learned it, but not by heart.
 
 Differs from the paper: section 3.3 keeps a pair by the discriminator's answer alone (`judge.by: yes_no`).
 """
@@ -13,6 +14,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 from sklearn.linear_model import LogisticRegression
 from sklearn.metrics import roc_auc_score
 from sklearn.model_selection import GroupKFold
@@ -20,9 +22,10 @@ from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from llm_i2i.arrays import Array, FloatArray
-from llm_i2i.catalogue import histories_of, item_indices, without_rows
+from llm_i2i.arrays import Array, FloatArray, IntArray
+from llm_i2i.catalogue import Histories, histories_of, item_indices, without_rows
 from llm_i2i.errors import DataError
+from llm_i2i.i2i.user_items import user_items_from_frame
 from llm_i2i.params import JudgeParams
 from llm_i2i.schema import BUCKETS, ITEM_ID, JUDGED, OVERALL, SOURCE_HELD_OUT, SOURCE_REAL, USER_ID
 
@@ -35,7 +38,10 @@ FEATURES: Final = (
     "history_length",  # log of the number of items asked after
     "nearest",  # cosine of the proposal's text to the nearest text of the history
     "last",  # cosine to the text of the last item
+    "together",  # log of how much others took it together with the history's items, see `_taken_together`
 )
+DECAY: Final = 0.8  # of an item of the history for each that follows it, in `together`
+USERS_AT_A_TIME: Final = 1000
 FOLDS: Final = 5
 RESAMPLES: Final = 1000
 BINS: Final = 10
@@ -105,7 +111,7 @@ def features(rows: pd.DataFrame, known: Known) -> FloatArray:
         known: What is known when they are proposed.
 
     Returns:
-        float64 (n_rows, 6), the columns of `FEATURES`.
+        float64 (n_rows, 7), the columns of `FEATURES`.
     """
     item = item_indices(rows[ITEM_ID], known.items, where="proposed/generator.parquet")
     users = pd.Series(np.sort(rows[USER_ID].unique()))
@@ -124,6 +130,39 @@ def features(rows: pd.DataFrame, known: Known) -> FloatArray:
         if start < end:
             cosines = known.text[item[part]] @ known.text[histories.items[start:end]].T
             found[part, 4], found[part, 5] = cosines.max(axis=1), cosines[:, -1]
+    # Most pairs were taken together once or never: the smallest counts differ most.
+    found[:, 6] = np.log1p(1000.0 * _taken_together(user, item, histories, known))
+    return found
+
+
+def _taken_together(user: IntArray, item: IntArray, histories: Histories, known: Known) -> FloatArray:
+    """Item-kNN's score of each pair, with a decay: recent items of the history count more.
+
+    The sum over the history's items h of DECAY^age(h) times sum_u |I_u|^-1/2 / sqrt(n_h n_i), over users u who took
+    both h and the item i: the cosine of h and i, where a user of many items says less of each pair (as in Swing).
+
+    Args:
+        user: int64 (n_rows,), rows of `histories`.
+        item: int64 (n_rows,).
+        histories: What each user took, in time order.
+        known: The interactions to count.
+
+    Returns:
+        float64 (n_rows,), at least 0.
+    """
+    taken = user_items_from_frame(known.train, known.items).astype(np.float64)
+    users = sparse.diags_array(np.diff(taken.indptr) ** -0.5)
+    items = sparse.diags_array(np.maximum(taken.sum(axis=0), 1.0) ** -0.5)
+    similar = items @ taken.T @ users @ taken @ items
+    found = np.zeros(len(user))
+    sizes = np.diff(histories.bounds)
+    for start in range(0, len(sizes), USERS_AT_A_TIME):
+        rows = np.flatnonzero((user >= start) & (user < start + USERS_AT_A_TIME))
+        bounds = histories.bounds[start : start + USERS_AT_A_TIME + 1]
+        age = np.repeat(bounds[1:], np.diff(bounds)) - 1 - np.arange(bounds[0], bounds[-1])
+        own = histories.items[bounds[0] : bounds[-1]]
+        weights = sparse.csr_array((DECAY**age, own, bounds - bounds[0]), (len(bounds) - 1, len(known.items)))
+        found[rows] = (weights @ similar)[user[rows] - start, item[rows]]
     return found
 
 

@@ -23,12 +23,32 @@ def test_features_by_hand() -> None:
     train = train_rows(("u", "a"), ("u", "c"), ("v", "a"))
     rows = pd.DataFrame({"user_id": ["v", "u"], "item_id": ["d", "b"], "p_yes": [0.5, 0.8], "logprob": [-3.0, -1.0]})
     found = features(rows, Known(train, ITEMS, TEXT))
-    assert FEATURES == ("margin", "logprob", "popularity", "history_length", "nearest", "last")
+    assert FEATURES == ("margin", "logprob", "popularity", "history_length", "nearest", "last", "together")
     expected = [
-        [0.0, -3.0, 0.0, np.log(2), -1.0, -1.0],  # d after a: nobody took d
-        [np.log(4), -1.0, 0.0, np.log(3), 0.8, 0.6],  # b after a, c: .8 to a, .6 to c, the last
+        [0.0, -3.0, 0.0, np.log(2), -1.0, -1.0, 0.0],  # d after a: nobody took d
+        [np.log(4), -1.0, 0.0, np.log(3), 0.8, 0.6, 0.0],  # b after a, c: .8 to a, .6 to c, the last
     ]
     np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+def test_what_others_took_together_by_hand() -> None:
+    train = train_rows(("u", "a"), ("u", "c"), ("v", "a"), ("v", "b"), ("w", "c"), ("w", "b"), ("w", "d"))
+    rows = pd.DataFrame({"user_id": ["u", "w", "u"], "item_id": ["b", "a", "e"], "p_yes": 0.5, "logprob": -1.0})
+    found = features(rows, Known(train, ITEMS, TEXT))[:, FEATURES.index("together")]
+    # a, b and c have two users each, d one. v took a and b of two items, w took c and b of three; a came before c.
+    of_u = 0.8 * 2**-0.5 / 2 + 3**-0.5 / 2
+    # of w's c, b, d: u took a and c of two items, v took a and b of two.
+    of_w = 0.8**2 * 2**-0.5 / 2 + 0.8 * 2**-0.5 / 2
+    np.testing.assert_allclose(found, np.log1p(1000 * np.array([of_u, of_w, 0.0])), rtol=1e-12)
+
+
+def test_together_does_not_depend_on_how_many_users_are_looked_up_at_a_time(monkeypatch) -> None:
+    rng = np.random.default_rng(0)
+    train = train_rows(*{(f"u{u}", "abcdef"[i]): None for u, i in rng.integers(0, 6, (40, 2))})
+    rows = train[["user_id", "item_id"]].iloc[::3].assign(p_yes=0.5, logprob=-1.0).reset_index(drop=True)
+    whole = features(rows, Known(train, ITEMS, TEXT))
+    monkeypatch.setattr("llm_i2i.augmentation.judge.USERS_AT_A_TIME", 2)
+    np.testing.assert_array_equal(features(rows, Known(train, ITEMS, TEXT)), whole)
 
 
 @pytest.fixture(scope="module")
