@@ -109,6 +109,46 @@ def read_items(data_dir: Path) -> pd.DataFrame:
     return items
 
 
+def read_cells(data_dir: Path, name: str) -> pa.Table:
+    """Read the known columns of one table, cells as they stand in its file: texts, where that is CSV.
+
+    Args:
+        data_dir: Folder with the raw table.
+        name: "interactions" or "items".
+
+    Raises:
+        DataError: The file is missing, given twice, damaged or malformed, or lacks a column.
+    """
+    problems: list[str] = []
+    path = _find(data_dir, name, problems)
+    table = None
+    if path is not None:
+        try:
+            columns = (_parquet_columns if path.suffix == ".parquet" else _csv_columns)(path, name, problems)
+            table = None if columns is None else pa.table(dict(columns))
+        except _UNREADABLE as error:
+            problems.append(f"{path.name}: cannot be read ({brief(str(error))}); write or copy it again")
+    if problems or table is None:
+        raise _not_read(data_dir, problems)
+    return table
+
+
+def read_types(data_dir: Path, name: str) -> pa.Schema:
+    """The known columns of one table and the types of their cells; arguments and errors as of `read_cells`."""
+    path = data_dir / f"{name}.parquet"
+    if not path.exists():
+        return read_cells(data_dir, name).schema
+    problems: list[str] = []
+    try:
+        names, first = _wanted(path, name, _parquet_names(path), problems), pq.read_schema(_parts(path)[0])
+    except _UNREADABLE as error:
+        raise _not_read(data_dir, [f"{path.name}: cannot be read ({brief(str(error))})"]) from error
+    if problems:
+        raise _not_read(data_dir, problems)
+    kinds = {name: first.field(name).type if name in first.names else pa.string() for name in names}
+    return pa.schema([(n, kind.value_type if pa.types.is_dictionary(kind) else kind) for n, kind in kinds.items()])
+
+
 def _not_read(data_dir: Path, problems: list[str]) -> DataError:
     lines = "".join(f"\n  {problem}" for problem in problems)
     return DataError(str(data_dir), f"{len(problems)} problem(s){lines}", fix="correct the file(s)")
