@@ -36,20 +36,24 @@ def empty_rows(n_items: int, top_k: int) -> Rows:
     return np.empty(shape, np.int32), np.empty(shape, np.float64), np.zeros(n_items, np.int64)
 
 
-def heaviest_first(user_start: Array, by_item: tuple[Array, Array], *, minimum: int) -> Array:
+def heaviest_first(
+    user_start: Array, by_item: tuple[Array, Array], *, minimum: int, wanted: Array | None = None
+) -> Array:
     """Return the rows of `by_item` with at least `minimum` users, int64, by list touches (sum of |I_u|) descending.
 
     Args:
         user_start: int64 (n_users + 1,) row pointers of the users.
         by_item: (pointers int64, users uint32) of each item.
         minimum: Users a row needs.
+        wanted: bool (n_items,): the rows to return; None = all.
     """
     start, users = by_item
     lengths = np.diff(user_start)
     sums = np.concatenate([[0], np.cumsum(lengths[users])])
     work = sums[start[1:]] - sums[start[:-1]]
     order = np.argsort(-work, kind="stable")
-    return cast("Array", order[np.diff(start)[order] >= minimum].astype(np.int64))
+    kept = np.diff(start) >= minimum if wanted is None else wanted & (np.diff(start) >= minimum)
+    return cast("Array", order[kept[order]].astype(np.int64))
 
 
 def to_csr(rows: Rows) -> Similar:
@@ -70,8 +74,9 @@ def to_csr(rows: Rows) -> Similar:
 
 
 def overlap(
-    user_items: UserItems, item_users: UserItems, *, user_gain: Array, item_scale: Array, top_k: int
-) -> Similar:
+    user_items: UserItems, item_users: UserItems, *, user_gain: Array, item_scale: Array, top_k: int,
+    wanted: Array | None = None,
+) -> Similar:  # fmt: skip
     """Return the top-k of score(i, j) = item_scale_i item_scale_j x sum of user_gain over users of both.
 
     One row of the product is alive per thread, so memory is O(nnz + n_items x top_k + threads x n_items).
@@ -82,9 +87,10 @@ def overlap(
         user_gain: float64 (n_users,) >= 0.
         item_scale: float64 (n_items,) >= 0.
         top_k: Neighbours per row at most.
+        wanted: bool (n_items,): the items whose rows are computed; None = all.
     """
     by_user, by_item = pointers(user_items), pointers(item_users)
-    order = heaviest_first(by_user[0], by_item, minimum=1)
+    order = heaviest_first(by_user[0], by_item, minimum=1, wanted=wanted)
     rows = empty_rows(user_items.shape[1], top_k)
     overlap_rows(threads(), order, by_user, by_item, user_gain, item_scale, rows)
     return to_csr(rows)

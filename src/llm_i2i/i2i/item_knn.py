@@ -2,17 +2,19 @@
 
 import numpy as np
 
+from llm_i2i.arrays import Array
 from llm_i2i.i2i._similar import Similar, check_number, overlap
 from llm_i2i.i2i.user_items import UserItems, check_user_items, transposed
 
 
-def item_knn(user_items: UserItems, *, top_k: int = 100, shrink: float = 0.0) -> Similar:
+def item_knn(user_items: UserItems, *, top_k: int = 100, shrink: float = 0.0, wanted: Array | None = None) -> Similar:
     """Compute cosine similarities: |U_i ∩ U_j| / sqrt((shrink + |U_i|) (shrink + |U_j|)).
 
     Args:
         user_items: Binary CSR (n_users, n_items).
         top_k: Neighbours per row at most, >= 1; more than n_items - 1 means all.
         shrink: >= 0, holds back pairs of rare items, whose few users say little; 0 = plain cosine.
+        wanted: bool (n_items,): the items whose rows are computed, all others' stay empty; None = all.
 
     Returns:
         CSR (n_items, n_items), float32 in (0, 1], as of `swing`.
@@ -27,4 +29,5 @@ def item_knn(user_items: UserItems, *, top_k: int = 100, shrink: float = 0.0) ->
     item_users = transposed(matrix)
     counts = np.diff(item_users.indptr).astype(np.float64)
     scale = 1.0 / np.sqrt(np.maximum(shrink + counts, 1.0))
-    return overlap(matrix, item_users, user_gain=np.ones(matrix.shape[0]), item_scale=scale, top_k=top_k)
+    gain = np.ones(matrix.shape[0])
+    return overlap(matrix, item_users, user_gain=gain, item_scale=scale, top_k=top_k, wanted=wanted)

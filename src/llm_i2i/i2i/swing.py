@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError
 from llm_i2i.i2i._jit import threads
 from llm_i2i.i2i._kernels import swing_rows
@@ -58,7 +59,7 @@ class SwingOptions:
             )
 
 
-def swing(user_items: UserItems, *, top_k: int = 100, **options: float) -> Similar:
+def swing(user_items: UserItems, *, top_k: int = 100, wanted: Array | None = None, **options: float) -> Similar:
     """Compute Swing similarities exactly; same bits for any number of threads.
 
     Memory: O(nnz + n_items x top_k + threads x (n_items + largest local problem)).
@@ -66,6 +67,7 @@ def swing(user_items: UserItems, *, top_k: int = 100, **options: float) -> Simil
     Args:
         user_items: Binary CSR (n_users, n_items).
         top_k: Neighbours per row at most, >= 1; more than n_items - 1 means all.
+        wanted: bool (n_items,): the items whose rows are computed, all others' stay empty; None = all.
         **options: Fields of `SwingOptions`; what is not given is as in the paper.
 
     Returns:
@@ -77,11 +79,11 @@ def swing(user_items: UserItems, *, top_k: int = 100, **options: float) -> Simil
         ParamsError: An option is out of range.
     """
     check_number("swing top_k", top_k, minimum=1, whole=True)
-    return to_csr(rows_of(check_user_items(user_items), SwingOptions(**options), top_k))
+    return to_csr(rows_of(check_user_items(user_items), SwingOptions(**options), top_k, wanted))
 
 
-def rows_of(user_items: UserItems, options: SwingOptions, top_k: int) -> Rows:
-    """Compute the rows of all items from a checked matrix, scores in float64.
+def rows_of(user_items: UserItems, options: SwingOptions, top_k: int, wanted: Array | None = None) -> Rows:
+    """Compute the rows of the items wanted from a checked matrix, scores in float64.
 
     Raises:
         DataError: A weight overflows.
@@ -98,7 +100,7 @@ def rows_of(user_items: UserItems, options: SwingOptions, top_k: int) -> Rows:
     if not (np.isfinite(weight).all() and np.isfinite(scale).all()):
         raise DataError("swing", "a weight overflows", "finite weights", "use a smaller exponent")
     minimum = 1 if options.self_pair_weight > 0 else 2
-    order = heaviest_first(by_user[0], by_item, minimum=minimum)
+    order = heaviest_first(by_user[0], by_item, minimum=minimum, wanted=wanted)
     rows = empty_rows(user_items.shape[1], top_k)
     swing_rows(threads(), order, by_user, by_item, weight, inverse, self_term, scale, minimum, rows)
     return rows

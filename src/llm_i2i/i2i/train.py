@@ -2,9 +2,12 @@
 
 import logging
 from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+import numpy as np
 import pandas as pd
 
 from llm_i2i.errors import ParamsError
@@ -13,12 +16,13 @@ from llm_i2i.i2i.bm25 import bm25
 from llm_i2i.i2i.bpr import bpr
 from llm_i2i.i2i.index import to_index
 from llm_i2i.i2i.item_knn import item_knn
+from llm_i2i.i2i.patch import PATCHED, patched
 from llm_i2i.i2i.popularity import popular_items
 from llm_i2i.i2i.swing import swing
 from llm_i2i.i2i.user_items import UserItems, user_items_from_frame
 from llm_i2i.i2i.youtube_dnn import youtube_dnn
 from llm_i2i.params import Section, TrainI2iParams
-from llm_i2i.schema import USER_ID, is_encoded
+from llm_i2i.schema import ITEM_ID, USER_ID, encode, is_encoded
 
 log = logging.getLogger(__name__)
 
@@ -38,8 +42,9 @@ _SEEDED: Final = ("bpr", "youtube_dnn")
 
 
 def train_index(
-    *, model: str, fused: pd.DataFrame, items: pd.DataFrame, params: TrainI2iParams, seed: int
-) -> pd.DataFrame:
+    *, model: str, fused: pd.DataFrame, items: pd.DataFrame, params: TrainI2iParams, seed: int,
+    kept: Path | None = None,
+) -> pd.DataFrame:  # fmt: skip
     """Train an item-to-item model on a fused table.
 
     Args:
@@ -48,6 +53,8 @@ def train_index(
         items: `schema.ITEMS`.
         params: Section train_i2i.
         seed: Seed of everything random in the model.
+        kept: File with the last index, whose untouched rows are taken over, and afterwards with this one; None = all is
+            computed and nothing kept.
 
     Returns:
         `schema.INDEX`, encoded if `fused` is.
@@ -59,9 +66,16 @@ def train_index(
     """
     encoded = is_encoded(fused[USER_ID])
     user_items = user_items_from_frame(fused, items)
-    del fused  # where the caller holds it no longer, either, its memory is the training's
     name, options, top_k = options_of(model, params)
-    similar = train_similar(name, user_items, options=options, top_k=top_k, seed=seed)
+    users = encode(fused[USER_ID]).cat if kept is not None and name in PATCHED else None
+    del fused  # where the caller holds it no longer, either, its memory is the training's
+    if kept is None or users is None:
+        similar = train_similar(name, user_items, options=options, top_k=top_k, seed=seed)
+    else:
+        ids = (users.categories[np.unique(users.codes)], pd.Index(items[ITEM_ID]))
+        compute = partial(MODELS[name], user_items, top_k=top_k, **options)
+        counts = name != "swing" or options.get("popularity_exponent", 0.0) != 0.0
+        similar = patched(user_items, ids, kept, f"{name} {options} {top_k}", counts=counts, compute=compute)
     rows = to_index(similar, items, encoded=encoded)
     if rows.empty:
         # Legal on tiny data: no two users share two items. The evaluation then says reachable_share 0.
