@@ -7,7 +7,7 @@ from llm_i2i.files import staged, write_json
 from llm_i2i.params import load_params
 from llm_i2i.schema import GENERATOR, INTERACTIONS, PER_USER, read_table, write_table
 from steps import parts, paths
-from steps.llm import read_setup
+from steps.llm import read_setup, with_names
 from steps.stage import Outcome, stage_step
 
 
@@ -19,11 +19,14 @@ def evaluate_generator(arm: str) -> Outcome:
         arm: One of evaluate_generator.arms.
     """
     params = parts.share_threads(load_params())
-    known = [read_table(path, INTERACTIONS) for path in (paths.TRAIN, paths.VALID)]
+    setup = read_setup(params)
+    train, valid, test = (
+        with_names(read_table(path, INTERACTIONS), setup) for path in (paths.TRAIN, paths.VALID, paths.TEST)
+    )
     metrics, per_user = measure(
-        history=pd.concat(known, ignore_index=True),
-        test=read_table(paths.TEST, INTERACTIONS),
-        setup=read_setup(params),
+        history=pd.concat([train, valid], ignore_index=True),
+        test=test,
+        setup=setup,
         generator=paths.GENERATOR if arm == "llm_only" else None,
         params=params,
         shards=parts.shards(params, "evaluate_generator", arm=arm),

@@ -22,7 +22,7 @@ from llm_i2i.errors import LlmI2iError
 from llm_i2i.llm.engine.device import cores
 from llm_i2i.llm.engine.shards import Part, PartDone, Shards
 from llm_i2i.params import Params, RuntimeParams
-from llm_i2i.stages import instance_name
+from llm_i2i.stages import KEPT, instance_name
 from steps import paths
 from steps.stage import collecting_garbage, only_one
 
@@ -33,9 +33,10 @@ _own: ContextVar[Part | None] = ContextVar("part", default=None)
 def shards(params: Params, stage: str, **matrix: str) -> Shards:
     """Where a stage's shards lie, and which of them this process makes, alone or with others."""
     folder, processes = paths.checkpoints(stage, **matrix), _processes(params.runtime)
+    kept = paths.kept(stage, **matrix) if params.update.retrain_after and stage in KEPT else None
     if _own.get() or processes == 1:
-        return Shards(folder, _own.get())
-    return Shards(folder, helpers=partial(_helpers, stage, matrix, processes))
+        return Shards(folder, _own.get(), kept=kept)
+    return Shards(folder, helpers=partial(_helpers, stage, matrix, processes), kept=kept)
 
 
 def share_threads(params: Params) -> Params:

@@ -8,6 +8,7 @@ from llm_i2i.stages import instance_name
 DATA: Final = Path("data")
 DOWNLOADS: Final = Path(".downloads")
 CHECKPOINTS: Final = Path(".checkpoints")
+KEPT: Final = Path(".kept")
 LOCKS: Final = Path(".locks")
 
 VALIDATION: Final = Path("artifacts/validation")
@@ -21,6 +22,7 @@ ITEMS: Final = ITEMS_FOLDER / "items.parquet"
 TEXT: Final = Path("artifacts/text")
 TEXT_VECTORS: Final = TEXT / "vectors.npy"
 IDENTIFIERS: Final = Path("artifacts/identifiers")
+NAMES: Final = IDENTIFIERS / "identifiers.parquet"
 BASE_MODEL: Final = Path("artifacts/base_model")
 GENERATOR: Final = Path("artifacts/generator")
 DISCRIMINATOR: Final = Path("artifacts/discriminator")
@@ -46,6 +48,7 @@ EXPERIMENTS: Final = Path("reports/experiments")
 DATA_DOCS: Final = Path("reports/validation")
 SUMMARY: Final = Path("reports/summary.json")
 MONITOR: Final = Path("reports/monitor.json")
+UPDATES: Final = Path("reports/updates.json")
 REPORT_HTML: Final = Path("reports/report.html")
 REPORT_MARKDOWN: Final = Path("reports/report.md")
 
@@ -53,3 +56,8 @@ REPORT_MARKDOWN: Final = Path("reports/report.md")
 def checkpoints(stage: str, **matrix: str) -> Path:
     """Where a stage keeps what a killed run resumes from; `stage_step` deletes it once the outputs are in place."""
     return CHECKPOINTS / instance_name(stage, matrix)
+
+
+def kept(stage: str, **matrix: str) -> Path:
+    """Where a stage keeps results for the next run under update.retrain_after."""
+    return KEPT / f"{instance_name(stage, matrix)}.npz"

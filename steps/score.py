@@ -3,9 +3,18 @@
 from llm_i2i.files import staged, write_json
 from llm_i2i.llm import scoring as core
 from llm_i2i.params import load_params
-from llm_i2i.schema import GENERATOR, INTERACTIONS, SCORED, SOURCE_SYNTHETIC, SYNTHETIC, read_table, write_table
+from llm_i2i.schema import (
+    GENERATOR,
+    INTERACTIONS,
+    SCORED,
+    SOURCE_SYNTHETIC,
+    SYNTHETIC,
+    USER_ID,
+    read_table,
+    write_table,
+)
 from steps import parts, paths
-from steps.llm import read_setup
+from steps.llm import read_setup, with_names
 from steps.stage import Outcome, stage_step
 
 
@@ -17,10 +26,13 @@ def score(source: str) -> Outcome:
         source: One of score.sources.
     """
     params = parts.share_threads(load_params())
+    setup = read_setup(params)
+    train = with_names(read_table(paths.TRAIN, INTERACTIONS), setup)
+    proposed = with_names(read_table(paths.PROPOSED / f"{source}.parquet", SYNTHETIC), setup)
     rows, calibration, facts = core.score(
-        train=read_table(paths.TRAIN, INTERACTIONS),
-        synthetic=read_table(paths.PROPOSED / f"{source}.parquet", SYNTHETIC),
-        setup=read_setup(params),
+        train=train,
+        synthetic=proposed[proposed[USER_ID].isin(train[USER_ID])].reset_index(drop=True),
+        setup=setup,
         adapter=paths.DISCRIMINATOR,
         params=params.score,
         shards=parts.shards(params, "score", source=source),

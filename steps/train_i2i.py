@@ -25,6 +25,7 @@ def train_i2i(model: str, arm: str) -> Outcome:
         items=read_table(paths.ITEMS, ITEMS),
         params=params.train_i2i,
         seed=params.seed,
+        kept=paths.kept("train_i2i", model=model, arm=arm) if params.update.retrain_after else None,
     )
     section = params.train_i2i.model_dump(mode="json")
     with staged(folder) as out:

@@ -31,6 +31,10 @@ STAGES: Final[Mapping[str, tuple[str, ...]]] = MappingProxyType(
 )
 # Several processes can share their users: `--part`, `runtime.processes`.
 SHARED: Final = ("synthesize", "score", "evaluate_generator")
+# Under update.retrain_after they keep results for the next run, which computes what is new.
+KEPT: Final = ("synthesize", "score", "train_i2i")
+# What `python -m pipelines update` leaves as it is until it trains again: the LLMs, and how they name the items.
+TRAININGS: Final = ("identify", "base_model", "train_generator", "train_discriminator")
 
 
 def instance_name(stage: str, matrix: Mapping[str, str]) -> str:

@@ -19,6 +19,7 @@ NO_STAGES = {
     "runtime",
     "gate",
     "monitor",
+    "update",
     "model_card",
 }  # gate, monitor: commands, they compare revisions
 STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "parts", "paths", "stage"}
@@ -65,7 +66,12 @@ PARAMS = {
         "train_i2i.models",
     },
 }
-PARTS = {"controls": {"base_model.compact", "controls.compact"}, "fuse": {"fuse.custom"}}
+PARTS = {
+    "controls": {"base_model.compact", "controls.compact"},
+    "fuse": {"fuse.custom"},
+    "synthesize": {"update"},
+    "score": {"update"},
+}
 OF_A_MODEL = {"train_i2i", "evaluate"}
 
 

@@ -24,6 +24,8 @@ EXCEPTIONS = {
     ("src/llm_i2i/data/download.py", "open"): "a resumed download grows in place, under a name of its own until whole",
     ("src/llm_i2i/data/wheels.py", "open"): "a member of a wheel, into the path that `staged` gave",
     ("src/llm_i2i/i2i/export.py", "open"): "line by line into the path that `staged` gave",
+    ("src/llm_i2i/i2i/patch.py", "open"): "into the path that `staged` gave",
+    ("src/llm_i2i/i2i/patch.py", "savez"): "into the file that `staged` gave",
     ("src/llm_i2i/i2i/export.py", "rename"): "a key of Redis",
     ("src/llm_i2i/llm/engine/shards.py", "open"): "into the path that `staged` gave",
     ("src/llm_i2i/llm/engine/shards.py", "savez"): "into the file that `staged` gave",

@@ -11,11 +11,12 @@ import numpy as np
 import pandas as pd
 
 from llm_i2i.arrays import FloatArray, IntArray
-from llm_i2i.catalogue import histories_by_user, item_indices, sample_keys
+from llm_i2i.catalogue import histories_by_user, item_indices
 from llm_i2i.files import read_json
 from llm_i2i.llm.calibration import p_yes
+from llm_i2i.llm.draws import number_of, sample_users
 from llm_i2i.llm.engine.models import MANIFEST
-from llm_i2i.llm.engine.shards import Arrays, Shards, fingerprint
+from llm_i2i.llm.engine.shards import Arrays, Shards, Wanted, alike, code_sha256, fingerprint
 from llm_i2i.llm.questions import HELD_OUT_FILE, question_length, questions, read_margins
 from llm_i2i.llm.role import LlmSetup, Task, adapter_sha256, discriminator_role, read_task
 from llm_i2i.params import ScoreParams
@@ -79,7 +80,7 @@ def score(
     by_user = histories_by_user(train, items)
     asked = list(_synthetic_questions(synthetic, source, items, by_user, task.max_history))
     if source == SOURCE_SYNTHETIC:
-        asked += _real_questions(by_user, task.max_history, params, setup.seed)
+        asked += _real_questions(by_user, task.max_history, params, setup.seed, apart=shards.kept is not None)
     margins, facts = _answers(asked, setup=setup, adapter=adapter, params=params, shards=shards)
     held_out = read_json(adapter / HELD_OUT_FILE)
     table = _table(asked, margins, items, temperature=held_out["temperature"])
@@ -92,37 +93,49 @@ def _answers(
     """logit_yes - logit_no of every candidate, float64 (n_candidates,) per history; runtime facts."""
     role = discriminator_role(setup, read_task(adapter))
     prompt = role.prompt
-    work = fingerprint(
-        [
-            f"{params.model_dump_json()} {role.device.facts} {adapter_sha256(adapter)}",
-            f"{SHARD_SEQUENCES} {role.context} {prompt.answers}",
-            (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
-            role.catalogue.tokens,
-            *(prompt.prefix, prompt.between, prompt.suffix),
-            *(part for a in asked for part in (a.history, a.candidates)),
-        ]
-    )
-    # Longest first, so that batches pad little.
-    order = np.argsort([-question_length(a.history, a.candidates, role) for a in asked], kind="stable")
+    settings: list[str | IntArray] = [
+        f"{params.model_dump_json()} {role.device.facts} {adapter_sha256(adapter)}",
+        f"{SHARD_SEQUENCES} {role.context} {prompt.answers}",
+        (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
+        role.catalogue.tokens,
+        *(prompt.prefix, prompt.between, prompt.suffix),
+    ]
+    lengths = [question_length(a.history, a.candidates, role) for a in asked]
+    sizes = np.array([len(a.candidates) for a in asked])
     module = lru_cache(lambda: role.trained(adapter))  # a process that only merges loads no model
 
-    def read(number: int) -> Arrays:
-        chosen = [asked[i] for i in order[number * SHARD_SEQUENCES : (number + 1) * SHARD_SEQUENCES]]
+    def keys() -> list[str]:
+        common = fingerprint([code_sha256(), *settings])
+        return [fingerprint([common, a.history, a.candidates]) for a in asked]
+
+    def members(shape: tuple[int, ...]) -> int:
+        return max(1, min(SHARD_SEQUENCES, params.batch_tokens // shape[0]))
+
+    def batches(places: IntArray) -> list[IntArray]:
+        if shards.kept:
+            return alike(places, list(zip(lengths, sizes.tolist(), strict=True)), members)
+        # Longest first, so that batches pad little.
+        order = np.argsort([-lengths[p] for p in places], kind="stable")
+        return [places[order[start : start + SHARD_SEQUENCES]] for start in range(0, len(order), SHARD_SEQUENCES)]
+
+    def read(places: IntArray) -> Arrays:
+        chosen = [asked[p] for p in places]
         sequences = [questions(a.history, a.candidates, np.zeros_like(a.candidates), role) for a in chosen]
-        return {"margins": np.concatenate(read_margins(role, module(), sequences, batch_tokens=params.batch_tokens))}
+        whole = sequences
+        if shards.kept:
+            whole = sequences + sequences[:1] * (members((lengths[places[0]],)) - len(sequences))
+        found = read_margins(role, module(), whole, batch_tokens=params.batch_tokens)
+        return {"margins": np.concatenate(found[: len(sequences)])}
 
     started = time.perf_counter()
-    found, resumed = shards.results(work, -(-len(order) // SHARD_SEQUENCES), read)
+    work = fingerprint([*settings, str(shards.kept), *(part for a in asked for part in (a.history, a.candidates))])
+    found, before = shards.of_each(work, Wanted(keys, sizes, batches), read)
     seconds = time.perf_counter() - started
-    facts: dict[str, Any] = {"resumed_shards": resumed, **role.device.usage}
-    ends = np.cumsum([len(asked[i].candidates) for i in order])
-    if not resumed:
-        facts["pairs_per_s"] = round(int(ends[-1]) / seconds, 1)
-    log.info("score: %d pairs in %.1f s", ends[-1], seconds)
-    margins: list[FloatArray] = [np.empty(0)] * len(asked)
-    for i, part in zip(order, np.split(np.concatenate([shard["margins"] for shard in found]), ends[:-1]), strict=True):
-        margins[i] = part
-    return margins, facts
+    facts: dict[str, Any] = {**before, **role.device.usage}
+    if not any(before.values()):
+        facts["pairs_per_s"] = round(int(sizes.sum()) / seconds, 1)
+    log.info("score: %d pairs in %.1f s", sizes.sum(), seconds)
+    return np.split(found["margins"], np.cumsum(sizes)[:-1]), facts
 
 
 def _table(asked: list[Asked], margins: list[FloatArray], items: pd.DataFrame, *, temperature: float) -> pd.DataFrame:
@@ -166,17 +179,23 @@ def _synthetic_questions(
                 yield Asked(str(user), name, known[-max_history:], indices[chosen], ranks[chosen])
 
 
-def _real_questions(by_user: dict[str, IntArray], max_history: int, params: ScoreParams, seed: int) -> Iterable[Asked]:
-    """Runs of neighbouring real items with the context around them; a budget takes one random run per user."""
+def _real_questions(
+    by_user: dict[str, IntArray], max_history: int, params: ScoreParams, seed: int, *, apart: bool
+) -> Iterable[Asked]:
+    """Runs of neighbouring real items with the context around them; a budget takes one random run per user.
+
+    Where results are kept (`apart`), what is drawn for a user depends on this user alone.
+    """
     rng = np.random.default_rng(seed)
     users = [user for user, items in by_user.items() if len(items) >= 2]
-    for user in sample_keys(users, params.max_real_users, seed=seed):
+    for user in sample_users(users, params.max_real_users, seed=seed, apart=apart):
         items = by_user[user]
         # A run leaves at least one item of context, and at most max_history items share one encoding.
         size = min(params.real_rows_per_user or max_history, max_history, len(items) - 1)
         starts: Iterable[int] = range(0, len(items), size)
         if params.real_rows_per_user:
-            starts = [int(rng.integers(0, len(items) - size + 1))]
+            n = len(items) - size + 1
+            starts = [number_of(user, n, seed=seed) if apart else int(rng.integers(0, n))]
         for start in starts:
             run = items[start : start + size]
             before, after = items[:start][-max_history:], items[start + len(run) :]

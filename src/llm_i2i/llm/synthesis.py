@@ -13,13 +13,15 @@ import pandas as pd
 import torch
 
 from llm_i2i.arrays import IntArray
-from llm_i2i.catalogue import histories_by_user, sample_keys
+from llm_i2i.catalogue import histories_by_user
 from llm_i2i.errors import GenerationError
+from llm_i2i.llm.draws import sample_users
 from llm_i2i.llm.engine.beam import NextItems
 from llm_i2i.llm.engine.models import MANIFEST
 from llm_i2i.llm.engine.sampling import Sampling, gumbel_noise, nucleus
-from llm_i2i.llm.engine.shards import Arrays, Shards, fingerprint
-from llm_i2i.llm.role import LlmSetup, adapter_sha256, generator_role, item_ranker, next_item_prompt, read_task
+from llm_i2i.llm.engine.shards import Arrays, Shards, Wanted, alike, code_sha256, fingerprint
+from llm_i2i.llm.prompts import GeneratorPrompt
+from llm_i2i.llm.role import LlmSetup, Role, adapter_sha256, generator_role, item_ranker, next_item_prompt, read_task
 from llm_i2i.llm.validity import validity
 from llm_i2i.params import SynthesizeParams
 from llm_i2i.schema import SYNTHETIC, USER_ID
@@ -92,29 +94,13 @@ def search_next_items(
     prompts = {moment: next_item_prompt(role, history) for moment, history in wanted.histories.items()}
     # Prompts of similar length share a batch: little padding.
     moments = sorted(prompts, key=lambda m: (-len(prompts[m]), m))
-    adapter_hash = adapter_sha256(adapter)
-    work = fingerprint(
-        [
-            f"{wanted.params.model_dump_json()} {role.device.facts} {setup.seed} {adapter_hash}",
-            (setup.base_model / MANIFEST).read_text(encoding="utf-8"),
-            role.catalogue.tokens,
-            *(part for m in moments for part in (str(m), prompts[m], wanted.excluded[m])),
-        ]
-    )
-    ranker = lru_cache(lambda: item_ranker(role, role.trained(adapter)))  # a process that only merges loads no model
-    size = wanted.params.batch_users
-
-    def search(number: int) -> Arrays:
-        batch = moments[number * size : (number + 1) * size]
-        return wanted.batch(batch, [prompts[m] for m in batch], ranker(), setup.seed)
-
     started = time.perf_counter()
-    found, resumed = shards.results(work, -(-len(moments) // size), search)
+    found, before = _found(wanted, [(m, prompts[m]) for m in moments], role, adapter, shards)
     seconds = time.perf_counter() - started
-    facts: dict[str, Any] = {"resumed_shards": resumed, **role.device.usage}
-    if not resumed:
+    facts: dict[str, Any] = {**before, **role.device.usage}
+    if not any(before.values()):
         facts["users_per_s"] = round(len(moments) / seconds, 2)
-    items, logprobs = (np.concatenate([shard[name] for shard in found]) for name in ("items", "logprobs"))
+    items, logprobs = found["items"], found["logprobs"]
     row, column = np.nonzero(items >= 0)
     hashes = [hashlib.sha256(prompts[m].tobytes()).hexdigest() for m in moments]
     table = pd.DataFrame(
@@ -126,11 +112,44 @@ def search_next_items(
             "held_out": np.array([moment.held_out for moment in moments])[row],
             "prompt_sha256": pd.array(hashes, dtype="str").take(row),
             "template_sha256": task.template_sha256,
-            "adapter_sha256": adapter_hash,
+            "adapter_sha256": adapter_sha256(adapter),
         }
     ).astype(SYNTHETIC)
     log.info("%d rows for %d prompts in %.1f s", len(table), len(moments), seconds)
     return table.sort_values(["held_out", "user_id", "rank"], ignore_index=True), facts
+
+
+def _found(
+    wanted: UserSearch, asked: list[tuple[Moment, IntArray]], role: Role[GeneratorPrompt], adapter: Path, shards: Shards
+) -> tuple[Arrays, dict[str, int]]:
+    """What `UserSearch.batch` gives for each moment and its prompt; what of it was there before."""
+    seed, size = role.setup.seed, wanted.params.batch_users
+    settings: list[str | IntArray] = [
+        f"{wanted.params.model_dump_json()} {role.device.facts} {seed} {adapter_sha256(adapter)}",
+        (role.setup.base_model / MANIFEST).read_text(encoding="utf-8"),
+        role.catalogue.tokens,
+    ]
+    parts = [(str(moment), prompt, wanted.excluded[moment]) for moment, prompt in asked]
+    ranker = lru_cache(lambda: item_ranker(role, role.trained(adapter)))  # a process that only merges loads no model
+    is_fixed = role.catalogue.single_token and wanted.params.decoding == "beam"  # a beam is as wide as its batch needs
+
+    def keys() -> list[str]:
+        common = fingerprint([code_sha256(), *settings])
+        return [fingerprint([common, *part]) for part in parts]
+
+    def batches(places: IntArray) -> list[IntArray]:
+        if not shards.kept:
+            return [places[start : start + size] for start in range(0, len(places), size)]
+        return alike(places, [(len(prompt),) for _, prompt in asked], lambda _: size if is_fixed else 1)
+
+    def search(places: IntArray) -> Arrays:
+        batch = [asked[place] for place in places]
+        whole = batch + batch[:1] * (size - len(batch)) if shards.kept and is_fixed else batch
+        found = wanted.batch([moment for moment, _ in whole], [prompt for _, prompt in whole], ranker(), seed)
+        return {name: values[: len(batch)] for name, values in found.items()}
+
+    work = fingerprint([*settings, str(shards.kept), *(piece for part in parts for piece in part)])
+    return shards.of_each(work, Wanted(keys, np.ones(len(asked), dtype=np.int64), batches), search)
 
 
 def synthesize(
@@ -169,7 +188,7 @@ def synthesize(
     if not open_users:
         found = "no user has an item left to generate"
         raise GenerationError("synthesize", found, "items outside users' histories")
-    users = sample_keys(open_users, params.max_users, seed=setup.seed)
+    users = sample_users(open_users, params.max_users, seed=setup.seed, apart=shards.kept is not None)
     asked = {Moment(user, held_out=False): histories[user] for user in users}
     asked |= {Moment(user, held_out=True): histories[user][:-1] for user in held_out[USER_ID]}
     excluded = {moment: np.union1d(history, closed) for moment, history in asked.items()}

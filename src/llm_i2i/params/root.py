@@ -52,6 +52,12 @@ class GateParams(Section):
         return self
 
 
+class UpdateParams(Section):
+    """No stage: how `python -m pipelines update` takes in a new day."""
+
+    retrain_after: NonNegativeInt = knob("updates that keep the trained LLMs before one trains; 0 = each trains")
+
+
 class ModelCardParams(Section):
     """No stage: what `python -m pipelines promote` writes about the data, which no file tells."""
 
@@ -86,6 +92,7 @@ class Params(Section):
     report: ReportParams
     gate: GateParams
     monitor: MonitorParams
+    update: UpdateParams
     model_card: ModelCardParams
 
     @model_validator(mode="after")

@@ -107,14 +107,14 @@ PARAMS = SynthesizeParams(
 
 @pytest.fixture(scope="module")
 def run(adapter, train, nothing, items, setup, tmp_path_factory):
-    def synthesize_with(train=train, items=items, held_out=nothing, checkpoints=None, **changes):
+    def synthesize_with(train=train, items=items, held_out=nothing, checkpoints=None, kept=None, **changes):
         return synthesize(
             train=train,
             held_out=held_out,
             setup=replace(setup, items=items, identifiers=Identifiers(tuple(items["text"]))),
             adapter=adapter,
             params=PARAMS.model_copy(update=changes),
-            shards=Shards(checkpoints or tmp_path_factory.mktemp("shards")),
+            shards=Shards(checkpoints or tmp_path_factory.mktemp("shards"), kept=kept),
         )
 
     return synthesize_with
@@ -240,6 +240,20 @@ def test_a_killed_synthesis_goes_on_to_the_same_rows(run, adapter, train, items,
     table, _, facts = run(batch_users=1, checkpoints=tmp_path / "shards")
     assert 0 < facts["resumed_shards"] < 24
     pd.testing.assert_frame_equal(table, run(batch_users=1)[0])
+
+
+@pytest.mark.parametrize("changes", [{}, {"decoding": "sample"}, {"max_users": 9}])
+def test_only_users_whose_prompt_has_changed_are_searched(run, train, tmp_path, changes):
+    """Titles of many tokens: beams of different widths, which must not share a batch."""
+    run(kept=tmp_path / "kept.npz", **changes)
+    gone, shorter = sorted(train["user_id"].unique())[3:5]
+    later = train[(train["user_id"] != gone) & ~((train["user_id"] == shorter) & (train["position"] == 0))]
+    table, stats, facts = run(train=later, kept=tmp_path / "kept.npz", **changes)
+    expected, expected_stats, expected_facts = run(train=later, kept=tmp_path / "other.npz", **changes)
+    pd.testing.assert_frame_equal(table, expected, check_exact=True)
+    assert stats == expected_stats
+    assert "taken_over" not in expected_facts
+    assert facts["taken_over"] == 22 if not changes.get("max_users") else 7 <= facts["taken_over"] < 9 + 1
 
 
 def test_max_users_is_a_sample(run):

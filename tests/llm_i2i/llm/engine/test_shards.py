@@ -4,8 +4,10 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
-from llm_i2i.llm.engine.shards import Part, PartDone, Shards, fingerprint
+from llm_i2i.llm.engine.shards import Part, PartDone, Shards, Wanted, alike, fingerprint
 
 
 @pytest.fixture
@@ -92,3 +94,46 @@ def test_fingerprints_differ_where_parts_do():
         fingerprint(["a", "b"]),
     ]
     assert len(set(prints)) == len(prints)
+
+
+def of_each(kept, names, folder, computed):
+    """Results of names: as many rows as a name has letters, each a number made of the name alone."""
+
+    def make(places):
+        computed.extend(names[place] for place in places)
+        return {"x": np.array([float(len(names[p]) * 10 + n) for p in places for n in range(len(names[p]))])}
+
+    sizes = np.array([len(name) for name in names], dtype=np.int64)
+    wanted = Wanted(
+        lambda: [fingerprint([name]) for name in names], sizes,
+        lambda places: alike(places, [(int(size),) for size in sizes], lambda shape: 1 + shape[0] % 2),
+    )  # fmt: skip
+    found, facts = Shards(folder, kept=kept).of_each(fingerprint(names), wanted, make)
+    return found["x"].tolist(), facts
+
+
+@settings(max_examples=40, deadline=None)
+@given(days=st.lists(st.lists(st.text("abc", min_size=1, max_size=4), min_size=1, max_size=9, unique=True), max_size=4))
+def test_what_is_kept_is_taken_over_and_the_rest_is_made(days, tmp_path_factory):
+    folder, last = tmp_path_factory.mktemp("shards"), set()
+    for number, names in enumerate(days):
+        computed = []
+        found, facts = of_each(folder / "kept.npz", names, folder / str(number), computed)
+        assert found == [float(len(name) * 10 + n) for name in names for n in range(len(name))]
+        assert sorted(computed) == sorted(set(names) - last)
+        assert facts.get("taken_over", 0) == len(set(names) & last)
+        assert of_each(None, names, folder / f"anew {number}", [])[0] == found
+        last = set(names)
+
+
+def test_a_killed_run_whose_kept_results_have_changed_since_takes_no_shard_of_another_batch(tmp_path):
+    """Which members a shard has depends on what is kept."""
+    of_each(tmp_path / "kept.npz", ["a"], tmp_path / "first", [])
+    for kept in ("kept.npz", "none.npz"):
+        assert of_each(tmp_path / kept, ["a", "b", "cc"], tmp_path / "shards", [])[0] == [10.0, 10.0, 20.0, 21.0]
+
+
+def test_batches_are_of_one_shape_and_hold_every_place_once():
+    shapes = [(3,), (5,), (3,), (3,), (5,), (9,)]
+    batches = [batch.tolist() for batch in alike(np.array([0, 1, 2, 3, 5]), shapes, lambda _: 2)]
+    assert batches == [[5], [1], [0, 2], [3]]
