@@ -97,6 +97,10 @@ same-bytes: data  ## the ci profile in four environments (ZenML on and off; RANK
 test: setup  ## all tests, two at a time
 	@python -m pytest -n 2 --dist loadfile --no-loadscope-reorder
 
+.PHONY: update-check
+update-check: setup  ## an update for real, from a run of the ci profile on
+	@UPDATE_CHECK=1 python -m pytest tests/e2e/test_update.py
+
 test-fast: setup  ## the tests that take seconds
 	@python -m pytest -m 'not slow'
 

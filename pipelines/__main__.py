@@ -84,6 +84,12 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("exported", nargs="*", help="exports as well: FILE.jsonl or redis://HOST:PORT/DB")
     command.add_argument("--prefix", default="llm-i2i", help="first part of the Redis keys (default llm-i2i)")
     command.add_argument("--public-key", type=Path, help="check the signatures of what is promoted (default: not)")
+    command = add(
+        "update", "take in a new day, or forget users, without training the LLMs again",
+        lambda o: _load("update", "update")(o.day, o.remove),
+    )  # fmt: skip
+    command.add_argument("day", type=Path, nargs="?", help="folder with the day's tables, which bears the day's name")
+    command.add_argument("--remove", action="append", default=[], metavar="USER", help="delete this user; repeatable")
     add("show", "print the main table and where the report is", lambda _: _show())
     add("forecast", "tell from data/, before any training, if a gain is likely", lambda _: _load("forecast", "show")())
     command = add(

@@ -7,9 +7,8 @@ project folder: on a remote stack, mount it, or give DVC a remote.
 
 import os
 import re
-from graphlib import TopologicalSorter
 
-from llm_i2i.dvc import dvc, stage_outs
+from llm_i2i.dvc import dvc, graph, stage_outs
 from llm_i2i.errors import LlmI2iError
 from pipelines.zenml_store import zenml_pipeline
 from steps.description import Description
@@ -25,20 +24,6 @@ def dvc_stage(stage: str) -> Description:
     """
     dvc("repro", "--single-item", stage)
     return Description(stage, stage_outs(stage), rows=None)
-
-
-def graph() -> dict[str, set[str]]:
-    """Stages and what they wait for, in an order to run them in, as DVC sees it."""
-    before: dict[str, set[str]] = {}
-    for line in dvc("dag", "--dot").splitlines():
-        names = re.findall(r'"([^"]+)"', line)
-        for name in names:
-            before.setdefault(name, set())
-        if len(names) == 2:
-            before[names[1]].add(names[0])
-    # data.dvc is no stage: it is there before any of them.
-    stages = [name for name in TopologicalSorter(before).static_order() if not name.endswith(".dvc")]
-    return {name: before[name] & set(stages) for name in stages}
 
 
 @zenml_pipeline

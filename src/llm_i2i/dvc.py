@@ -2,8 +2,10 @@
 
 import json
 import os
+import re
 import subprocess
 import sys
+from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,30 @@ def dvc(*arguments: str) -> str:
     if done.returncode:
         raise LlmI2iError(f"dvc {' '.join(arguments)}", f"failed:\n{done.stdout}{done.stderr}")
     return done.stdout
+
+
+def dvc_shown(*arguments: str) -> None:
+    """Run dvc, which shows what it does.
+
+    Raises:
+        LlmI2iError: dvc failed.
+    """
+    if subprocess.run([*DVC, *arguments], env=environment(), check=False).returncode:  # noqa: S603 - no shell
+        raise LlmI2iError(f"dvc {arguments[0]}", "failed, see above", fix="mend that and run the same again")
+
+
+def graph() -> dict[str, set[str]]:
+    """Stages and what they wait for, in an order to run them in, as DVC sees it."""
+    before: dict[str, set[str]] = {}
+    for line in dvc("dag", "--dot").splitlines():
+        names = re.findall(r'"([^"]+)"', line)
+        for name in names:
+            before.setdefault(name, set())
+        if len(names) == 2:
+            before[names[1]].add(names[0])
+    # data.dvc is no stage: it is there before any of them.
+    stages = [name for name in TopologicalSorter(before).static_order() if not name.endswith(".dvc")]
+    return {name: before[name] & set(stages) for name in stages}
 
 
 class Revision:
