@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy import special
 
 from llm_i2i.arrays import Array
 from llm_i2i.errors import DataError, ParamsError
@@ -66,7 +66,7 @@ def _seed_noise(means: Array, generator: np.random.Generator) -> Array:
         return np.zeros(resamples)
     chosen = generator.integers(0, n, size=(resamples, n))
     moved = np.take_along_axis(means, chosen, axis=1).mean(axis=1) - means.mean(axis=1)
-    wider = float(stats.t.ppf(0.975, n - 1) / stats.norm.ppf(0.975)) * (n / (n - 1)) ** 0.5
+    wider = float(special.stdtrit(n - 1, 0.975) / special.ndtri(0.975)) * (n / (n - 1)) ** 0.5
     return np.asarray(moved * wider, dtype=np.float64)
 
 
