@@ -12,6 +12,7 @@ import yaml
 from llm_i2i.files import content_md5
 from llm_i2i.monitoring.drift import FACTS
 from llm_i2i.stages import STAGES
+from tests.e2e.conftest import copy_of
 from tests.e2e.project import Project
 
 pytestmark = pytest.mark.slow
@@ -111,16 +112,24 @@ print(json.dumps(found))
     assert found["fuse@real"]["params"]["fuse"]["threshold"] == 0.3
 
 
-def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
-    before = branch.locked_outs()
-    branch.set_param("fuse.threshold", 0.4)
-    direct = json.loads(branch.dvc("status", "--json").stdout)
+@pytest.fixture(scope="module")
+def changed(finished: Project, tmp_path_factory: pytest.TempPathFactory) -> Project:
+    """A copy of one I2I model, without ZenML, in which `fuse` is told otherwise and nothing has run since."""
+    project = copy_of(finished, tmp_path_factory.mktemp("changed") / "project")
+    project.set_param("train_i2i.models", ["swing"])
+    project.set_param("fuse.threshold", 0.4)
+    return project
+
+
+def test_changed_threshold_reruns_fuse_and_later_only(changed: Project) -> None:
+    before = changed.locked_outs()
+    direct = json.loads(changed.dvc("status", "--json").stdout)
     assert set(direct) == {"fuse@real", "fuse@llm_i2i", "fuse@item_knn", "report"}
     # A random model's confidences are all alike: this makes sure that the fused rows change.
-    branch.set_param("fuse.max_synthetic_per_user", 1)
-    ran = {name.split("@")[0] for name in branch.repro()}
+    changed.set_param("fuse.max_synthetic_per_user", 1)
+    ran = {name.split("@")[0] for name in changed.repro()}
     assert ran == {"fuse", "train_i2i", "evaluate", "report"}
-    after = branch.locked_outs()
+    after = changed.locked_outs()
     for path, md5 in before.items():
         if not path.startswith(
             (
@@ -132,9 +141,9 @@ def test_changed_threshold_reruns_fuse_and_later_only(branch: Project) -> None:
             )
         ):
             assert after[path] == md5, path
-    changed = branch.dvc("params", "diff", "--json", "HEAD").stdout
-    assert json.loads(changed)["params.yaml"]["fuse.threshold"]["new"] == 0.4
-    assert branch.dvc("metrics", "diff", "HEAD").returncode == 0
+    told = changed.dvc("params", "diff", "--json", "HEAD").stdout
+    assert json.loads(told)["params.yaml"]["fuse.threshold"]["new"] == 0.4
+    assert changed.dvc("metrics", "diff", "HEAD").returncode == 0
 
 
 def test_changed_tail_weight_makes_the_generator_stale_and_not_the_discriminator(branch: Project) -> None:
@@ -164,13 +173,14 @@ def test_typo_stops_with_one_message_and_touches_nothing(branch: Project) -> Non
     assert branch.sha256("artifacts/**/*") == {k: v for k, v in before.items() if k.startswith("artifacts/")}
 
 
-def test_whole_graph_as_one_zenml_pipeline_keeps_cached_stages_cached(branch: Project) -> None:
-    branch.zenml = True
-    lock = (branch.root / "dvc.lock").read_bytes()
-    before = branch.sha256("reports/runtime/*.json")
-    branch.pipeline("full")
-    assert (branch.root / "dvc.lock").read_bytes() == lock
-    assert branch.sha256("reports/runtime/*.json") == before, "a cached stage has run"
+def test_whole_graph_as_one_zenml_pipeline_keeps_cached_stages_cached(changed: Project) -> None:
+    changed.repro()  # nothing, after the test of the threshold
+    changed.zenml = True
+    lock = (changed.root / "dvc.lock").read_bytes()
+    before = changed.sha256("reports/runtime/*.json")
+    changed.pipeline("full")
+    assert (changed.root / "dvc.lock").read_bytes() == lock
+    assert changed.sha256("reports/runtime/*.json") == before, "a cached stage has run"
     code = """
 from pathlib import Path
 from pipelines import zenml_store
@@ -179,7 +189,7 @@ from zenml.client import Client
 run, = Client().list_pipeline_runs(hydrate=True)
 print(run.status, len(run.steps), sorted(run.steps["report"].spec.upstream_steps)[0])
 """
-    assert re.search(r"^completed 30 ", branch.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
+    assert re.search(r"^completed 24 ", changed.run(sys.executable, "-c", code).stdout, flags=re.MULTILINE)
 
 
 def test_full_refuses_to_run_inside_a_stage(branch: Project) -> None:
