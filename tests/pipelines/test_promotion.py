@@ -1,6 +1,7 @@
 """The whole promotion story in a git repository of its own, with real DVC, GTO and artifacts, without network."""
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from pipelines.release import gate, model_cards, promote
 from pipelines.release.replicate import identity_of
 from pipelines.verify import _promoted
 from tests.conftest import ROOT, key_pair, whole_params
+from tests.contracts.blocks import BLOCKS, OF_A_PROMOTION, script
 
 RUN = "item_knn-real"
 OUTS = ["artifacts/validation", "artifacts/split", "artifacts/items", f"artifacts/i2i/{RUN}"]
@@ -290,9 +292,50 @@ def drifts(capsys) -> None:
     shell("git", "checkout", "-q", "dvc.lock")
 
 
+@pytest.fixture(scope="module")
+def built(tmp_path_factory) -> Path:
+    """A project with one run that is committed. To be copied."""
+    folder = tmp_path_factory.mktemp("built")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        make_project()
+        build(0.3, "first")
+    return folder
+
+
+@pytest.fixture
+def first(built, tmp_path, monkeypatch) -> Path:
+    """A copy of it."""
+    folder = shutil.copytree(built, tmp_path / "first", symlinks=True)
+    monkeypatch.chdir(folder)
+    return folder
+
+
 @pytest.mark.slow
-def test_the_gate_sees_stale_seeds_a_changed_index_and_drift(project, capsys):
-    build(0.3, "first")
+@pytest.mark.parametrize("page", OF_A_PROMOTION)
+def test_the_commands_of_the_page_promote(page, first):
+    """Its shell blocks, in a project with new data, a run that is not committed, and a seed of an older run."""
+    dvc("add", "--quiet", "data")
+    for seed in (42, 43, 44):
+        path = Path(f"reports/seeds/{RUN}/{seed}.json")
+        write_json({**read_json(path), "identity": "an older run's" if seed == 42 else identity_of(seed)}, path)
+    commit("an older run")
+    shell("git", "clone", "-q", "--bare", ".", "../origin")
+    shell("git", "remote", "add", "origin", "../origin")
+    Path(".gitignore").write_text(Path(".gitignore").read_text(encoding="utf-8") + "/none\n", encoding="utf-8")
+    text = script([line for block in BLOCKS if (block.page, block.language) == (page, "sh") for line in block.run])
+    environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
+    environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
+    done = subprocess.run(
+        ["bash", "-euxo", "pipefail", "-c", text], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert registry.champion("i2i-index") == ("v0.0.1", registry.head())
+    assert ("i2i-index@v0.0.1" in shell("git", "ls-remote", "--tags", "origin")) == ("push" in text)
+
+
+@pytest.mark.slow
+def test_the_gate_sees_stale_seeds_a_changed_index_and_drift(first, capsys):
     drifts(capsys)
     params = yaml.safe_load(Path("params.yaml").read_text(encoding="utf-8"))
     params["fuse"]["threshold"] = 0.123
