@@ -15,7 +15,7 @@ from llm_i2i.params import SelectionRule
 from llm_i2i.schema import ITEM_ID, SOURCE_SYNTHETIC, TAIL, USER_ID
 
 # Quotas add at most so many pairs for each that volume keeps: few users with many items would drown in them.
-QUOTA_SHARE: Final = 1.5
+QUOTA_SHARE: Final = 4.0
 _BLOCK: Final = 1_000_000  # pairs of items that are looked up at a time
 
 

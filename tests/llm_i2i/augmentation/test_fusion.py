@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from llm_i2i.augmentation.fusion import fuse
-from llm_i2i.augmentation.selection import QUOTA_SHARE
 from llm_i2i.data.hashing import seeded_hash
 from llm_i2i.errors import ArtifactError, GenerationError
 from llm_i2i.schema import FUSED
@@ -281,9 +280,9 @@ def test_tail_quota_keeps_the_most_confident_users_of_each_tail_item() -> None:
     assert pairs(fused, "synthetic") == ["ud", "vc"]
 
 
-def test_quotas_add_so_many_of_what_volume_keeps_at_most_the_most_confident_first() -> None:
+def test_quotas_add_so_many_of_what_volume_keeps_at_most_the_most_confident_first(monkeypatch) -> None:
     kept = {"mode": "volume", "item_quota": 9}
-    assert QUOTA_SHARE == 1.5
+    monkeypatch.setattr("llm_i2i.augmentation.selection.QUOTA_SHARE", 1.5)
     fused, _ = run(**kept, pairs_per_user=0.5)  # uf of 6 pairs of 2 users, and then one more
     found = pairs(fused, "synthetic")
     assert len(found) == 2
