@@ -39,12 +39,16 @@ def tag_items(items: pd.DataFrame, train: pd.DataFrame, *, params: TagParams, se
     Raises:
         DataError: The catalogue is empty or holds an item twice, or train has items that it lacks.
     """
-    _check(items, train)
+    check_items(items, train)
+    return tag_counted(items, train[ITEM_ID].value_counts(), params=params, seed=seed)
+
+
+def tag_counted(items: pd.DataFrame, counts: pd.Series, *, params: TagParams, seed: int) -> pd.DataFrame:
+    """Do the same with the training interactions counted, int64 by item_id, and both tables checked."""
     catalogue = items.sort_values(ITEM_ID, ignore_index=True)
     extra = [column for column in EXTRA_TEXT if column in catalogue]
     words = catalogue[["title", *extra]].astype("str").fillna("")
-    counts = catalogue[ITEM_ID].map(train[ITEM_ID].value_counts()).fillna(0)
-    n_train: NDArray[np.int64] = counts.to_numpy().astype(np.int64)
+    n_train: NDArray[np.int64] = catalogue[ITEM_ID].map(counts).fillna(0).to_numpy().astype(np.int64)
     tie = seeded_hash(seed, catalogue[ITEM_ID])
     tagged = pd.DataFrame(
         {
@@ -82,7 +86,8 @@ def long_tail_curve(items: pd.DataFrame) -> pd.DataFrame:
     return curve
 
 
-def _check(items: pd.DataFrame, train: pd.DataFrame) -> None:
+def check_items(items: pd.DataFrame, train: pd.DataFrame) -> None:
+    """Raise DataError as `tag_items` does."""
     if items.empty:
         raise DataError("items", "the catalogue is empty", "at least one item", "bring an items table with rows")
     twice = items.loc[items[ITEM_ID].duplicated(), ITEM_ID]

@@ -72,19 +72,52 @@ def split_interactions(interactions: pd.DataFrame, *, params: SplitParams, seed:
     Raises:
         DataError: An identifier is missing, a part is empty, or a temporal split of positions is asked for.
     """
-    by_time = params.strategy == "temporal"
-    if by_time and order != TIMESTAMP:
-        raise DataError("split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`")
+    check_order(params, order)
     _refuse_missing(interactions)
-    rows, counts = _without_repeats(interactions)
+    rows, counts = without_repeats(interactions)
     if params.max_users:
-        rows = rows[rows[USER_ID].isin(_sample_users(rows[USER_ID], params.max_users, seed))]
-    counts["sampled_users"] = _counts(rows)
-
-    _log_dropped(counts)
-    rows, tied = _in_time_order(rows, seed)
-    masks, facts = _temporal(rows, params) if by_time else _leave_one_out(rows, params)
+        rows = rows[are_sampled(rows[USER_ID], params, seed)]
+    rows, tied = ordered(rows, seed)
     as_given = encode if is_encoded(interactions[USER_ID]) else decode
+    return divided(rows, tied, counts, params=params, seed=seed, as_given=as_given)
+
+
+def check_order(params: SplitParams, order: str) -> None:
+    """Raise DataError if a temporal split of positions is asked for."""
+    if params.strategy == "temporal" and order != TIMESTAMP:
+        raise DataError("split", f"strategy temporal on `{order}`", "times", "set `split.strategy: leave_one_out`")
+
+
+def are_sampled(users: pd.Series, params: SplitParams, seed: int) -> Mask:
+    """Which rows are of a user of the sample, bool (n,)."""
+    return users.isin(_sample_users(users, params.max_users, seed)).to_numpy()
+
+
+def divided(
+    rows: pd.DataFrame,
+    tied: Mask,
+    counts: dict[str, dict[str, int]],
+    *,
+    params: SplitParams,
+    seed: int,
+    as_given: Callable[[pd.Series], pd.Series],
+) -> Split:
+    """Hold out the last of rows in order.
+
+    Args:
+        rows: As of `ordered`, of the sampled users.
+        tied: As of `ordered`.
+        counts: As of `without_repeats`.
+        params: Section split.
+        seed: Of the sample whose last training item is held out.
+        as_given: What makes of encoded identifiers those of the parts.
+
+    Raises:
+        DataError: A part is empty.
+    """
+    counts["sampled_users"] = _counts(rows)
+    _log_dropped(counts)
+    masks, facts = (_temporal if params.strategy == "temporal" else _leave_one_out)(rows, params)
     parts = {name: _part(rows, mask, as_given) for name, mask in masks.items()}
     del rows
     held_out = _held_out(parts["train"], params.held_out_share, seed)
@@ -200,7 +233,7 @@ def _sample_users(users: pd.Series, n: int, seed: int) -> NDArray[np.object_]:
     return kept
 
 
-def _without_repeats(interactions: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
+def without_repeats(interactions: pd.DataFrame) -> tuple[pd.DataFrame, dict[str, dict[str, int]]]:
     """The earliest row of each pair of user and item, encoded, sorted by these, and counts before and after."""
     pair = {name: encode(interactions[name]).array for name in (USER_ID, ITEM_ID)}
     user, item = (pair[name].codes for name in (USER_ID, ITEM_ID))
@@ -214,7 +247,7 @@ def _without_repeats(interactions: pd.DataFrame) -> tuple[pd.DataFrame, dict[str
     return pd.DataFrame({**kept, TIMESTAMP: time[order]}, copy=False), counts
 
 
-def _in_time_order(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, Mask]:
+def ordered(rows: pd.DataFrame, seed: int) -> tuple[pd.DataFrame, Mask]:
     """Sort by (user_id, time, seeded hash) and number each user's rows.
 
     Args:

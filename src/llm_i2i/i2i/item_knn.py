@@ -23,11 +23,23 @@ def item_knn(user_items: UserItems, *, top_k: int = 100, shrink: float = 0.0, wa
         DataError: Not a binary, non-empty matrix.
         ParamsError: An option is out of range.
     """
-    check_number("item_knn shrink", shrink, minimum=0.0)
     check_number("item_knn top_k", top_k, minimum=1, whole=True)
     matrix = check_user_items(user_items)
     item_users = transposed(matrix)
-    counts = np.diff(item_users.indptr).astype(np.float64)
-    scale = 1.0 / np.sqrt(np.maximum(shrink + counts, 1.0))
-    gain = np.ones(matrix.shape[0])
+    gain, scale = weights(np.diff(matrix.indptr), np.diff(item_users.indptr), shrink=shrink)
     return overlap(matrix, item_users, user_gain=gain, item_scale=scale, top_k=top_k, wanted=wanted)
+
+
+def weights(lengths: Array, n_users_of: Array, *, shrink: float = 0.0) -> tuple[Array, Array]:
+    """Return what a user of both items adds, float64 (n_users,), and what an item's row is multiplied by, (n_items,).
+
+    Args:
+        lengths: int (n_users,), items of each user.
+        n_users_of: int (n_items,), users of each item.
+        shrink: As of `item_knn`.
+
+    Raises:
+        ParamsError: An option is out of range.
+    """
+    check_number("item_knn shrink", shrink, minimum=0.0)
+    return np.ones(len(lengths)), 1.0 / np.sqrt(np.maximum(shrink + n_users_of.astype(np.float64), 1.0))

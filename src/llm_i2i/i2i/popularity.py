@@ -4,6 +4,7 @@ from typing import Any
 
 import numpy as np
 
+from llm_i2i.arrays import Array
 from llm_i2i.i2i._similar import Similar, check_number, empty_rows, to_csr
 from llm_i2i.i2i.user_items import UserItems, check_user_items
 
@@ -39,8 +40,16 @@ def popular_items(user_items: UserItems, *, top_k: int) -> Similar:
         DataError: Not a binary, non-empty matrix.
         ParamsError: `top_k` is out of range.
     """
+    return of_counts(popularity(user_items), top_k=top_k)
+
+
+def of_counts(counts: Array, *, top_k: int) -> Similar:
+    """Do the same with the users of each item counted, int64 (n_items,).
+
+    Raises:
+        ParamsError: `top_k` is out of range.
+    """
     check_number("popularity top_k", top_k, minimum=1, whole=True)
-    counts = popularity(user_items)
     items, scores, sizes = empty_rows(len(counts), top_k)
     best = np.argsort(-counts, kind="stable")[: items.shape[1] + 1]
     best = best[counts[best] > 0]

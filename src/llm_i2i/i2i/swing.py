@@ -8,6 +8,7 @@ Recommendation in E-commerce", arXiv:2010.05525, section 4.
 import logging
 import math
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -58,6 +59,27 @@ class SwingOptions:
                 math.exp(min(700.0, -self.user_exponent * math.log(ratio))),
             )
 
+    @property
+    def minimum(self) -> int:
+        """Shared users from which a pair of items counts."""
+        return 1 if self.self_pair_weight > 0 else 2
+
+
+class Terms(NamedTuple):
+    """What `terms_of` returns, each as `swing_rows` takes it.
+
+    Attributes:
+        weight: float64 (n_users,).
+        inverse: float64 (longest list + 2,).
+        self_term: float64 (n_users,).
+        scale: float64 (n_items,).
+    """
+
+    weight: Array
+    inverse: Array
+    self_term: Array
+    scale: Array
+
 
 def swing(user_items: UserItems, *, top_k: int = 100, wanted: Array | None = None, **options: float) -> Similar:
     """Compute Swing similarities exactly; same bits for any number of threads.
@@ -89,8 +111,29 @@ def rows_of(user_items: UserItems, options: SwingOptions, top_k: int, wanted: Ar
         DataError: A weight overflows.
     """
     by_user, by_item = pointers(user_items), pointers(transposed(user_items))
+    terms = terms_of(np.diff(by_user[0]), np.diff(by_item[0]), options)
+    order = heaviest_first(by_user[0], by_item, minimum=options.minimum, wanted=wanted)
+    rows = empty_rows(user_items.shape[1], top_k)
+    swing_rows(
+        threads(), order, by_user, by_item, terms.weight, terms.inverse, terms.self_term, terms.scale,
+        options.minimum, rows,
+    )  # fmt: skip
+    return rows
+
+
+def terms_of(lengths: Array, n_users_of: Array, options: SwingOptions) -> Terms:
+    """What the formula takes from how many items users and how many users items have.
+
+    Args:
+        lengths: int (n_users,), items of each user.
+        n_users_of: int (n_items,), users of each item.
+        options: The formula's.
+
+    Raises:
+        DataError: A weight overflows.
+    """
     # Users and items without interactions are never looked up; 1 keeps their entries finite.
-    lengths, n_users_of = (np.maximum(np.diff(start), 1).astype(np.float64) for start, _ in (by_user, by_item))
+    lengths, n_users_of = (np.maximum(counts, 1).astype(np.float64) for counts in (lengths, n_users_of))
     with np.errstate(over="ignore", invalid="ignore"):
         weight = (options.user_shift + lengths) ** -options.user_exponent
         scale = n_users_of**-options.popularity_exponent
@@ -99,8 +142,4 @@ def rows_of(user_items: UserItems, options: SwingOptions, top_k: int, wanted: Ar
     inverse = 1.0 / (options.smoothing + shared.astype(np.float64))
     if not (np.isfinite(weight).all() and np.isfinite(scale).all()):
         raise DataError("swing", "a weight overflows", "finite weights", "use a smaller exponent")
-    minimum = 1 if options.self_pair_weight > 0 else 2
-    order = heaviest_first(by_user[0], by_item, minimum=minimum, wanted=wanted)
-    rows = empty_rows(user_items.shape[1], top_k)
-    swing_rows(threads(), order, by_user, by_item, weight, inverse, self_term, scale, minimum, rows)
-    return rows
+    return Terms(weight, inverse, self_term, scale)
