@@ -119,6 +119,14 @@ site: setup  ## build the documentation into site/, warnings and broken links as
 	@$(VENV)/bin/python -m pip install $(HASHED) -r requirements-docs.lock
 	@NO_MKDOCS_2_WARNING=true python -m mkdocs build --quiet
 
+.PHONY: spark
+spark: setup  ## install pyspark (460 MB; needs Java 17 or newer), for `runtime.engine: spark`
+	@$(VENV)/bin/python -m pip install $(HASHED) --no-compile --no-build-isolation -r requirements-spark.lock
+
+.PHONY: test-spark
+test-spark: spark  ## the tests of the Spark engine, which are skipped elsewhere
+	@python -m pytest tests/llm_i2i/spark
+
 .PHONY: graph
 graph: setup  ## draw the stages of dvc.yaml into docs/stage-graph.md
 	@python -m pipelines.lab.graph

@@ -18,7 +18,7 @@ from llm_i2i.errors import LlmI2iError
 from llm_i2i.files import write_text
 
 UV = "uv==0.13.9"
-LOCK, SERVE, SITE = (Path(f"requirements{name}.lock") for name in ("", "-serve", "-docs"))
+LOCK, SERVE, SITE, SPARK = (Path(f"requirements{name}.lock") for name in ("", "-serve", "-docs", "-spark"))
 CPU, CUDA, INSTALLER = (Path(f"requirements-{name}.lock") for name in ("torch-cpu", "torch-cuda", "uv"))
 EXTRAS, SERVING = ("pipeline", "serve", "sign", "dev"), ("serve", "sign")
 OF_TORCH = re.compile(r"(torch==|nvidia|cuda|triton)")
@@ -37,12 +37,13 @@ def write() -> None:
         tools = Path(folder)
         _run(sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--target", folder, UV)
         found = _compiled(tools, EXTRAS, kept=before, more=UV)
-        serve, site = (_compiled(tools, extras, kept=found) for extras in (SERVING, ("docs",)))
+        serve, site, spark = (_compiled(tools, extras, kept=found) for extras in (SERVING, ("docs",), ("spark",)))
     _write(INSTALLER, {UV: found.pop(UV)})
     _write(LOCK, {name: hashes for name, hashes in found.items() if not OF_TORCH.match(name)})
     _write(CUDA, {name: hashes for name, hashes in found.items() if OF_TORCH.match(name)})
     _write(SERVE, serve)
     _write(SITE, site)
+    _write(SPARK, spark)
     build, digest = _own_build(next(name for name in found if name.startswith("torch==")))
     if build.endswith("+cpu"):  # else the lock of the CPU build stays as it is
         _write(CPU, {f"torch=={build}": {digest}})

@@ -93,7 +93,7 @@ def test_import_direction() -> None:
 
 def test_locks_pin_and_hash_every_direct_dependency() -> None:
     locks = {path.name: lock.read(path) for path in ROOT.glob("requirements*.lock")}
-    assert len(locks) == 6
+    assert len(locks) == 7
     for name, locked in locks.items():
         pins = [Requirement(text) for text in locked]
         assert all([each.operator for each in pin.specifier] == ["=="] for pin in pins), name
@@ -113,17 +113,18 @@ def test_locks_pin_and_hash_every_direct_dependency() -> None:
         requirement = Requirement(text)
         (pin,) = requirement.specifier
         assert versions[canonicalize_name(requirement.name)] == pin.version, text
-    assert set(extras) - set(lock.EXTRAS) == {"bench", "docs"}
+    assert set(extras) - set(lock.EXTRAS) == {"bench", "docs", "spark"}
     assert not [text for text in locks["requirements.lock"] if lock.OF_TORCH.match(text)]
     (cpu,) = locks["requirements-torch-cpu.lock"]
     assert cpu == f"torch=={versions['torch']}+cpu"
     pinned = {text.partition(" ; ")[0]: hashes for text, hashes in locks["requirements.lock"].items()}
     for text, hashes in locks["requirements-serve.lock"].items():
         assert pinned[text.partition(" ; ")[0]] == hashes, text
-    site = {text.partition(" ; ")[0]: hashes for text, hashes in locks["requirements-docs.lock"].items()}
-    assert set(extras["docs"]) <= set(site)
     names = {text.partition("==")[0]: text for text in pinned}
-    assert not [text for text in site if names.get(text.partition("==")[0], text) != text]  # one .venv holds both
+    for extra in ("docs", "spark"):
+        further = {text.partition(" ; ")[0] for text in locks[f"requirements-{extra}.lock"]}
+        assert set(extras[extra]) <= further
+        assert not [text for text in further if names.get(text.partition("==")[0], text) != text]  # one .venv holds all
 
 
 def test_an_install_checks_hashes_and_names_no_host() -> None:
