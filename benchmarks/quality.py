@@ -70,7 +70,9 @@ def main() -> None:
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     logging.getLogger("llm_i2i").setLevel(logging.INFO)
     params = load_params()
-    runtime_params = RuntimeParams(device="auto", precision="auto", threads=options.threads, processes=1)
+    runtime_params = RuntimeParams(
+        device="auto", precision="auto", threads=options.threads, processes=1, engine="local"
+    )
     runtime = resolve_runtime(runtime_params)
     items, parts = leave_two_out(options.folder, params)
     softmax = options.softmax or params.train_generator.softmax

@@ -17,6 +17,7 @@ NO_STAGES = {
     "profile",
     "seed",
     "runtime",
+    "spark",
     "gate",
     "monitor",
     "update",
@@ -24,8 +25,8 @@ NO_STAGES = {
 }  # gate, monitor: commands, they compare revisions
 STEP_TOOLS = {"__init__", "description", "dvc", "llm", "materializer", "parts", "paths", "stage"}
 
-# `runtime.processes` is nobody's: it changes no result.
-RUNTIME = {f"runtime.{key}" for key in schema.RuntimeParams.model_fields if key != "processes"}
+# `runtime.processes` and `runtime.engine` are nobody's: they change no result.
+RUNTIME = {f"runtime.{key}" for key in schema.RuntimeParams.model_fields if key not in {"processes", "engine"}}
 PROFILE, MODELS = "profiles/${profile}.yaml", "profiles/models.yaml"
 # The keys of params.yaml that each stage depends on, besides nothing else. A section, or part of one, that params.yaml
 # need not state in full is listed in the profile too; a key of its own stands in params.yaml and decides.

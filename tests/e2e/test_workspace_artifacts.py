@@ -34,7 +34,7 @@ def test_adapters_load_with_plain_peft_onto_the_4_bit_base() -> None:
     from llm_i2i.llm.engine.models import load_quantized
     from llm_i2i.params import RuntimeParams
 
-    runtime = resolve_runtime(RuntimeParams(device="cpu", precision="auto", threads=0, processes=1))
+    runtime = resolve_runtime(RuntimeParams(device="cpu", precision="auto", threads=0, processes=1, engine="local"))
     for adapter in ("generator", "discriminator"):
         base = load_quantized(ARTIFACTS / "base_model", runtime)
         assert base.is_loaded_in_4bit

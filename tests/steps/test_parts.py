@@ -110,7 +110,7 @@ def test_a_process_that_dies_is_one_error_that_names_its_part() -> None:
 
 
 def test_a_gpu_serves_one_process(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    wanted = RuntimeParams(device="auto", precision="auto", threads=0, processes=4)
+    wanted = RuntimeParams(device="auto", precision="auto", threads=0, processes=4, engine="local")
     for devices, used in ((0, 4), (1, 1), (2, 2), (8, 4)):
         monkeypatch.setattr(torch.cuda, "device_count", lambda devices=devices: devices)
         assert parts._processes(wanted) == used

@@ -4,7 +4,15 @@ There are no defaults here for what the files say: profiles/ and params.yaml are
 """
 
 from llm_i2i.params.augmentation import Arm, FuseParams
-from llm_i2i.params.data import EncodeTextParams, IdentifyParams, RuntimeParams, SplitParams, TagParams, ValidateParams
+from llm_i2i.params.data import (
+    EncodeTextParams,
+    IdentifyParams,
+    RuntimeParams,
+    SparkParams,
+    SplitParams,
+    TagParams,
+    ValidateParams,
+)
 from llm_i2i.params.fields import Section
 from llm_i2i.params.i2i import Model, TrainI2iParams, TunedParams
 from llm_i2i.params.llm import (

@@ -16,6 +16,16 @@ class RuntimeParams(Section):
     processes: PositiveInt = knob(
         "processes that share the users of synthesize, score and evaluate_generator; at most one per GPU"
     )
+    engine: Literal["local", "spark"] = knob(
+        "local | spark: where split, tag, train_i2i and evaluate compute; the same bytes"
+    )
+
+
+class SparkParams(Section):
+    """No stage: the cluster that `runtime.engine: spark` computes on; the rest is Spark's own configuration."""
+
+    master: Annotated[str, Field(min_length=1)] = knob("local[2] | spark://HOST:PORT | yarn | k8s://URL")
+    partition_mb: PositiveInt = knob("memory of one task's interactions, MiB: smaller ones make more tasks")
 
 
 class ValidateParams(Section):

@@ -5,7 +5,15 @@ from typing import Annotated
 from pydantic import Field, model_validator
 
 from llm_i2i.params.augmentation import Arm, ControlsParams, FuseParams
-from llm_i2i.params.data import EncodeTextParams, IdentifyParams, RuntimeParams, SplitParams, TagParams, ValidateParams
+from llm_i2i.params.data import (
+    EncodeTextParams,
+    IdentifyParams,
+    RuntimeParams,
+    SparkParams,
+    SplitParams,
+    TagParams,
+    ValidateParams,
+)
 from llm_i2i.params.fields import NonNegativeFloat, NonNegativeInt, PositiveInt, Section, Share, dial, knob
 from llm_i2i.params.i2i import EvaluateParams, Model, TrainI2iParams
 from llm_i2i.params.llm import (
@@ -73,6 +81,7 @@ class Params(Section):
     )
     seed: NonNegativeInt = dial("of everything random")
     runtime: RuntimeParams
+    spark: SparkParams
     validate_: Annotated[ValidateParams, Field(alias="validate")]
     split: SplitParams
     tag: TagParams

@@ -29,7 +29,7 @@ def params() -> Params:
 
 @pytest.fixture(scope="session")
 def cpu_fp32() -> RuntimeParams:
-    return RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1)
+    return RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1, engine="local")
 
 
 @pytest.fixture(scope="session")

@@ -210,7 +210,7 @@ from llm_i2i.llm.synthesis import synthesize
 from llm_i2i.params import RuntimeParams, SynthesizeParams
 folder = Path(sys.argv[1])
 items = pd.read_parquet(folder / "items.parquet")
-runtime = RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1)
+runtime = RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1, engine="local")
 synthesize(
     train=pd.read_parquet(folder / "train.parquet"),
     held_out=pd.DataFrame(columns=["user_id", "item_id"]),

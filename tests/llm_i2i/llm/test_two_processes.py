@@ -25,7 +25,7 @@ from llm_i2i.params import RuntimeParams, TrainGeneratorParams
 folder, out = Path(sys.argv[1]), Path(sys.argv[1]) / f"adapter-{os.environ['RANK']}"
 params = TrainGeneratorParams.model_validate_json((folder / "params.json").read_text())
 items = pd.read_parquet(folder / "items.parquet")
-runtime = RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1)
+runtime = RuntimeParams(device="cpu", precision="fp32", threads=1, processes=1, engine="local")
 facts = train_generator(
     train=pd.read_parquet(folder / "train.parquet"),
     held_out=pd.DataFrame(columns=["user_id", "item_id"]),

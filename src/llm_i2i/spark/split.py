@@ -1,0 +1,106 @@
+"""Split by ranges of users: repeats dropped and put in order by the executors, cut and written by the driver."""
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as sf
+from pyspark.sql.types import IntegralType, StringType
+
+from llm_i2i.data.split import Split, are_sampled, check_order, divided, ordered, without_repeats
+from llm_i2i.params import SplitParams
+from llm_i2i.schema import ITEM_ID, POSITION, TIMESTAMP, USER_ID, decode, encode, encoded_from_arrow
+from llm_i2i.spark.tables import ROW_BYTES, Batches, batches_of, gathered
+
+# n_exact: repeats of the task's rows in pair and time, in its first row.
+_ORDERED: Final = f"{USER_ID} string, {ITEM_ID} string, {TIMESTAMP} long, {POSITION} int, is_tied boolean, n_exact long"
+
+
+def split_interactions(
+    spark: SparkSession, data: Path, *, params: SplitParams, seed: int, partition_mb: int
+) -> Split | None:
+    """Split as `llm_i2i.data.split.split_interactions` does.
+
+    Args:
+        spark: Where.
+        data: Folder of the raw tables.
+        params: Section split.
+        seed: Of ties and samples.
+        partition_mb: Memory of one task's interactions, MiB.
+
+    Returns:
+        The same split, encoded; None if the interactions are not one Parquet table, a file or a folder of parts, with
+        text or integers as identifiers and integers as times, none of them missing: the local engine reads all else,
+        and tells what is wrong.
+
+    Raises:
+        DataError: As of the local engine.
+    """
+    found = _read(spark, data)
+    if found is None:
+        return None
+    raw, order = found
+    check_order(params, order)
+    n_rows, n_missing = raw.agg(sf.count("*"), sf.count_if(_is_missing(raw))).head(1)[0]
+    if n_missing or not n_rows:
+        return None
+    n_tasks = max(spark.sparkContext.defaultParallelism, -(-n_rows * ROW_BYTES // (partition_mb << 20)))
+    ranges = raw.repartitionByRange(n_tasks, USER_ID)
+    table = ranges.mapInArrow(partial(_ordered, seed=seed), _ORDERED).toArrow()  # tasks in the order of users
+    rows = _frame(table).assign(**{POSITION: np.asarray(table[POSITION])})
+    tied, n_exact = np.asarray(table["is_tied"]), int(np.asarray(table["n_exact"]).sum())
+    del table
+    known = {"users": len(rows[USER_ID].cat.categories), "items": len(rows[ITEM_ID].cat.categories)}
+    counts = {
+        "raw": {"rows": n_rows, **known},
+        "without_exact_duplicates": {"rows": n_rows - n_exact, **known},
+        "without_repeated_items": {"rows": len(rows), **known},
+    }
+    if params.max_users:
+        kept = are_sampled(rows[USER_ID], params, seed)
+        rows, tied = rows[kept].reset_index(drop=True), tied[kept]
+    return divided(rows, tied, counts, params=params, seed=seed, as_given=encode)
+
+
+def _read(spark: SparkSession, data: Path) -> tuple[DataFrame, str] | None:
+    """The three columns and which of the file orders them; None if the table is none that Spark reads alike."""
+    path = data / "interactions.parquet"
+    if list(data.glob("interactions.*")) != [path]:
+        return None
+    rows = spark.read.parquet(path.resolve().as_uri())
+    kinds = {field.name: field.dataType for field in rows.schema}
+    order = TIMESTAMP if TIMESTAMP in kinds else POSITION
+    is_id = all(isinstance(kinds.get(name), StringType | IntegralType) for name in (USER_ID, ITEM_ID))
+    if not is_id or not isinstance(kinds.get(order), IntegralType):
+        return None
+    ids = (sf.col(name).cast("string").alias(name) for name in (USER_ID, ITEM_ID))
+    return rows.select(*ids, sf.col(order).cast("long").alias(TIMESTAMP)), order
+
+
+def _is_missing(rows: DataFrame) -> object:
+    user, item, time = (sf.col(name).isNull() for name in rows.columns)
+    return user | item | time
+
+
+def _ordered(batches: Batches, seed: int) -> Iterator[pa.RecordBatch]:
+    """The rows of one range of users."""
+    table = gathered(batches)
+    if table is None:
+        return
+    rows, counts = without_repeats(_frame(table))
+    rows, tied = ordered(rows, seed)
+    n_exact = np.zeros(len(rows), np.int64)
+    n_exact[0] = counts["raw"]["rows"] - counts["without_exact_duplicates"]["rows"]
+    ids = {name: pa.array(decode(rows[name]), pa.string()) for name in (USER_ID, ITEM_ID)}
+    columns = {**ids, TIMESTAMP: rows[TIMESTAMP], POSITION: rows[POSITION], "is_tied": tied, "n_exact": n_exact}
+    yield from batches_of(pa.table(columns))
+
+
+def _frame(table: pa.Table) -> pd.DataFrame:
+    ids = {name: encoded_from_arrow(table[name]) for name in (USER_ID, ITEM_ID)}
+    return pd.DataFrame({**ids, TIMESTAMP: np.asarray(table[TIMESTAMP])}, copy=False)

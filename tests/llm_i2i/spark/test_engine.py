@@ -1,0 +1,198 @@
+"""Bit for bit what the local engine computes, whatever dies on the way; in one file, so that one JVM starts."""
+
+import os
+import shutil
+import signal
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+import yaml
+
+from benchmarks.scale import make_raw
+from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
+from llm_i2i.files import content_md5
+from llm_i2i.i2i.train import train_similar
+from llm_i2i.i2i.user_items import user_items_from_frame
+from llm_i2i.params import SparkParams
+from steps.evaluate import evaluate
+from steps.fuse import fuse
+from steps.split import split
+from steps.tag import tag
+from steps.train_i2i import train_i2i
+from tests.conftest import ROOT, whole_params
+
+SWING_TUNED = {"smoothing": 3.0, "user_shift": 2.0, "self_pair_weight": 1.0, "popularity_exponent": 0.3}
+SMALL = {"zipf": 120_000, "random 1": 8_000, "random 2": 8_000}  # bytes of a task: some ranges of items
+CASES = [
+    ("swing", {}),
+    ("swing", SWING_TUNED),
+    ("item_knn", {"shrink": 2.0}),
+    ("bm25", {"k1": 1.2, "b": 0.2}),
+    ("popularity", {}),
+]
+
+
+def zipf(folder: Path) -> pd.DataFrame:
+    make_raw(folder, 3_000)
+    return pd.read_parquet(folder / "interactions.parquet")[["user_id", "item_id"]].drop_duplicates()
+
+
+def random(seed: int) -> pd.DataFrame:
+    """Identifiers whose order as text is not that of their numbers, one user of everything, one item of everybody."""
+    generator = np.random.default_rng(seed)
+    pairs = np.unique(generator.integers(0, [25, 40], (int(generator.integers(30, 300)), 2)), axis=0)
+    pairs = np.unique(np.vstack([pairs, [(3, n) for n in range(40)], [(n, 7) for n in range(25)]]), axis=0)
+    generator.shuffle(pairs)
+    return pd.DataFrame({"user_id": [f"é{n}" for n in pairs[:, 0]], "item_id": [f"i{n}" for n in pairs[:, 1]]})
+
+
+@pytest.fixture(scope="module")
+def tables(spark, tmp_path_factory) -> dict[str, tuple]:
+    """Lists and counts on Spark, matrix and items here, of each table."""
+    from llm_i2i.spark import similar
+
+    raw = {"zipf": zipf(tmp_path_factory.mktemp("raw") / "data"), "random 1": random(1), "random 2": random(2)}
+    found = {}
+    for name, rows in raw.items():
+        items = pd.DataFrame({"item_id": sorted([*rows["item_id"].unique(), "nobody's"])})
+        frame = spark.createDataFrame(pa.Table.from_pandas(rows, preserve_index=False))
+        lists = similar.user_lists(frame, items, partition_bytes=1 << 20).persist()
+        found[name] = (lists, similar.count(lists, len(items)), user_items_from_frame(rows, items))
+    return found
+
+
+def assert_same(spark_rows, local) -> None:
+    for name in ("indptr", "indices", "data"):
+        one, other = getattr(spark_rows, name), getattr(local, name)
+        assert one.dtype == other.dtype
+        assert one.tobytes() == other.tobytes()
+
+
+@pytest.mark.parametrize(("model", "options"), CASES, ids=lambda value: value if isinstance(value, str) else "")
+@pytest.mark.parametrize("table", ["zipf", "random 1", "random 2"])
+def test_equals_the_local_engine(tables, table: str, model: str, options: dict[str, float]) -> None:
+    from llm_i2i.spark import similar
+
+    lists, counts, matrix = tables[table]
+    top_k = 5 if table == "zipf" else 1_000
+    size = SMALL[table]
+    found = similar.similarities(lists, counts, model=model, options=options, top_k=top_k, partition_bytes=size)
+    assert_same(found, train_similar(model, matrix, options=options, top_k=top_k, seed=0))
+    assert similar.parts_of(counts, least=1, partition_bytes=size)[1] > 2
+
+
+def test_a_killed_worker_and_lost_shuffle_files_change_nothing(tables, spark_folder, tmp_path, monkeypatch) -> None:
+    from llm_i2i.spark import similar
+
+    lists, counts, matrix = tables["zipf"]
+    real, folder, marks = similar.rows_of_range, str(spark_folder), str(tmp_path)
+
+    def disturbed(batches, shared, minimum, top_k):
+        """Once a worker is killed within its task; once all that was shuffled is deleted before it is read."""
+        for name in ("killed", "deleted"):
+            try:
+                os.close(os.open(f"{marks}/{name}", os.O_CREAT | os.O_EXCL))
+            except FileExistsError:
+                continue
+            if name == "killed":
+                os.kill(os.getpid(), signal.SIGKILL)
+            for path in Path(folder).rglob("shuffle_*"):
+                path.unlink()
+            os.kill(os.getpid(), signal.SIGKILL)  # the next attempt has to read them
+        yield from real(batches, shared=shared, minimum=minimum, top_k=top_k)
+
+    monkeypatch.setattr(similar, "rows_of_range", disturbed)
+    found = similar.similarities(lists, counts, model="swing", options={}, top_k=5, partition_bytes=SMALL["zipf"])
+    assert {path.name for path in tmp_path.iterdir()} == {"killed", "deleted"}
+    assert_same(found, train_similar("swing", matrix, options={}, top_k=5, seed=0))
+
+
+def test_ranges_fit_the_memory_and_a_row_that_cannot_is_told(spark_folder, caplog) -> None:
+    from llm_i2i.spark import similar
+
+    entries = np.array([5, 5, 5, 1_000, 5, 0, 5])
+    counts = similar.Counts(n_users=900, n_entries=2_000, longest=500, users=entries, entries=entries)
+    whole, n_parts = similar.parts_of(counts, least=2, partition_bytes=2_000 * similar.BYTES_PER_ENTRY)
+    assert (n_parts, whole.tolist()) == (2, [0, 0, 0, 0, 1, 1, 1])
+    assert "exceed" not in caplog.text
+    part, n_parts = similar.parts_of(counts, least=2, partition_bytes=100 * similar.BYTES_PER_ENTRY)
+    assert n_parts == len(entries)
+    assert (np.diff(part) >= 0).all()
+    assert part[4] > part[3]
+    assert "the lists of the users of 1 item(s) exceed spark.partition_mb" in caplog.text
+
+
+def test_malformed_rows_are_told_as_locally(spark) -> None:
+    from llm_i2i.spark import similar
+
+    items = pd.DataFrame({"item_id": ["a", "b"]})
+    rows = pd.DataFrame({"user_id": ["u", "u", "v"], "item_id": ["a", "b", "a"], "weight": np.float32([1, 1, 1])})
+    wrong = {
+        "unknown item": rows.assign(item_id=["a", "c", "a"]),
+        "weight": rows.assign(weight=np.float32([1, 1, 2])),
+        "no user": rows.assign(user_id=["u", None, "v"]),
+        "no row": rows.iloc[:0],
+    }
+    for name, table in wrong.items():
+        with pytest.raises(ArtifactError) as local:
+            user_items_from_frame(table.astype({"user_id": "str"}), items)
+        schema = pa.schema({"user_id": pa.string(), "item_id": pa.string(), "weight": pa.float32()})
+        frame = spark.createDataFrame(pa.Table.from_pandas(table, schema=schema, preserve_index=False))
+        with pytest.raises(ArtifactError) as found:
+            similar.user_lists(frame, items, partition_bytes=1 << 20)
+        assert str(found.value) == str(local.value), name
+
+
+def test_a_score_beyond_float32_is_told(tables) -> None:
+    from llm_i2i.spark import similar
+
+    lists, counts, _ = tables["random 1"]
+    options = {"user_exponent": -15.0}
+    with pytest.raises(DataError, match="not finite"):
+        similar.similarities(lists, counts, model="swing", options=options, top_k=3, partition_bytes=1 << 20)
+
+
+def test_a_failing_task_is_told(spark) -> None:
+    from llm_i2i.spark.session import session
+
+    def fail(batches):
+        raise ValueError("no luck")
+
+    with (
+        pytest.raises(LlmI2iError, match=r"runtime.engine: spark: failed \(.*no luck"),
+        session(SparkParams(master="local[2]", partition_mb=1)) as same,
+    ):
+        same.range(1).mapInArrow(fail, "id long").count()
+    assert spark.range(3).count() == 3  # the session of the caller is left running
+
+
+def engine(name: str) -> None:
+    params = whole_params()
+    params["runtime"]["engine"] = name
+    params["spark"]["partition_mb"] = 1
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+def test_stages_write_the_same_bytes(spark, tmp_path, monkeypatch, caplog) -> None:
+    make_raw(tmp_path / "data", 3_000)
+    shutil.copy(ROOT / "dvc.yaml", tmp_path)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    found = {}
+    for name in ("local", "spark"):
+        engine(name)
+        caplog.clear()
+        split()
+        tag()
+        fuse(arm="real")
+        for model in ("swing", "bm25_tuned", "bpr"):
+            train_i2i(model=model, arm="real")
+            evaluate(model=model, arm="real")
+        found[name] = content_md5(tmp_path / "artifacts"), content_md5(tmp_path / "reports/metrics")
+        shutil.rmtree(tmp_path / "artifacts")
+    assert found["local"] == found["spark"]
+    assert "swing on Spark" in caplog.text
+    assert "bpr trains on this machine alone" in caplog.text
