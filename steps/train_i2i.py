@@ -1,7 +1,6 @@
 """Stage train_i2i: an item-to-item index of one model on one arm's data."""
 
 import logging
-from pathlib import Path
 
 import pandas as pd
 

@@ -1,7 +1,7 @@
 """Bit for bit what the local engine computes, whatever dies on the way; in one file, so that one JVM starts."""
 
-import os
 import logging
+import os
 import shutil
 import signal
 from pathlib import Path
