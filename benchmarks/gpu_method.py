@@ -90,12 +90,10 @@ def run(experiment: Experiment, points: list[Point], options: argparse.Namespace
 
 def results_of(experiment: Experiment, folders: list[Path], root: Path) -> dict[str, Any]:
     """The experiment's results from the points of all seeds; `root`: the project folder."""
-    found = []
-    for path in sorted(path for folder in folders for path in folder.glob("*.json")):
-        record = read_json(path)
-        points = {point.label: point for point in experiment.points(seeds=[record["seed"]])}
-        if path.with_suffix(".parquet").is_file():
-            found.append(read_point(path, points[record["label"]]))
+    paths = [path for folder in folders for path in folder.glob("*.json") if path.with_suffix(".parquet").is_file()]
+    of_point = {(record["label"], record["seed"]): path for path in paths for record in [read_json(path)]}
+    points = experiment.points(seeds=sorted({seed for _, seed in of_point}))  # in the order of the experiment
+    found = [read_point(of_point[key], point) for point in points if (key := (point.label, point.seed)) in of_point]
     defaults = Params.model_validate(read_profile(experiment.profile, root))
     return evaluate_experiment(experiment, found, resamples=defaults.report.bootstrap_resamples, seed=defaults.seed)
 
