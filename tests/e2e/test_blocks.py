@@ -1,7 +1,7 @@
 """The shell blocks of README and docs, run as one script a page in a copy of a finished project.
 
-Not run is what the pages' sources mark (tests/contracts/blocks.py); tests/pipelines/test_promotion.py runs the two
-pages of a promotion.
+Not run is what the pages' sources mark (tests/contracts/blocks.py); tests/pipelines/test_promotion.py runs that
+of a promotion.
 """
 
 import os
