@@ -20,7 +20,7 @@ TRIAL = {
     "name": "trial",
     "question": "How confident must a synthetic interaction be?",
     "fixed": {"fuse.arms": ["real", "llm_i2i"], "train_i2i.models": ["swing"]},
-    "grid": {"fuse.threshold": [1.0]},  # above every p_yes: the point fails
+    "grid": {"fuse.threshold": [0.2, 1.0]},
     "variants": {"half": {"fuse.selection": "custom", "fuse.custom.mode": "volume", "fuse.custom.pairs_per_user": 1.0}},
     "generator_alone": True,
     "x": "synthetic_kept",
@@ -45,7 +45,7 @@ def kill_in_the_second_point(project: Project) -> None:
     )
     points, end = project.root / RESULTS / "points", time.monotonic() + 240
     try:
-        while len(list(points.glob("*.log"))) < 2:  # that of the first, which fails, stays
+        while not (list(points.glob("*.json")) and list(points.glob("*.log"))):
             assert process.poll() is None, "the sweep ended before its second point began"
             assert time.monotonic() < end, "the second point did not begin"
             time.sleep(0.05)
@@ -80,6 +80,7 @@ def test_threshold_sweep_trains_nothing_and_survives_a_kill(finished: Project, t
     assert "none of" in results["failures"]["fuse.threshold=1.0"]
 
     kept = {row["point"]: row["synthetic_kept"] for row in results["rows"] if row["arm"] == "llm_i2i"}
+    assert kept["fuse.threshold=0.2"] > 0
     assert kept["half"] > 0
     # The table's numbers are those of the run itself.
     alone = json.loads((whole.root / "reports/metrics/generator-llm_only.json").read_text())["overall"]["recall@10"]
@@ -94,7 +95,7 @@ def test_threshold_sweep_trains_nothing_and_survives_a_kill(finished: Project, t
 def test_a_broken_point_stops_before_anything_runs(branch: Project) -> None:
     declare(branch)
     path = branch.root / "experiments" / "trial.yaml"
-    path.write_text(path.read_text(encoding="utf-8").replace("1.0", "2.0", 1), encoding="utf-8")
+    path.write_text(path.read_text(encoding="utf-8").replace("0.2", "2.0"), encoding="utf-8")
     done = branch.pipeline("sweep", "trial", ok=False)
     assert done.returncode == 2
     assert "fuse.threshold=2.0" in done.stderr

@@ -52,7 +52,7 @@ def test_all_typos_of_params_are_told_at_once_without_a_traceback(folder: Path) 
 @pytest.mark.slow
 @pytest.mark.parametrize("zenml", ["off", "on"])
 def test_missing_input_is_one_line_and_leaves_no_output(folder: Path, zenml: str) -> None:
-    done = pipelines(folder, "tag", zenml=zenml)
+    done = pipelines(folder, "fuse", "--arm", "real", zenml=zenml)
     assert done.returncode == 2
     assert done.stderr.startswith("error: artifacts/split/train.parquet: no such file")
     assert "Traceback" not in done.stderr + done.stdout

@@ -25,7 +25,9 @@ def test_without_pyspark(monkeypatch) -> None:
     for name in [name for name in sys.modules if name.startswith("llm_i2i.spark")]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, "pyspark", None)
-    with pytest.raises(LlmI2iError, match=r"engine: spark: package pyspark is not installed; .* 'llm-i2i\[spark\]'"):
+    with pytest.raises(
+        LlmI2iError, match=r"engine: spark: package py(spark|4j) is not installed; .* 'llm-i2i\[spark\]'"
+    ):
         import llm_i2i.spark.similar  # noqa: F401
 
 
