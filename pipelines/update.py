@@ -42,14 +42,14 @@ def update(day: Path | None, remove: list[str]) -> None:
     write_json({"generator": locked_md5(paths.GENERATOR), "updates": since}, paths.UPDATES)
     if _TRACKED.exists():
         dvc("add", str(paths.DATA))
+    if remove:
+        _delete_leftovers()  # before the stages run: the report depends on the folders in which these lie
     if since > limit:
         logger.info("update: the %d. since the last training: the LLMs are trained again", since)
         dvc_shown("repro")
     else:
         stages = [stage for stage in graph() if stage.partition("@")[0] not in TRAININGS]
         dvc_shown("repro", "--single-item", *stages)
-    if remove:
-        _delete_leftovers()
 
 
 def _delete_leftovers() -> None:
