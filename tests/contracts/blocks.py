@@ -16,7 +16,7 @@ from textwrap import dedent
 from tests.conftest import ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "CONTRIBUTING.md"]
-OF_A_PROMOTION = ("promoting.md",)  # run by tests/pipelines/test_promotion.py
+OF_A_PROMOTION = "promoting.md"  # run by tests/pipelines/test_promotion.py
 _BLOCK = re.compile(r"(?ms)((?:^ *<!-- (?:not run|fails|run with)[^\n]*-->\n)*)^ *```(\w*)\n(.*?)^ *```$")
 _READY = "curl --silent --retry 200 --retry-delay 1 --retry-connrefused --output /dev/null localhost:$PORT/readyz"
 _MARK = re.compile(r"<!-- (not run|fails|run with)(?: \(([^)]+)\))?: (.+?) -->")

@@ -1,4 +1,4 @@
-"""The shell blocks of README and docs, run as one script a page in a copy of a finished project.
+"""The shell blocks of README and docs, run as one script per page in a copy of a finished project.
 
 Not run is what the pages' sources mark (tests/contracts/blocks.py); tests/pipelines/test_promotion.py runs that
 of a promotion.
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.slow
 
 PAGES: dict[str, list[Block]] = {}
 for block in BLOCKS:
-    if block.language == "sh" and block.run and block.page not in OF_A_PROMOTION:
+    if block.language == "sh" and block.run and block.page != OF_A_PROMOTION:
         PAGES.setdefault(block.page, []).append(block)
 # A line that stands on several pages is run on the first: `dvc repro` has nothing to do on any of them.
 FIRST = {line: page for page, blocks in reversed(PAGES.items()) for block in blocks for line in block.run}

@@ -312,8 +312,7 @@ def first(built, tmp_path, monkeypatch) -> Path:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", OF_A_PROMOTION)
-def test_the_commands_of_the_page_promote(page, first):
+def test_the_commands_of_the_page_promote(first):
     """Its shell blocks, in a project with new data, a run that is not committed, and a seed of an older run."""
     dvc("add", "--quiet", "data")
     for seed in (42, 43, 44):
@@ -323,7 +322,9 @@ def test_the_commands_of_the_page_promote(page, first):
     shell("git", "clone", "-q", "--bare", ".", "../origin")
     shell("git", "remote", "add", "origin", "../origin")
     Path(".gitignore").write_text(Path(".gitignore").read_text(encoding="utf-8") + "/none\n", encoding="utf-8")
-    text = script([line for block in BLOCKS if (block.page, block.language) == (page, "sh") for line in block.run])
+    text = script(
+        [line for block in BLOCKS if (block.page, block.language) == (OF_A_PROMOTION, "sh") for line in block.run]
+    )
     environment = {**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"}
     environment["PYTHONPATH"] = f"{ROOT}{os.pathsep}{ROOT / 'src'}"
     done = subprocess.run(

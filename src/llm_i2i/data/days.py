@@ -1,4 +1,4 @@
-"""Raw tables that grow by a file a day: `interactions.parquet` and `items.parquet` as folders of parts."""
+"""Raw tables that grow by a file per day: `interactions.parquet` and `items.parquet` as folders of parts."""
 
 import re
 from collections.abc import Collection, Iterator, Mapping
