@@ -32,7 +32,7 @@ class CompactParams(Section):
     intermediate_size: PositiveInt = knob("width of the feed-forward layers")
     layers: PositiveInt = knob("transformer layers")
     heads: PositiveInt = knob("attention heads")
-    dropout: HalfOpenShare = knob("on item embeddings, each layer's output and the last state")
+    dropout: HalfOpenShare = knob("on each layer's output; half as much on item embeddings and the last state")
     item_init: Literal["random", "interactions", "text+interactions"] = knob(
         "item embeddings begin as random | interactions | text+interactions (factors of them)"
     )

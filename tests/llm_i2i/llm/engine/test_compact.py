@@ -22,7 +22,7 @@ from llm_i2i.llm.engine.beam import NextItems, beam_search
 from llm_i2i.llm.engine.compact import INIT_NOISE, INIT_SCALE, item_vectors
 from llm_i2i.llm.engine.logits import TargetLogits
 from llm_i2i.llm.engine.loss import logits_over_tokens
-from llm_i2i.llm.engine.models import load_for_inference, load_for_training, with_vectors
+from llm_i2i.llm.engine.models import load_for_inference, load_for_training, read_manifest, with_vectors
 from llm_i2i.llm.engine.shards import Shards
 from llm_i2i.llm.engine.training import EarlyStopping, TrainingSetup, train_model
 from llm_i2i.llm.generator import train_generator
@@ -98,7 +98,7 @@ def test_items_begin_as_factors_of_what_is_trained_on_and_as_nothing_of_those_he
     by_user = histories_by_user(cyclic, items)
     tokens = load_vocabulary(compact, identifiers, items, seed=3).new_tokens
     vectors = with_vectors(tokens, items, by_user, text=text, base_model=compact, seed=3).vectors
-    assert vectors.shape == (len(items), 64)
+    assert vectors.shape == (len(items), read_manifest(compact)["hidden_size"])
     fewer = {user: by_user[user] for user in list(by_user)[1:]}
     assert not np.allclose(with_vectors(tokens, items, fewer, text=text, base_model=compact, seed=3).vectors, vectors)
 
@@ -134,6 +134,28 @@ def test_a_model_starts_with_these_vectors_unless_it_is_told_to_start_from_noise
     assert expected is None
     assert rows["random"].std() == pytest.approx(0.02, rel=0.1)
     assert rows["factors"].std() == pytest.approx(INIT_SCALE, rel=0.1)
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_half_as_much_is_dropped_of_items_and_the_last_state_as_of_a_layers_output(
+    compact, settings, runtime, items, identifiers, training
+):
+    module, catalogue = _module(compact, settings, runtime, items, identifiers)
+    inner, dropped = module.lm.model, {}
+    layer = inner.layers[0]
+    places = {"items": inner.embed_tokens, "attention": layer.self_attn.o_proj, "mlp": layer.mlp.down_proj,
+              "state": inner.norm}  # fmt: skip
+    for name, place in places.items():
+
+        def count(_, __, output, name=name):
+            dropped[name] = float((output == 0).float().mean())
+
+        place.register_forward_hook(count)
+    module.train(training)
+    inner(torch.from_numpy(catalogue.tokens[:, 0]).reshape(2, -1))
+    rate = read_manifest(compact)["dropout"] if training else 0.0
+    expected = {"items": rate / 2, "attention": rate, "mlp": rate, "state": rate / 2}
+    assert dropped == pytest.approx(expected, abs=0.03)
 
 
 def test_the_same_seed_gives_the_same_model_and_another_seed_another(common, settings, tmp_path):
