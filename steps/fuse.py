@@ -36,17 +36,11 @@ def fuse(arm: str) -> Outcome:
         arm: One of fuse.arms.
     """
     control, params = fusion.control_of(arm), load_params().fuse
-    scored = pd.DataFrame(columns=list(JUDGED)).astype(JUDGED)
-    if arm != SOURCE_REAL:
-        scored = read_table(paths.PAIRS, JUDGED, encoded=True)
-    if control and arm != control:
-        of_control = read_table(paths.SCORED / f"{control}.parquet", {**SCORED, "rank": "int32"}, encoded=True)
-        scored = stack(scored, of_control.assign(logprob=np.float32(np.nan)))
     fused, kept = fusion.fuse(
         arm=arm,
         train=read_table(paths.TRAIN, PAIRS, encoded=True),
         valid=read_table(paths.VALID, PAIRS, encoded=True),
-        scored=scored,
+        scored=_scored(arm, control),
         items=read_table(paths.ITEMS, ITEMS),
         params=params,
         control=read_table(paths.PROPOSED / f"{control}.parquet", CONTROL, encoded=True) if control else None,
@@ -56,3 +50,14 @@ def fuse(arm: str) -> Outcome:
         write_table(fused, table_out, FUSED)
         write_json(kept, counts_out)
     return Outcome((table, counts), rows=len(fused))
+
+
+def _scored(arm: str, control: str) -> pd.DataFrame:
+    """The pairs that an arm chooses from; a function, so that no name keeps them once `fuse` needs them no longer."""
+    if arm == SOURCE_REAL:
+        return pd.DataFrame(columns=list(JUDGED)).astype(JUDGED)
+    scored = read_table(paths.PAIRS, JUDGED, encoded=True)
+    if control and arm != control:
+        of_control = read_table(paths.SCORED / f"{control}.parquet", {**SCORED, "rank": "int32"}, encoded=True)
+        scored = stack(scored, of_control.assign(logprob=np.float32(np.nan)))
+    return scored

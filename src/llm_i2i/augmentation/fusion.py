@@ -96,8 +96,9 @@ def fuse(
     offered = kept_synthetic = scored.iloc[:0]
     if arm not in _WITHOUT_SYNTHETIC:
         # Proposing a user's valid item is right, not wrong; where valid rows are real ones it says nothing new.
-        generated = scored[scored["source"] == SOURCE_SYNTHETIC]
-        offered = generated[~among(generated, real)]
+        offered = scored[(scored["source"] == SOURCE_SYNTHETIC).to_numpy() & ~among(scored, real)]
+        if not control_of(arm):
+            del scored  # all that is read of it is in `offered`: its memory is the choice's
         volume = params.control_volume if arm in CONTROLS else arm
         kept_synthetic = _choose_synthetic(offered, real, items, volume, params)
         if control_of(arm):
@@ -222,7 +223,8 @@ def _check_scored(scored: pd.DataFrame, train: pd.DataFrame, items: pd.DataFrame
 def _repeated(values: IntArray) -> Mask:
     """Which values occur before; all are sorted first, in a fraction of the memory of a hash table."""
     found: Mask = np.zeros(len(values), dtype=np.bool_)
-    if (np.diff(np.sort(values)) == 0).any():
+    ordered = np.sort(values)
+    if (ordered[1:] == ordered[:-1]).any():
         found = pd.Series(values).duplicated().to_numpy()
     return found
 

@@ -44,4 +44,11 @@ def among(table: pd.DataFrame, others: pd.DataFrame) -> Array:
 
 def place_in_group(column: pd.Series) -> Array:
     """How many rows above have the same code, int64 (n,)."""
-    return column.groupby(codes_of(column), sort=False).cumcount().to_numpy()
+    codes = codes_of(column)
+    order = np.argsort(codes, kind="stable")
+    sizes = np.bincount(codes)
+    place = np.arange(len(codes))
+    place -= np.repeat(np.cumsum(sizes) - sizes, sizes)
+    found = np.empty_like(place)
+    found[order] = place
+    return found
