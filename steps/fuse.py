@@ -1,11 +1,14 @@
 """Stage fuse: one arm's training data, real and synthetic."""
 
+import logging
+from typing import Any
+
 import numpy as np
 import pandas as pd
 
 from llm_i2i.augmentation import fusion
 from llm_i2i.files import staged, write_json
-from llm_i2i.params import load_params
+from llm_i2i.params import FuseParams, Params, load_params
 from llm_i2i.schema import (
     FUSED,
     INTERACTIONS,
@@ -23,6 +26,8 @@ from llm_i2i.schema import (
 from steps import paths
 from steps.stage import Outcome, stage_step
 
+logger = logging.getLogger(__name__)
+Fused = tuple[pd.DataFrame, dict[str, Any]]
 # A control's rank is all that counts of it beside the pair: hashes of prompts would fill the memory.
 CONTROL = {name: SYNTHETIC[name] for name in (USER_ID, ITEM_ID, "rank")}
 PAIRS = {name: INTERACTIONS[name] for name in (USER_ID, ITEM_ID)}
@@ -35,8 +40,18 @@ def fuse(arm: str) -> Outcome:
     Args:
         arm: One of fuse.arms.
     """
-    control, params = fusion.control_of(arm), load_params().fuse
-    fused, kept = fusion.fuse(
+    params = load_params()
+    fused, kept = _on_spark(arm, params) or _here(arm, params.fuse)
+    table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"
+    with staged(table) as table_out, staged(counts) as counts_out:
+        write_table(fused, table_out, FUSED)
+        write_json(kept, counts_out)
+    return Outcome((table, counts), rows=len(fused))
+
+
+def _here(arm: str, params: FuseParams) -> Fused:
+    control = fusion.control_of(arm)
+    return fusion.fuse(
         arm=arm,
         train=read_table(paths.TRAIN, PAIRS, encoded=True),
         valid=read_table(paths.VALID, PAIRS, encoded=True),
@@ -45,11 +60,24 @@ def fuse(arm: str) -> Outcome:
         params=params,
         control=read_table(paths.PROPOSED / f"{control}.parquet", CONTROL, encoded=True) if control else None,
     )
-    table, counts = paths.FUSED / f"{arm}.parquet", paths.FUSED / f"{arm}.json"
-    with staged(table) as table_out, staged(counts) as counts_out:
-        write_table(fused, table_out, FUSED)
-        write_json(kept, counts_out)
-    return Outcome((table, counts), rows=len(fused))
+
+
+def _on_spark(arm: str, params: Params) -> Fused | None:
+    """The arm by Spark, if it is the engine and no user's pairs compete with another's."""
+    if params.runtime.engine != "spark":
+        return None
+    from llm_i2i.spark import fuse as on_spark  # noqa: PLC0415 - what extra `spark` installs
+    from llm_i2i.spark.session import session  # noqa: PLC0415
+
+    control = fusion.control_of(arm)
+    folder = paths.PROPOSED if arm == control else paths.SCORED
+    sources = on_spark.Sources(paths.TRAIN, paths.VALID, paths.PAIRS, folder / f"{control}.parquet")
+    items, partition_mb = read_table(paths.ITEMS, ITEMS), params.spark.partition_mb
+    with session(params.spark) as spark:
+        found = on_spark.fuse(spark, sources, arm=arm, items=items, params=params.fuse, partition_mb=partition_mb)
+    if found is None:
+        logger.warning("fuse: this machine alone fuses arm %s: its users' pairs are chosen together", arm)
+    return found
 
 
 def _scored(arm: str, control: str) -> pd.DataFrame:

@@ -17,7 +17,7 @@ class RuntimeParams(Section):
         "processes that share the users of synthesize, score and evaluate_generator; at most one per GPU"
     )
     engine: Literal["local", "spark"] = knob(
-        "local | spark: where split, tag, train_i2i and evaluate compute; the same bytes"
+        "local | spark: where split, tag, fuse, train_i2i and evaluate compute; the same bytes"
     )
 
 

@@ -12,12 +12,13 @@ import pyarrow as pa
 import pytest
 import yaml
 
-from benchmarks.scale import make_raw
+from benchmarks.scale import make_pairs, make_raw
 from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
 from llm_i2i.files import content_md5
 from llm_i2i.i2i.train import train_similar
 from llm_i2i.i2i.user_items import user_items_from_frame
 from llm_i2i.params import SparkParams
+from llm_i2i.schema import JUDGED
 from steps.evaluate import evaluate
 from steps.fuse import fuse
 from steps.split import split
@@ -156,6 +157,78 @@ def test_a_score_beyond_float32_is_told(tables) -> None:
         similar.similarities(lists, counts, model="swing", options=options, top_k=3, partition_bytes=1 << 20)
 
 
+def engine(name: str, selection: str = "recipe") -> None:
+    params = whole_params()
+    params["fuse"]["selection"] = selection
+    params["runtime"]["engine"] = name
+    params["spark"]["partition_mb"] = 1
+    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def proposed(tmp_path_factory) -> Path:
+    """A project with pairs to choose from, some real ones among them, and what a control proposes."""
+    folder = tmp_path_factory.mktemp("proposed")
+    make_raw(folder / "data", 3_000)
+    shutil.copytree(ROOT / "profiles", folder / "profiles")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        engine("local")
+        split()
+        tag()
+    make_pairs(folder)
+    path = folder / "artifacts/judged/pairs.parquet"
+    pairs, train = (pd.read_parquet(name) for name in (path, folder / "artifacts/split/train.parquet"))
+    real = train[["user_id", "item_id"]].assign(source="real", p_yes=np.float32(0.0), rank=0, logprob=np.nan)
+    real.loc[::2, "p_yes"] = np.float32(0.9)
+    pd.concat([pairs, real]).astype(JUDGED).to_parquet(path, index=False)
+    for name in ("scored", "proposed"):
+        (folder / "artifacts" / name).mkdir()
+        control = pairs[pairs["rank"] % 3 == 0].assign(source="item_knn").drop(columns="logprob")
+        control.to_parquet(folder / f"artifacts/{name}/item_knn.parquet", index=False)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("arm", "selection", "on_spark"),
+    [
+        ("real", "recipe", True),
+        ("no_generator", "recipe", True),
+        ("llm_i2i", "paper", True),
+        ("synthetic_only", "most_credible", True),
+        ("no_discriminator", "paper", True),
+        ("item_knn", "paper", True),
+        ("item_knn_filtered", "most_credible", True),
+        ("llm_i2i", "recipe", False),
+    ],
+)
+def test_fuse_writes_the_same_bytes(spark, proposed, monkeypatch, caplog, arm, selection, on_spark) -> None:
+    monkeypatch.chdir(proposed)
+    caplog.set_level(logging.INFO)
+    found = {}
+    for name in ("local", "spark"):
+        engine(name, selection)
+        fuse(arm=arm)
+        found[name] = [(proposed / f"artifacts/fused/{arm}.{kind}").read_bytes() for kind in ("parquet", "json")]
+    assert found["local"] == found["spark"]
+    assert ("ranges of users" in caplog.text) == on_spark
+
+
+def test_what_fuse_refuses_is_told_as_locally(spark, proposed, monkeypatch) -> None:
+    monkeypatch.chdir(proposed)
+    path = proposed / "artifacts/judged/pairs.parquet"
+    whole = pd.read_parquet(path)
+    said = []
+    for name in ("local", "spark"):
+        engine(name, "paper")
+        whole.assign(p_yes=whole["p_yes"].where(whole.index != 100, np.float32(1.5))).to_parquet(path)
+        with pytest.raises(ArtifactError) as found:
+            fuse(arm="llm_i2i")
+        said.append(str(found.value))
+    whole.to_parquet(path)
+    assert said[0] == said[1]
+
+
 def test_a_failing_task_is_told(spark) -> None:
     from llm_i2i.spark.session import session
 
@@ -168,13 +241,6 @@ def test_a_failing_task_is_told(spark) -> None:
     ):
         same.range(1).mapInArrow(fail, "id long").count()
     assert spark.range(3).count() == 3  # the session of the caller is left running
-
-
-def engine(name: str) -> None:
-    params = whole_params()
-    params["runtime"]["engine"] = name
-    params["spark"]["partition_mb"] = 1
-    Path("params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
 
 
 def test_stages_write_the_same_bytes(spark, tmp_path, monkeypatch, caplog) -> None:
