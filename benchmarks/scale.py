@@ -229,7 +229,7 @@ def main() -> None:
         for n in options.sizes:
             work = (options.work or Path(temporary)) / str(n)
             for stage in options.stages:
-                found["sizes"].setdefault(str(n), {})[stage] = measure(n, codes, work, stage)
+                found["sizes"].setdefault(str(n), {"interactions": n})[stage] = measure(n, codes, work, stage)
                 found["exponents"] = exponents(found["sizes"])
                 if options.out:
                     write_json(found, options.out)

@@ -188,17 +188,17 @@ def rows(n: int, work: Path, name: str) -> dict[str, Any]:
     }
 
 
-def tables(n: int, work: Path) -> dict[str, Any]:
-    """Tables and Swing of all days."""
+def tables(n: int, work: Path, days: list[str]) -> dict[str, Any]:
+    """Tables and Swing of some days."""
     base = work / "base"
     scale.make_raw(base / "data", n)
     set_params(base, yaml.safe_load((ROOT / "params.yaml").read_text(encoding="utf-8")))
     run(base, TABLES)
-    return {name: both(base, work, name, TABLES) for name in DAYS}
+    return {name: both(base, work, name, TABLES) for name in days}
 
 
-def llm(n: int, work: Path) -> dict[str, Any]:
-    """Synthesis and scoring of all days."""
+def llm(n: int, work: Path, days: list[str]) -> dict[str, Any]:
+    """Synthesis and scoring of some days."""
     base = work / "base"
     scale.make_raw(base / "data", n)
     few = {"epochs": 1, "early_stopping": {"patience": 0}, "max_windows": 500}
@@ -213,7 +213,7 @@ def llm(n: int, work: Path) -> dict[str, Any]:
     run(base, ("split", "tag", *TRAININGS))
     for stage in LLM:  # the tables before them cost next to nothing
         run(base, (stage,))
-    return {name: both(base, work, name, ("split", "tag", "encode_text", *LLM)) for name in DAYS}
+    return {name: both(base, work, name, ("split", "tag", "encode_text", *LLM)) for name in days}
 
 
 def bound(size: int) -> dict[str, float]:
@@ -259,7 +259,7 @@ def both(base: Path, work: Path, name: str, stages: tuple[str, ...]) -> dict[str
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="*", default=[])
-    parser.add_argument("--days", nargs="*", choices=DAYS, default=list(DAYS), help="of --sizes")
+    parser.add_argument("--days", nargs="*", choices=DAYS, default=list(DAYS))
     parser.add_argument("--stages", type=int)
     parser.add_argument("--llm", type=int)
     parser.add_argument("--work", type=Path, help="keeps the data of --sizes")
@@ -287,7 +287,7 @@ def main() -> None:
                 note("swing", n, {name: rows(n, work / str(n), name)})
         for kind, n, measure in (("stages", options.stages, tables), ("llm", options.llm, llm)):
             if n:
-                note(kind, n, measure(n, Path(temporary) / kind))
+                note(kind, n, measure(n, Path(temporary) / kind, options.days))
 
 
 if __name__ == "__main__":
