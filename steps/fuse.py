@@ -76,7 +76,7 @@ def _on_spark(arm: str, params: Params) -> Fused | None:
     with session(params.spark) as spark:
         found = on_spark.fuse(spark, sources, arm=arm, items=items, params=params.fuse, partition_mb=partition_mb)
     if found is None:
-        logger.warning("fuse: this machine alone fuses arm %s: its users' pairs are chosen together", arm)
+        logger.warning("fuse: Spark leaves arm %s to this machine: users' pairs compete, or a row is wrong", arm)
     return found
 
 
