@@ -30,7 +30,7 @@ from llm_i2i.errors import LlmI2iError
 KINDS = {"full disk": errno.ENOSPC, "failing disk": errno.EIO, "kill": 0}
 MEGABYTES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # that a run out of memory may still take
 FINE, REFUSED, TRACEBACK = 0, 3, 4
-HANGS = 120  # seconds after which an action is stopped, which is no outcome
+HANGS = 300  # seconds after which an action is stopped, which is no outcome; OpenBLAS tries long for memory
 PARTIAL = re.compile(r"(\.\d+\.partial)+")
 
 
@@ -137,16 +137,18 @@ class Shim:
             os.setpgid(0, 0)
             signal.alarm(HANGS)
             status, said = FINE, ""
+            free = resource.getrlimit(resource.RLIMIT_AS)[1]
             try:
                 self.library.faults_arm(faults.encode(), ctypes.c_long(n), kind)
                 if megabytes:
                     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
                     most = pages * resource.getpagesize() + megabytes * 2**20
-                    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+                    resource.setrlimit(resource.RLIMIT_AS, (most, free))
                 act()
             except (LlmI2iError, RefusedError) as error:
                 status, said = REFUSED, str(error)
             except BaseException:  # noqa: BLE001 - whatever it is, it is told
+                resource.setrlimit(resource.RLIMIT_AS, (free, free))  # room to tell it
                 status, said = TRACEBACK, traceback.format_exc()
             os.write(write, said[-3000:].encode())
             os._exit(status)

@@ -1,7 +1,9 @@
 """An error says what to do where the reader can do it."""
 
 import errno
+import weakref
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -50,6 +52,21 @@ def test_what_the_system_refuses_is_one_message(raised, message):
         raise raised
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_did_not_fit_is_let_go_before_the_message_is_made(monkeypatch):
+    """The message takes memory, too, and the traceback holds what filled it."""
+    seen = []
+
+    def fill():
+        table = np.zeros(1)
+        seen.append(weakref.ref(table))
+        raise MemoryError
+
+    monkeypatch.setattr("llm_i2i.errors.entry_of", lambda module: seen.append(seen[0]()) or module)
+    with pytest.raises(LlmI2iError, match="not enough memory"), one_message("tag"):
+        fill()
+    assert seen[1:] == [None]
 
 
 @pytest.mark.parametrize(
