@@ -51,6 +51,7 @@ class Scenario:
         faults: Prefix of the paths that fail; `socket:` for connections.
         volatile: Files that differ from run to run, relative to `work`: they are no state.
         names_paths: Whether errors are ours, which name the path that failed.
+        known_as: Folder of what is written under another name than it gets: an error that names a path there will do.
     """
 
     work: Path
@@ -61,6 +62,7 @@ class Scenario:
     faults: str = ""
     volatile: tuple[str, ...] = ()
     names_paths: bool = True
+    known_as: str = ""
 
 
 @dataclass
@@ -260,8 +262,10 @@ class Injection:
         words = {self.work / word.rstrip(":;,.") for word in outcome.said.replace("'", " ").split() if "/" in word}
         # The folder of all says nothing.
         related = {part for path in failed for part in (path, *path.parents)} - {self.work, *self.work.parents}
+        known_as = self.work / self.scenario.known_as
         return (
             not failed  # a connection, or no memory
+            or (known_as != self.work and any(known_as in word.parents for word in words))
             or any(word in related or set(failed) & set(word.parents) for word in words)
             or any(path.name in outcome.said for path in failed)
         )
