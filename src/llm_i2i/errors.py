@@ -131,6 +131,7 @@ def _is_about_memory(error: Exception) -> bool:
             "can't allocate memory",
             "can't start new thread",
             "error return without exception set",
+            "without setting an exception",
         )
     )
 

@@ -43,6 +43,7 @@ def test_in_library_use_nothing_advises_a_run_of_dvc(tmp_path, monkeypatch):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "you tried); expected room"),
         (RuntimeError("can't start new thread"), "tag: not enough memory (can't start new thread)"),
         (SystemError("error return without exception set"), "tag: not enough memory (error return"),
+        (SystemError("<function f> returned NULL without setting an exception"), "tag: not enough memory (<function"),
         (PermissionError(errno.EACCES, "Permission denied", ".locks"), ".locks: Permission denied; expected a file"),
         (OSError(errno.EIO, "Input/output error"), "tag: Input/output error; expected"),
     ],

@@ -713,6 +713,7 @@ CELLS = st.one_of(
     st.dates(),
     st.datetimes(),
     st.lists(st.text(st.characters(codec="utf-8"), max_size=2), max_size=2),
+    st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=2), max_size=2), max_size=2),
     st.dictionaries(st.sampled_from("ab"), st.integers(0, 9), min_size=1, max_size=2),
 )
 NAMES = st.sampled_from(
