@@ -109,6 +109,7 @@ def main() -> None:
     parser.add_argument("--targets", nargs="*", default=[], help="stages, instead of the whole graph")
     parser.add_argument("--data", type=Path, default=Path("data"), help="raw tables")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--results", type=Path, default=RESULTS, help="JSON file of the figures")
     parser.add_argument("--zenml", action="store_true", help="stages run in ZenML")
     options = parser.parse_args()
     os.environ["OMP_NUM_THREADS"] = "1"
@@ -130,7 +131,7 @@ def main() -> None:
     # With what starting again costs; meaningful on a free machine.
     lost = facts["seconds_disturbed"] - facts["finished"] * undisturbed
     facts["seconds_lost_per_kill"] = round(lost / max(1, sum(facts["kills"].values())), 1)
-    write_json(facts, RESULTS)
+    write_json(facts, options.results)
     print(json.dumps(facts, indent=2))
     sys.exit(bool(facts["problems"]))
 

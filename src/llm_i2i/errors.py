@@ -3,11 +3,13 @@
 import errno
 import inspect
 import re
+import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 EXPLAINED = Path("docs/troubleshooting.md")
+_RESERVE = 1 << 20  # bytes, given back where there are no others left to say so with
 
 
 class LlmI2iError(Exception):
@@ -96,11 +98,15 @@ def one_message(where: str) -> Iterator[None]:
     Raises:
         LlmI2iError: The system refused.
     """
+    reserve = bytearray()
     try:
+        reserve = bytearray(_RESERVE)
         yield
     except BrokenPipeError:
         raise
     except (MemoryError, OSError, RuntimeError, SystemError) as error:
+        reserve.clear()
+        traceback.clear_frames(error.__traceback__)  # they hold what did not fit
         if _is_about_memory(error):
             said = next(iter(str(error).strip().splitlines()), "none left")
             expected = "room for the tables and the model"
@@ -125,6 +131,7 @@ def _is_about_memory(error: Exception) -> bool:
             "can't allocate memory",
             "can't start new thread",
             "error return without exception set",
+            "without setting an exception",
         )
     )
 

@@ -30,7 +30,7 @@ from llm_i2i.errors import LlmI2iError
 KINDS = {"full disk": errno.ENOSPC, "failing disk": errno.EIO, "kill": 0}
 MEGABYTES = (1, 2, 4, 8, 16, 32, 64, 128, 256)  # that a run out of memory may still take
 FINE, REFUSED, TRACEBACK = 0, 3, 4
-HANGS = 120  # seconds after which an action is stopped, which is no outcome
+HANGS = 300  # seconds after which an action is stopped, which is no outcome; OpenBLAS tries long for memory
 PARTIAL = re.compile(r"(\.\d+\.partial)+")
 
 
@@ -51,6 +51,7 @@ class Scenario:
         faults: Prefix of the paths that fail; `socket:` for connections.
         volatile: Files that differ from run to run, relative to `work`: they are no state.
         names_paths: Whether errors are ours, which name the path that failed.
+        known_as: Folder of what is written under another name than it gets: an error that names a path there will do.
     """
 
     work: Path
@@ -61,6 +62,7 @@ class Scenario:
     faults: str = ""
     volatile: tuple[str, ...] = ()
     names_paths: bool = True
+    known_as: str = ""
 
 
 @dataclass
@@ -137,16 +139,18 @@ class Shim:
             os.setpgid(0, 0)
             signal.alarm(HANGS)
             status, said = FINE, ""
+            free = resource.getrlimit(resource.RLIMIT_AS)[1]
             try:
                 self.library.faults_arm(faults.encode(), ctypes.c_long(n), kind)
                 if megabytes:
                     pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
                     most = pages * resource.getpagesize() + megabytes * 2**20
-                    resource.setrlimit(resource.RLIMIT_AS, (most, most))
+                    resource.setrlimit(resource.RLIMIT_AS, (most, free))
                 act()
             except (LlmI2iError, RefusedError) as error:
                 status, said = REFUSED, str(error)
             except BaseException:  # noqa: BLE001 - whatever it is, it is told
+                resource.setrlimit(resource.RLIMIT_AS, (free, free))  # room to tell it
                 status, said = TRACEBACK, traceback.format_exc()
             os.write(write, said[-3000:].encode())
             os._exit(status)
@@ -258,8 +262,10 @@ class Injection:
         words = {self.work / word.rstrip(":;,.") for word in outcome.said.replace("'", " ").split() if "/" in word}
         # The folder of all says nothing.
         related = {part for path in failed for part in (path, *path.parents)} - {self.work, *self.work.parents}
+        known_as = self.work / self.scenario.known_as
         return (
             not failed  # a connection, or no memory
+            or (known_as != self.work and any(known_as in word.parents for word in words))
             or any(word in related or set(failed) & set(word.parents) for word in words)
             or any(path.name in outcome.said for path in failed)
         )

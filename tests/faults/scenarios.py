@@ -133,7 +133,8 @@ def serving_store(work: Path) -> Scenario:
         FlatIndex(work / "store" / "versions" / version)
         return {"version": version}
 
-    return Scenario(work, lambda: build(source, work / "store"), state=state, faults=f"{work}/store/")
+    act = lambda: build(source, work / "store")  # noqa: E731
+    return Scenario(work, act, state=state, faults=f"{work}/store/", known_as="store/versions")
 
 
 def events(work: Path) -> Scenario:

@@ -1,7 +1,9 @@
 """An error says what to do where the reader can do it."""
 
 import errno
+import weakref
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -41,6 +43,7 @@ def test_in_library_use_nothing_advises_a_run_of_dvc(tmp_path, monkeypatch):
         (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried\nmore"), "you tried); expected room"),
         (RuntimeError("can't start new thread"), "tag: not enough memory (can't start new thread)"),
         (SystemError("error return without exception set"), "tag: not enough memory (error return"),
+        (SystemError("<function f> returned NULL without setting an exception"), "tag: not enough memory (<function"),
         (PermissionError(errno.EACCES, "Permission denied", ".locks"), ".locks: Permission denied; expected a file"),
         (OSError(errno.EIO, "Input/output error"), "tag: Input/output error; expected"),
     ],
@@ -50,6 +53,21 @@ def test_what_the_system_refuses_is_one_message(raised, message):
         raise raised
     assert message in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_what_did_not_fit_is_let_go_before_the_message_is_made(monkeypatch):
+    """The message takes memory, too, and the traceback holds what filled it."""
+    seen = []
+
+    def fill():
+        table = np.zeros(1)
+        seen.append(weakref.ref(table))
+        raise MemoryError
+
+    monkeypatch.setattr("llm_i2i.errors.entry_of", lambda module: seen.append(seen[0]()) or module)
+    with pytest.raises(LlmI2iError, match="not enough memory"), one_message("tag"):
+        fill()
+    assert seen[1:] == [None]
 
 
 @pytest.mark.parametrize(

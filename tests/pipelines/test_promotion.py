@@ -157,7 +157,15 @@ def make_project() -> None:
     split = tables()
     write_frame(pd.concat(split.values()), Path("data/interactions.csv"))
     write_frame(catalogue(split["train"]), Path("data/items.csv"))
-    ignored = ["/artifacts", "/data", "/.serving/", "/reports/gate.json", "/reports/gate.md", "/reports/model_cards/"]
+    ignored = [
+        "*.partial",
+        "/artifacts",
+        "/data",
+        "/.serving/",
+        "/reports/gate.json",
+        "/reports/gate.md",
+        "/reports/model_cards/",
+    ]
     Path(".gitignore").write_text("\n".join(ignored) + "\n", encoding="utf-8")
 
 

@@ -41,8 +41,11 @@ _MANY: Final = 0.1  # share of rows above which a filter is worth a warning
 _MAX_FIELD: Final = (1 << 31) - 1  # characters of a CSV cell
 _BLOCKS: Final = re.compile(r"br|p|div|li|[uo]l|t[dhr]|table|hr|h[1-6]", re.IGNORECASE)  # elements that part words
 _ELEMENTS: Final = (
-    "a|abbr|b|big|blockquote|body|br|center|cite|code|dd|del|div|dl|dt|em|font|h[1-6]|head|hr|html|i|img|input|ins|li|"
-    "link|meta|noscript|ol|p|pre|q|s|script|small|span|strike|strong|style|sub|sup|table|tbody|td|th|thead|tr|tt|u|ul"
+    "a|abbr|address|article|aside|audio|b|bdi|bdo|big|blockquote|body|br|button|canvas|caption|center|cite|code|col|"
+    "colgroup|dd|del|details|dfn|dialog|div|dl|dt|em|embed|fieldset|figcaption|figure|font|footer|form|h[1-6]|head|"
+    "header|hr|html|i|iframe|img|input|ins|kbd|label|legend|li|link|main|map|mark|meta|nav|noscript|object|ol|optgroup|"
+    "option|p|param|path|picture|pre|q|s|samp|script|section|select|small|source|span|strike|strong|style|sub|summary|"
+    "sup|svg|table|tbody|td|template|textarea|tfoot|th|thead|time|tr|tt|u|ul|var|video|wbr"
 )
 # A known element with nothing but attributes: "x < 5 and y > 3" and "<Untitled>" hold none. Group 1: its name.
 _TAG: Final = re.compile(
@@ -51,7 +54,8 @@ _TAG: Final = re.compile(
 )
 _PAGE_CODE: Final = re.compile(r"<(script|style)\b[^>]*>.*?(?:</\1\s*>|$)", re.IGNORECASE | re.DOTALL)
 _SCRIPT: Final = re.compile(
-    r"getTime\b|\bvar\s+\w+\s*=|\bfunction\s*\w*\s*\([\w\s,]*\)\s*\{|\b(?:window|document)\.\w+\s*[=(.]|"
+    r"getTime\b|\b(?:var|let|const)\s+\w+\s*=|\bfunction\s*\w*\s*\([\w\s,]*\)\s*\{|"
+    r"\(\s*\)\s*=>|\b(?:window|document)\.\w+\s*[=(.)]|\{\s*\"\w+\"\s*:|"
     r"[.#@][\w-]+[^{}]*\{\s*[\w-]+\s*:[^{}]*[;}]"
 )
 Json = dict[str, Any]
@@ -134,7 +138,7 @@ def read_items(path: Path, edition: Edition, wanted: set[str]) -> pd.DataFrame:
         item_id, title, category, brand (str; empty = not given), sorted by item_id; every wanted item once.
 
     Raises:
-        DataError: The file cannot be read, or a line is no object.
+        DataError: The file cannot be read, a line is no object, or no wanted item has an entry.
     """
     found: dict[str, tuple[str, str, str]] = {}
     for _, record in _objects(path):
@@ -148,6 +152,9 @@ def read_items(path: Path, edition: Edition, wanted: set[str]) -> pd.DataFrame:
             )
             before = found.get(item, own)
             found[item] = (before[0] or own[0], before[1] or own[1], before[2] or own[2])
+    if wanted and not found:
+        expected, fix = "the metadata of these reviews", "name the metadata, or the --year, that belongs to the reviews"
+        raise DataError(str(path), f"describes none of {len(wanted):,} items (first: {min(wanted)!r})", expected, fix)
     missing = len(wanted - found.keys())
     logger.info("%s: %s of %s items described", path, f"{len(found):,}", f"{len(wanted):,}")
     if missing:

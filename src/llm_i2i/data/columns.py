@@ -1,6 +1,7 @@
 """Cast one raw column; rows that cannot be cast are returned by their places, never guessed."""
 
 import datetime as dt
+import re
 from decimal import Decimal, InvalidOperation
 from itertools import pairwise
 from typing import Any, Final
@@ -30,7 +31,7 @@ class MixedUnitsError(Exception):
 
 def brief(value: object) -> str:
     """A cell as messages show it: one line, of at most about 100 characters."""
-    text = repr(value)
+    text = re.sub(r"\s*\n\s*", " ", repr(value))  # of arrays
     return text if len(text) <= _BRIEF else f"{text[:_BRIEF]}... ({len(text):,} characters)"
 
 
@@ -45,12 +46,12 @@ def as_text(column: pd.Series, *, joined: bool = False) -> tuple[pd.Series, Plac
     Returns:
         The column as `str` dtype, and the places of values that are no text and no integer.
     """
-    if isinstance(column.dtype, pd.CategoricalDtype):
-        column = column.astype(column.cat.categories.dtype)
+    column = _decoded(column)
     if _is_plain_text(column) or pd.api.types.is_integer_dtype(column.dtype):
         return column.astype("str"), np.array([], dtype=np.intp)
     missing = column.map(_is_missing).to_numpy(dtype=bool)
     cells = column.astype(object).map(_joined if joined else _written)
+    cells = cells.mask(cells.notna() & skips_integers(column))
     text = cells.mask(cells == "").astype("str") if joined else cells.astype("str")
     return text, np.flatnonzero(cells.isna().to_numpy() & ~missing)
 
@@ -83,7 +84,8 @@ def as_timestamps(column: pd.Series) -> tuple[pd.Series, str, Places]:
     if plain_counts is not None:  # the rest takes fifty times as long
         return pd.Series(plain_counts, index=column.index), UNITS[_unit_of(plain_counts)], np.array([], dtype=np.intp)
     if not _is_plain_text(column):
-        column = column.astype(object).map(_moment)
+        too_narrow = skips_integers(column) & (column.dtype != np.float64)
+        column = column.astype(object).map(_moment).mask(too_narrow)
     text = column.astype("str")
     counts, is_count = _integers(text)
     unit = _unit_of(counts[is_count])
@@ -107,10 +109,27 @@ def as_numbers(column: pd.Series) -> tuple[pd.Series, Places]:
     Returns:
         The column, and the places of missing, non-finite or unreadable values.
     """
+    column = _decoded(column)
     if column.dtype == object:
-        column = column.map(lambda value: value if isinstance(value, str | int | float) else _written(value))
+        column = column.map(lambda value: value if isinstance(value, str | int | float | Decimal) else None)
+    elif not (_is_plain_text(column) or pd.api.types.is_numeric_dtype(column.dtype)):
+        column = column.astype(object).mask(np.ones(len(column), dtype=np.bool_))  # dates would become counts
     numbers = pd.to_numeric(column, errors="coerce").astype("float64")
     return numbers, np.flatnonzero(~np.isfinite(numbers.to_numpy()))
+
+
+def _decoded(column: pd.Series) -> pd.Series:
+    """The cells of a categorical column."""
+    is_coded = isinstance(column.dtype, pd.CategoricalDtype)
+    return column.astype(column.cat.categories.dtype) if is_coded else column
+
+
+def skips_integers(column: pd.Series) -> NDArray[np.bool_]:
+    """Which cells are floats so large that neighbours of their type are more than 1 apart, bool (n,)."""
+    if column.dtype not in (np.float16, np.float32, np.float64):
+        return np.zeros(len(column), dtype=np.bool_)
+    found: NDArray[np.bool_] = np.abs(column.to_numpy()) > 2.0 ** (np.finfo(str(column.dtype)).nmant + 1)
+    return found
 
 
 def _is_plain_text(column: pd.Series) -> bool:
@@ -148,8 +167,8 @@ def _joined(value: Any) -> str | None:
     """The same, or the parts of a list, without empty ones, joined by a comma; an empty list is an empty text."""
     if not isinstance(value, list | tuple | np.ndarray):
         return _written(value)
-    parts = [(_written(part), part) for part in value if not _is_missing(part) and part != ""]
-    return None if any(text is None for text, _ in parts) else ", ".join(str(text) for text, _ in parts)
+    parts = [_written(part) for part in value if not _is_missing(part)]
+    return None if None in parts else ", ".join(part for part in parts if part)
 
 
 def _plain_integers(column: pd.Series) -> NDArray[np.int64] | None:

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-from llm_i2i.data.columns import UNITS, brief
+from llm_i2i.data.columns import UNIT_BEGINS, UNITS, brief
 from llm_i2i.data.item_text import one_line
 from llm_i2i.data.repeats import Codes, Order, in_pair_order, in_time_order
 from llm_i2i.data.sources import RawTables
@@ -25,7 +25,8 @@ from llm_i2i.schema import ITEM_ID, RATING, TIMESTAMP, USER_ID, decode, encode, 
 logger = logging.getLogger(__name__)
 
 SAMPLE_ROWS: Final = 5
-# 2100-01-01: a later time is nearly always one in a finer unit.
+# 2100-01-01: a later time is nearly always one in a finer unit. An earlier one than columns.UNIT_BEGINS is none: a day
+# written as 20200131, a spreadsheet's count of days, a 0 for a time that nobody knows.
 _MAX_SECONDS: Final = 4_102_444_800
 _MAX_SHOWN: Final = 100  # characters of a cell in a sample
 _MAX_DROPPED: Final = 0.1  # share of rows that may go without a warning
@@ -156,9 +157,10 @@ def interaction_checks(raw: RawTables, params: ValidateParams) -> list[Check]:
         _between(TIMESTAMP, f"{raw.order} is not negative", min_value=0),
     ]  # fmt: skip
     if raw.order == TIMESTAMP:
-        name = f"timestamp is in {raw.unit}, before the year 2100"
-        latest = _MAX_SECONDS * 1000 ** UNITS.index(raw.unit)
-        checks.append(_between(TIMESTAMP, name, "warning", max_value=latest))
+        name = f"timestamp is in {raw.unit}, of the years 1973 to 2099"
+        unit = UNITS.index(raw.unit)
+        limits = {"min_value": UNIT_BEGINS[unit], "max_value": _MAX_SECONDS * 1000**unit}
+        checks.append(_between(TIMESTAMP, name, "warning", **limits))
     if RATING in raw.interactions:
         low, high = params.rating_min, params.rating_max
         checks.append(_between(RATING, f"rating lies in {low:g}..{high:g}", min_value=low, max_value=high))

@@ -24,6 +24,7 @@ from llm_i2i.data.columns import (
     as_text,
     as_timestamps,
     brief,
+    skips_integers,
     without_decimal_point,
 )
 from llm_i2i.errors import DataError
@@ -42,9 +43,24 @@ _MAX_BLOCK_BYTES: Final = (1 << 31) - 1
 _UNREADABLE: Final = (OSError, EOFError, ValueError, OverflowError, zlib.error, csv.Error, pa.ArrowException)
 _is_integer: Final = pa.types.is_integer
 _TO_CSV: Final = (
-    'python -c "import pandas as pd; t = pd.read_csv({path!r}, sep={separator!r}, dtype=str, '
-    "keep_default_na=False); t.columns = [c.split(':')[0] for c in t]; t.to_csv({target!r}, index=False)\""
+    'python -c "import pandas as pd; t = pd.read_csv({path!r}, sep={separator!r}, dtype=str, keep_default_na=False, '
+    "skipinitialspace={blanks}, quoting={quoting}); t.columns = [c.strip().split(':')[0] for c in t]; "
+    't.to_csv({target!r}, index=False)"'
 )
+# What files begin with that are something else than their name says, and what to do about it.
+_OTHER_FORMS: Final = {
+    b"\x1f\x8b": ("gzip", "name it {stem}.csv.gz"),
+    b"\x28\xb5\x2f\xfd": ("Zstandard", "name it {stem}.csv.zst"),
+    b"PAR1": ("Parquet", "name it {stem}.parquet"),
+    b"PK\x03\x04": ("a zip archive or a spreadsheet", "unpack it, or save it as CSV"),
+    b"BZh": ("bzip2", "unpack it"),
+    b"\xfd7zXZ": ("xz", "unpack it"),
+    b"\xff\xfe": ("UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"),
+    b"\xfe\xff": ("UTF-16", "convert it with `iconv -f UTF-16 -t UTF-8`"),
+}
+_NO_VALUE: Final = "__HIVE_DEFAULT_PARTITION__"  # of a column that folders hold
+# Folders that hold old versions of a table beside the newest: only the software that wrote them knows which is which.
+_LAKES: Final = {"_delta_log": "Delta", ".hoodie": "Hudi"}
 
 Columns = Iterator[tuple[str, pa.ChunkedArray]]
 
@@ -195,7 +211,9 @@ def _find(data_dir: Path, name: str, problems: list[str]) -> Path | None:
     found = [path for path in (data_dir / f"{name}{ending}" for ending in _ENDINGS) if path.exists()]
     if len(found) == 1 and (found[0].is_file() or found[0].suffix == ".parquet"):
         return found[0]
-    others = [path.name for path in sorted(data_dir.glob(f"{name}*")) if path not in found]
+    there = sorted(path.name for path in data_dir.glob("[!.]*") if path not in found)
+    others = [other for other in there if other.lower().startswith(name)]
+    others = others or [other for other in there if not other.startswith(tuple(_KNOWN))]
     what = "no such file" + (f", but {', '.join(others[:_SHOWN])}" if others else "")
     if len(found) > 1:
         what = "both files are there" if len(found) == 2 else "several files are there"
@@ -231,11 +249,14 @@ def _how(path: Path, names: list[str], missing: list[str]) -> str:
     """What to do about a header that has the columns, but not separated by commas or by these names alone."""
     header = ",".join(names)
     separator = max("\t;|,", key=header.count) if len(names) == 1 else ","
-    plain = [cell.strip().strip('"').partition(":")[0] for cell in header.split(separator)]
+    plain = [cell.strip().strip('"').strip().partition(":")[0] for cell in header.split(separator)]
     if not set(missing) <= set(plain):
         return " (is it comma separated?)" if len(names) == 1 else ""
-    target = str(path.with_name(path.name.removesuffix(".gz").removesuffix(".zst")))
-    command = _TO_CSV.format(path=str(path), separator=separator, target=target)
+    # RecBole's atomic files name types in their header, and quote nothing.
+    quoting = csv.QUOTE_NONE if ":" in header else csv.QUOTE_MINIMAL
+    target = str(path.with_name(f"{path.name.partition('.')[0]}.csv"))
+    options = {"separator": separator, "quoting": quoting, "blanks": separator + " " in header}
+    command = _TO_CSV.format(path=str(path), target=target, **options)
     return f" (is it comma separated? convert it with plain names: {command})"
 
 
@@ -264,6 +285,8 @@ def _convert(table: pd.DataFrame, where: str, problems: list[str], *, encoded: b
                 converted[column] = without_decimal_point(converted[column])
             rule = "text or an integer"
         if len(wrong):
+            if skips_integers(table[column]).any() and table[column].dtype != "float64":
+                rule += f" ({table[column].dtype} skips integers of this size: write it as int64)"
             # Row 1 is the first one below the header, in CSV and Parquet alike.
             cells = table[column].iloc[wrong[:_SHOWN]].tolist()
             first = ", ".join(f"row {i + 1}: {brief(cell)}" for i, cell in zip(wrong, cells, strict=False))
@@ -278,23 +301,27 @@ def _parts(path: Path) -> list[Path]:
     if path.is_file():
         return [path]
     files = [file for file in sorted(path.rglob("*")) if file.is_file()]
+    for mark, lake in _LAKES.items():
+        if any(mark == file.relative_to(path).parts[0] for file in files):
+            raise ValueError(f"a table of {lake}, with old versions beside the newest; write that one as plain Parquet")
     parts = [f for f in files if not any(part[0] in "._" for part in f.relative_to(path).parts)]
     if not parts:
         raise ValueError("a folder without Parquet files")
     return parts
 
 
-def _of_folders(path: Path, part: Path) -> dict[str, str]:
-    """Columns that the names of folders hold, as in `day=1/part-0.parquet`."""
+def _of_folders(path: Path, part: Path) -> dict[str, str | None]:
+    """Columns that the names of folders hold, as in `day=1/part-0.parquet`; None is missing."""
     pairs = [folder.partition("=") for folder in part.relative_to(path).parts[:-1]]
-    return {key: unquote(value) for key, sign, value in pairs if sign}
+    return {key: None if value == _NO_VALUE else unquote(value) for key, sign, value in pairs if sign}
 
 
 def _parquet_names(path: Path) -> list[str]:
     """Columns of the table, in the order of the first part; those that only other parts have come after."""
     names: list[str] = []
     for part in _parts(path):
-        own = [*pq.read_schema(part).names, *_of_folders(path, part)]
+        with _opened_part(path, part) as file:
+            own = [*file.schema_arrow.names, *_of_folders(path, part)]
         names += own if not names else [name for name in own if name not in names]
     return names
 
@@ -304,17 +331,52 @@ def _parquet_columns(path: Path, name: str, problems: list[str]) -> Columns:
     for column in _wanted(path, name, _parquet_names(path), problems):
         tables = []
         for part in _parts(path):
-            with pq.ParquetFile(part) as file:
+            with _opened_part(path, part) as file:
                 if column in file.schema_arrow.names:
                     tables.append(file.read([column]))
                 else:
                     value, n_rows = pa.scalar(_of_folders(path, part).get(column)), file.metadata.num_rows
                     tables.append(pa.table({column: pa.repeat(value, n_rows)}))
-        yield column, pa.concat_tables(tables, promote_options="permissive")[column]
+        yield column, _joined_parts(tables, column)
+
+
+@contextmanager
+def _opened_part(path: Path, part: Path) -> Iterator[pq.ParquetFile]:
+    """One part; what cannot be read is named, where there are several."""
+    try:
+        with pq.ParquetFile(part) as file:
+            yield file
+    except _UNREADABLE as error:
+        if path == part:
+            raise
+        raise ValueError(f"{part.relative_to(path)}: {error}") from error
+
+
+def _joined_parts(tables: list[pa.Table], column: str) -> pa.ChunkedArray:
+    """A column of all parts; types that say the same in other ways, and numbers of other widths, become one."""
+    kinds = list(dict.fromkeys(table.schema.field(column).type for table in tables))
+    if len(kinds) > 1:
+        tables = [pa.table({column: table[column].cast(_common(table.schema.field(column).type))}) for table in tables]
+    try:
+        return pa.concat_tables(tables, promote_options="permissive")[column]
+    except pa.ArrowException as error:
+        raise ValueError(f"column {column!r} is {' and '.join(map(str, kinds))} in several parts") from error
+
+
+def _common(kind: pa.DataType) -> pa.DataType:
+    """The type that parts with other types of the same meaning have in common; times without a zone are in UTC."""
+    if pa.types.is_dictionary(kind):
+        return _common(kind.value_type)
+    if pa.types.is_string(kind) or pa.types.is_string_view(kind):
+        return pa.large_string()
+    return pa.timestamp(kind.unit, "UTC") if pa.types.is_timestamp(kind) else kind
 
 
 def _csv_columns(path: Path, name: str, problems: list[str]) -> Columns | None:
     """Read the known columns as strings; encoding, header and row shape are checked first."""
+    if form := _other_form(path):
+        problems.append(f"{path.name}: {form}")
+        return None
     wrong_byte, has_quotes = _scan_bytes(path)
     if wrong_byte:
         problems.append(f"{path.name}: {wrong_byte}; expected UTF-8: convert it, e.g. with `iconv -t UTF-8`")
@@ -335,6 +397,18 @@ def _csv_columns(path: Path, name: str, problems: list[str]) -> Columns | None:
         problems.append(f"{path.name}: {max(len(malformed), 1):,} malformed row(s) ({shown})")
         return None
     return zip(table.column_names, table.columns, strict=True)
+
+
+def _other_form(path: Path) -> str:
+    """What the file is instead of text, by its first bytes, and what to do; "" for text."""
+    with _opened(path) as file:
+        head = file.read(8)
+    for begin, (form, fix) in _OTHER_FORMS.items():
+        if head.startswith(begin):
+            return f"holds {form}; expected comma separated UTF-8: {fix.format(stem=path.name.partition('.')[0])}"
+    if b"\0" in head:
+        return "holds zero bytes, as UTF-16 and UTF-32 do; expected UTF-8: convert it, e.g. with `iconv -t UTF-8`"
+    return ""
 
 
 def _parse_csv(path: Path, columns: list[str], begin: int) -> tuple[pa.Table | None, str]:

@@ -109,6 +109,12 @@ def items_of(folder: Path, *entries: str) -> list[list[str]]:
         ("Bear<script>var x = 1;</script><style>.a{b:c}</style>", "Bear"),
         ("var aPageStart = (new Date()).getTime();\\nvar ue_t0=ue_t0||+new Date();", ""),
         ("(function(w){ window.x = 1; })()", ""),
+        ("(() => { go(1); })(); if (window.ue) ue.count(1)", ""),
+        ("const isBot = true;", ""),
+        ('{\\"isAjaxInProgress\\":false}', ""),
+        ("Let Go = Fly, const. speed {blue}", "Let Go = Fly, const. speed {blue}"),
+        ("Set<select><option value=1>Red</option></select><button type='b'>Buy</button>", "SetRedBuy"),
+        ("Lamp<svg id=x><path d='M0'/></svg><wbr>shade <Label> <Time Machine>", "Lampshade <Time Machine>"),
         (".a-section { margin: 0; }", ""),
         ("Functions of one variable: a window to C++", "Functions of one variable: a window to C++"),
         ("Cute \\ud83d bear", "Cute bear"),
@@ -143,6 +149,12 @@ def test_what_the_first_entry_of_an_item_lacks_a_later_one_gives(tmp_path: Path)
                '{"asin": "A", "title": "var a = 1;"}', '{"asin": "A", "title": "Real", "brand": "Else"}',
                '{"asin": "A", "title": "Later", "category": ["Toys"]}', '{"asin": ["A"], "title": "no"}']  # fmt: skip
     assert items_of(tmp_path, *entries) == [["A", "Real", "Toys", "Acme"]]
+
+
+def test_metadata_of_other_reviews_is_refused(tmp_path: Path) -> None:
+    """Also those of the right items, where --year takes users for items."""
+    with pytest.raises(DataError, match=r"describes none of 1 items \(first: 'A'\).*--year"):
+        items_of(tmp_path, '{"asin": "B", "title": "Bear"}')
 
 
 @pytest.mark.parametrize("blank", ["\n", "  \n", ",,,\n", "\r\n\r\n"])

@@ -14,9 +14,16 @@ from llm_i2i.errors import DataError
 from llm_i2i.schema import TIMESTAMP, encode
 from tests.llm_i2i.data.tables import interactions, raw_items, validate_params
 
+SECONDS = 1_000_000_000  # a moment in 2001
+
+
+def taken(*rows: tuple[str, str, int]) -> pd.DataFrame:
+    """Interactions, their seconds counted from that moment."""
+    return interactions(*[(user, item, SECONDS + time) for user, item, time in rows])
+
 
 def good() -> RawTables:
-    table = interactions(("u1", "a", 1), ("u1", "b", 2), ("u2", "a", 3))
+    table = taken(("u1", "a", 1), ("u1", "b", 2), ("u2", "a", 3))
     return RawTables(table, raw_items(item_id=["a", "b"], title=["Apple", "Pear"]), TIMESTAMP)
 
 
@@ -71,7 +78,7 @@ def test_unknown_item_is_an_error_that_names_the_row() -> None:
     raw.interactions.loc[1, "item_id"] = "ghost"
     row = only_failure(check(raw))
     assert (row["severity"], row["unexpected_count"], row["unexpected_percent"]) == ("error", 1, 33.3333)
-    assert row["sample"] == [{"row": 2, "user_id": "u1", "item_id": "ghost", "timestamp": 2}]
+    assert row["sample"] == [{"row": 2, "user_id": "u1", "item_id": "ghost", "timestamp": SECONDS + 2}]
     with pytest.raises(DataError, match=r"(?s)1 expectation.*every item_id is in the items table, 1 row.*ghost"):
         raise_on_errors(check(raw))
 
@@ -88,10 +95,10 @@ def test_exact_duplicates_are_a_warning() -> None:
 
 def test_rows_that_the_split_drops_are_told_above_a_tenth() -> None:
     """The same item again at another time: the split keeps the first."""
-    table = interactions(*[(f"u{n}", "a", 1) for n in range(9)], ("u0", "a", 2), ("u1", "b", 1))
+    table = taken(*[(f"u{n}", "a", 1) for n in range(9)], ("u0", "a", 2), ("u1", "b", 1))
     raw = RawTables(table, good().items, TIMESTAMP)
     assert failed(check(raw)) == {}  # 1 of 11
-    raw.interactions.loc[10] = ["u1", "a", 5]
+    raw.interactions.loc[10] = ["u1", "a", SECONDS + 5]
     result = check(raw)
     assert only_failure(result)["unexpected_count"] == 2
     assert only_failure(result)["name"].startswith("at most 10 % of rows repeat a user's item")
@@ -103,7 +110,7 @@ def test_rows_that_the_split_drops_are_told_above_a_tenth() -> None:
 )
 def test_a_test_item_that_a_hash_chooses_is_told_where_it_is_most(times: list[int], share: float) -> None:
     pairs = [(user, item) for user in "uv" for item in "abc"]
-    table = interactions(*[(*pair, time) for pair, time in zip(pairs, times, strict=True)], ("w", "a", 1))
+    table = taken(*[(*pair, time) for pair, time in zip(pairs, times, strict=True)], ("w", "a", 1))
     raw = RawTables(table, raw_items(item_id=list("abc"), title=list("ABC")), TIMESTAMP)
     found = {name: row["unexpected_percent"] for name, row in failed(check(raw)).items()}
     name = "at most 50 % of users took their last item at the same timestamp as another (a hash chooses the test item)"
@@ -135,13 +142,13 @@ def test_computed_columns_are_what_their_names_say(rows: list[tuple[str | None, 
 
 
 def test_encoded_tables_are_judged_as_texts_are(tmp_path: Path) -> None:
-    table = interactions(*[(user, item, 1) for user in "uvw" for item in "abc"], ("u", "a", 1), ("x", "ghost", -1))
+    table = taken(*[(user, item, 1) for user in "uvw" for item in "abc"], ("u", "a", 1), ("x", "ghost", -2 * SECONDS))
     table.loc[3, "user_id"] = None
     raw = RawTables(table, good().items, TIMESTAMP)
     encoded = table.assign(user_id=encode(table["user_id"]), item_id=encode(table["item_id"]))
     result = check(RawTables(encoded, good().items, TIMESTAMP), tmp_path)
     assert result == check(raw)
-    assert len(failed(result)) == 5
+    assert len(failed(result)) == 6
     assert len(list((tmp_path / "validations").rglob("*.html"))) == 3  # types have a page of their own
 
 
@@ -170,7 +177,7 @@ def test_times_in_milliseconds_have_a_limit_too() -> None:
     raw.interactions["timestamp"] = 1_700_000_000_000
     assert failed(check(raw)) == {}
     raw.interactions["timestamp"] *= 1000
-    assert "timestamp is in milliseconds, before the year 2100" in failed(check(raw))
+    assert "timestamp is in milliseconds, of the years 1973 to 2099" in failed(check(raw))
 
 
 def test_duplicated_item_is_an_error() -> None:
@@ -222,14 +229,24 @@ def test_times() -> None:
     raw.interactions.loc[1, "timestamp"] = 1_700_000_000_000
     rows = failed(check(raw))
     assert rows["timestamp is not negative"]["severity"] == "error"
-    assert rows["timestamp is in seconds, before the year 2100"]["severity"] == "warning"
+    assert rows["timestamp is in seconds, of the years 1973 to 2099"]["severity"] == "warning"
+
+
+@pytest.mark.parametrize("time", [0, 43_831, 2020, 20_200_131])
+def test_counts_that_are_no_seconds_are_told(time: int) -> None:
+    """A time that nobody knows, days of a spreadsheet, a year, a date written as a number."""
+    raw = good()
+    raw.interactions.loc[1, "timestamp"] = time
+    row = only_failure(check(raw))
+    assert (row["name"], row["severity"]) == ("timestamp is in seconds, of the years 1973 to 2099", "warning")
+    assert row["sample"][0]["timestamp"] == time
 
 
 def test_positions_are_no_times() -> None:
     raw = RawTables(good().interactions, good().items, "position")
     names = [row["name"] for row in check(raw)["expectations"]]
     assert "position is not negative" in names
-    assert not any("2100" in name for name in names)
+    assert not any("2099" in name for name in names)
 
 
 def test_another_type_fails() -> None:

@@ -105,7 +105,7 @@ def as_parquet(draw: st.DrawFn, table: list[tuple[str, list[Any]]]) -> bytes:
     for _, cells in table:
         try:
             array = pa.array(cells)
-            if array.to_pylist() and draw(st.booleans()):
+            if array.null_count < len(array) and draw(st.booleans()):
                 array = array.dictionary_encode()
         except (pa.ArrowException, OverflowError):  # cells of several kinds; a date after the year 9999
             array = pa.array([str(cell) for cell in cells])
@@ -135,7 +135,13 @@ def files(draw: st.DrawFn) -> dict[str, bytes]:
         except (pa.ArrowException, UnicodeEncodeError):  # what Parquet cannot hold
             ending, content = ".csv", as_csv(draw, table)
         content = gzip.compress(content) if ending == ".csv.gz" else content
-        found[name + ending] = damaged(draw, content)
+        if ending == ".parquet" and draw(st.booleans()):  # a folder of parts, each with types of its own
+            half = draw(st.integers(0, len(table[0][1])))
+            for part, rows in (("day=1/a", slice(half)), ("b", slice(half, None))):
+                cut = [(name, cells[rows]) for name, cells in table]
+                found[f"{name}.parquet/{part}.parquet"] = damaged(draw, as_parquet(draw, cut))
+        else:
+            found[name + ending] = damaged(draw, content)
     return found
 
 
@@ -156,6 +162,7 @@ def test_any_table_is_taken_or_refused(tmp_path: Path, tally, tables: dict[str, 
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, content in tables.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
         (folder / name).write_bytes(content)
     try:
         raw = read_raw(folder, encoded=encoded)

@@ -1,9 +1,14 @@
+import bz2
 import csv
 import datetime as dt
+import gzip
+import io
+import lzma
 import os
 import re
 import subprocess
 import sys
+import zipfile
 from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
@@ -371,7 +376,19 @@ def test_texts_of_parquet(tmp_path: Path, column: str, cells: pa.Array, texts: l
 
 @pytest.mark.parametrize(
     "cell",
-    [{"a": 1}, [["x"]], [{"a": 1}], Decimal("1.5"), 1.5, 1e300, True, b"x", dt.date(1995, 1, 1), dt.timedelta(1)],
+    [
+        {"a": 1},
+        [["x"]],
+        [["x", "y"], ["z"]],
+        [{"a": 1}],
+        Decimal("1.5"),
+        1.5,
+        1e300,
+        True,
+        b"x",
+        dt.date(1995, 1, 1),
+        dt.timedelta(1),
+    ],
 )
 @pytest.mark.parametrize("column", ["item_id", "title", "category", "year"])
 def test_what_is_no_text_is_refused(tmp_path: Path, column: str, cell: object) -> None:
@@ -459,6 +476,76 @@ def test_a_folder_of_parquet_parts(tmp_path: Path) -> None:
     ]
 
 
+def write_parts(folder: Path, *times: pa.Array, **columns: pa.Array) -> Path:
+    """A table of one part for each array of times."""
+    (folder / "interactions.csv").unlink()
+    path = folder / "interactions.parquet"
+    path.mkdir()
+    for number, cells in enumerate(times):
+        part = {"user_id": ["u"], "item_id": ["a"]} | {name: column[number] for name, column in columns.items()}
+        pq.write_table(pa.table({**part, "timestamp": cells}), path / f"part-{number}.parquet")
+    return path
+
+
+MOMENT = dt.datetime(2001, 9, 9, 1, 46, 40)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [pa.timestamp("us"), pa.timestamp("ms", "UTC"), pa.timestamp("ns", "Asia/Tokyo"), pa.timestamp("s", "+05:30")],
+)
+def test_parts_with_times_of_other_zones_and_units(tmp_path: Path, kind: pa.DataType) -> None:
+    folder = write_raw(tmp_path)
+    write_parts(
+        folder, pa.array([MOMENT], pa.timestamp("ms")), pa.array([MOMENT], pa.timestamp("us", "UTC")).cast(kind)
+    )
+    assert read_raw(folder).interactions["timestamp"].tolist() == [1_000_000_000] * 2
+
+
+@pytest.mark.parametrize(
+    "users",
+    [pa.array(["v"]).dictionary_encode(), pa.array(["v"], pa.large_string()), pa.array(["v"], pa.string_view())],
+)
+@pytest.mark.parametrize("encoded", [False, True])
+def test_parts_with_texts_of_other_types(tmp_path: Path, users: pa.Array, encoded: bool) -> None:
+    folder = write_raw(tmp_path)
+    write_parts(folder, [1], [2], user_id=[["u"], users])
+    assert read_raw(folder, encoded=encoded).interactions["user_id"].tolist() == ["u", "v"]
+
+
+@pytest.mark.parametrize("cells", [["1"], pa.array([MOMENT]), pa.array([dt.date(2020, 1, 1)])])
+def test_parts_that_mean_different_things_are_told_by_their_types(tmp_path: Path, cells: pa.Array) -> None:
+    folder = write_raw(tmp_path)
+    write_parts(folder, [1], cells)
+    kind = pa.array(cells).type
+    assert f"column 'timestamp' is int64 and {kind} in several parts" in problems(folder)
+
+
+def test_a_part_that_cannot_be_read_is_named(tmp_path: Path) -> None:
+    folder = write_raw(tmp_path)
+    (write_parts(folder, [1], [2]) / "part-1.parquet").write_bytes(b"")
+    assert "part-1.parquet: " in problems(folder)
+
+
+@pytest.mark.parametrize("mark", ["_delta_log/00000000000000000000.json", ".hoodie/hoodie.properties"])
+def test_tables_with_old_versions_are_refused(tmp_path: Path, mark: str) -> None:
+    folder = write_raw(tmp_path)
+    path = write_parts(folder, [1], [2]) / mark
+    path.parent.mkdir()
+    path.touch()
+    assert "with old versions beside the newest" in problems(folder)
+
+
+def test_a_folder_without_a_value_is_missing(tmp_path: Path) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "interactions.csv").unlink()
+    for name in ("u", "__HIVE_DEFAULT_PARTITION__"):
+        path = folder / "interactions.parquet" / f"user_id={name}"
+        path.mkdir(parents=True)
+        pq.write_table(pa.table({"item_id": ["a"], "timestamp": [1]}), path / "part-0.parquet")
+    assert read_raw(folder).interactions["user_id"].isna().tolist() == [True, False]
+
+
 @pytest.mark.parametrize(
     "cells",
     [
@@ -497,6 +584,36 @@ def test_other_folders_are_told(tmp_path: Path) -> None:
     (folder / "items.parquet").rmdir()
     (folder / "items.tsv").touch()
     assert "no such file, but items.tsv" in problems(folder)
+    (folder / "items.tsv").rename(folder / "ml-100k.item")
+    assert "no such file, but ml-100k.item;" in problems(folder)
+
+
+PLAIN = (HEAD + "u,a,1\n").encode()
+ZIP = io.BytesIO()
+with zipfile.ZipFile(ZIP, "w") as archive:
+    archive.writestr("interactions.csv", PLAIN)
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (gzip.compress(PLAIN), "holds gzip; expected comma separated UTF-8: name it interactions.csv.gz"),
+        (pa.compress(PLAIN, "zstd", asbytes=True), "name it interactions.csv.zst"),
+        (b"PAR1\x15\x04", "name it interactions.parquet"),
+        (ZIP.getvalue(), "holds a zip archive or a spreadsheet"),
+        (bz2.compress(PLAIN), "holds bzip2"),
+        (lzma.compress(PLAIN), "holds xz"),
+        (PLAIN.decode().encode("utf-16"), "convert it with `iconv -f UTF-16 -t UTF-8`"),
+        (PLAIN.decode().encode("utf-16-be"), "holds zero bytes"),
+        (PLAIN.decode().encode("utf-32-le"), "holds zero bytes"),
+    ],
+)
+@pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
+def test_another_form_than_the_name_says(tmp_path: Path, content: bytes, told: str, ending: str) -> None:
+    folder = write_raw(tmp_path)
+    (folder / "interactions.csv").unlink()
+    (folder / f"interactions{ending}").write_bytes(gzip.compress(content) if ending == ".csv.gz" else content)
+    assert told in problems(folder)
 
 
 @pytest.mark.parametrize("blank", ["\n", "\r\n\r\n", "  \n\n", ",,\n", "\ufeff\n"])
@@ -533,6 +650,8 @@ def test_wide_cells(tmp_path: Path, size: int) -> None:
         ("|", HEAD),
         ("\t", "user_id:token,item_id:token,timestamp:float\n"),
         (",", "user_id:token,item_id:token,timestamp:float\n"),
+        (",", "user_id, item_id, timestamp\n"),
+        (",", 'user_id, "item_id" ,timestamp\n'),
     ],
 )
 def test_another_separator_comes_with_the_command_that_helps(tmp_path: Path, separator: str, names: str) -> None:
@@ -540,6 +659,47 @@ def test_another_separator_comes_with_the_command_that_helps(tmp_path: Path, sep
     command = problems(folder).partition("plain names: ")[2].partition('")')[0] + '"'
     subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
     assert read_raw(folder).interactions.to_numpy().tolist() == [["u", "007", 1]]
+
+
+def test_the_command_keeps_quotes_of_atomic_files(tmp_path: Path) -> None:
+    """RecBole quotes nothing: a title may begin with a quote, and need not end with one."""
+    items = 'item_id:token\ttitle:token_seq\na\t"Great Performances" Cats\nb\t"Open\nc\tC\n'
+    folder = write_raw(tmp_path, items=items)
+    command = problems(folder).partition("plain names: ")[2].partition('")')[0] + '"'
+    subprocess.run(command.replace("python", sys.executable, 1), shell=True, check=True)
+    assert read_raw(folder).items["title"].tolist() == ['"Great Performances" Cats', '"Open', "C"]
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16"])
+@pytest.mark.parametrize("column", ["user_id", "timestamp"])
+def test_floats_that_skip_integers_are_refused(tmp_path: Path, kind: str, column: str) -> None:
+    folder = write_raw(tmp_path)
+    fits = 2.0 ** (np.finfo(kind).nmant + 1)
+    table = {"user_id": ["u"] * 3, "item_id": ["a"] * 3, "timestamp": [1] * 3}
+    write_parquet(folder, "interactions", **table | {column: np.array([7, fits, fits + 4], kind)})
+    message = problems(folder)
+    assert f"column '{column}': 1 row(s)" in message
+    assert f"({kind} skips integers of this size: write it as int64) (row 3: {fits + 4}" in message
+
+
+@pytest.mark.parametrize(
+    ("cells", "rating"),
+    [
+        (pa.array([Decimal("3.5")]), 3.5),
+        (pa.array([Decimal("4.00")], pa.decimal256(40, 2)), 4.0),
+        (pa.array(["3"]).dictionary_encode(), 3.0),
+        (pa.array([2.5], pa.float32()), 2.5),
+    ],
+)
+def test_ratings_of_parquet(tmp_path: Path, cells: pa.Array, rating: float) -> None:
+    write_parquet(write_raw(tmp_path), "interactions", user_id=["u"], item_id=["a"], timestamp=[1], rating=cells)
+    assert read_raw(tmp_path).interactions["rating"].tolist() == [rating]
+
+
+@pytest.mark.parametrize("cell", [MOMENT, dt.timedelta(1), dt.date(2020, 1, 1), b"3", [3], None])
+def test_what_is_no_rating_is_refused(tmp_path: Path, cell: object) -> None:
+    write_parquet(write_raw(tmp_path), "interactions", user_id=["u"], item_id=["a"], timestamp=[1], rating=[cell])
+    assert "column 'rating': 1 row(s) hold something other than a finite number" in problems(tmp_path)
 
 
 CELLS = st.one_of(
@@ -553,6 +713,7 @@ CELLS = st.one_of(
     st.dates(),
     st.datetimes(),
     st.lists(st.text(st.characters(codec="utf-8"), max_size=2), max_size=2),
+    st.lists(st.lists(st.text(st.characters(codec="utf-8"), max_size=2), max_size=2), max_size=2),
     st.dictionaries(st.sampled_from("ab"), st.integers(0, 9), min_size=1, max_size=2),
 )
 NAMES = st.sampled_from(

@@ -136,6 +136,55 @@ FAMILIES: dict[str, tuple[str | None, str]] = {
         ),
         "own",
     ),
+    "command-r": (
+        (
+            "{{ bos_token }}{% for m in messages %}<|START_OF_TURN_TOKEN|>"
+            "{{ '<|SYSTEM_TOKEN|>' if m['role'] == 'system' else '<|USER_TOKEN|>' }}{{ m['content'].strip() }}"
+            "<|END_OF_TURN_TOKEN|>{% endfor %}"
+            "{% if add_generation_prompt %}<|START_OF_TURN_TOKEN|><|CHATBOT_TOKEN|>{% endif %}"
+        ),
+        "own",
+    ),
+    "gpt-oss": (  # the system words become a developer's, below a system turn with the date
+        (
+            "{%- macro build_system_message() -%}Current date: {{ strftime_now('%Y-%m-%d') }}{%- endmacro -%}"
+            "<|start|>system<|message|>{{ build_system_message() }}<|end|>{%- for m in messages -%}"
+            "<|start|>{{ 'developer' if m.role == 'system' else m.role }}<|message|>"
+            "{{ '# Instructions\n\n' if m.role == 'system' }}{{ m.content }}<|end|>{%- endfor -%}"
+            "{%- if add_generation_prompt -%}<|start|>assistant{%- endif -%}"
+        ),
+        "own",
+    ),
+    "glm-4": (  # tells a model by the user's words not to think
+        (
+            "[gMASK]<sop>{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}{{ '/nothink' if m.role == 'user' and "
+            "not enable_thinking }}{% endfor %}{% if add_generation_prompt %}<|assistant|>\n<think></think>{% endif %}"
+        ),
+        "own",
+    ),
+    "mistral-system-last": (  # below the user's words, which would be asked before they are explained
+        (
+            "{{ bos_token }}{% for m in messages %}{% if m['role'] == 'user' %}[INST] {{ m['content'] }}"
+            "{% if loop.last and messages[0]['role'] == 'system' %}\n\n{{ messages[0]['content'] }}{% endif %}[/INST]"
+            "{% endif %}{% endfor %}"
+        ),
+        "user's",
+    ),
+    "granite": (
+        (
+            "{%- if messages[0]['role'] == 'system' %}{%- set system = messages[0]['content'] %}"
+            "{%- set messages = messages[1:] %}{%- else %}{%- set system = strftime_now('%B %d, %Y') %}{%- endif %}"
+            "<|start_of_role|>system<|end_of_role|>{{ system }}<|end_of_text|>\n{%- for m in messages %}"
+            "<|start_of_role|>{{ m['role'] }}<|end_of_role|>{{ m['content'] }}<|end_of_text|>\n{%- endfor %}"
+            "{%- if add_generation_prompt %}<|start_of_role|>assistant{%- if controls %}{{ controls | tojson }}"
+            "{%- endif %}<|end_of_role|>{%- endif %}"
+        ),
+        "own",
+    ),
+    "needs-tools": (
+        "{% for t in tools %}{{ t }}{% endfor %}{% for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}",
+        "outside",
+    ),
     "gpt-neox": (None, "outside"),
     # Of no family, but met.
     "parts-only": (
