@@ -607,6 +607,7 @@ with zipfile.ZipFile(ZIP, "w") as archive:
         (PLAIN.decode().encode("utf-16-be"), "holds zero bytes"),
         (PLAIN.decode().encode("utf-32-le"), "holds zero bytes"),
     ],
+    ids=["gzip", "zstd", "parquet", "zip", "bzip2", "xz", "utf-16", "utf-16-be", "utf-32"],
 )
 @pytest.mark.parametrize("ending", [".csv", ".csv.gz"])
 def test_another_form_than_the_name_says(tmp_path: Path, content: bytes, told: str, ending: str) -> None:
