@@ -21,7 +21,7 @@ _DTYPES: Final = ("s", "ms", "us", "ns")  # of the same units, as numpy names th
 UNIT_BEGINS: Final = (10**8, 10**11, 10**14, 10**17)
 _EXACT: Final = 2.0**53  # from here on floats skip integers
 _INT64: Final = 2**63
-_LONGEST: Final = 10**18
+LONGEST: Final = 10**18  # longer counts are read another, slower way
 _BRIEF: Final = 100  # characters of a cell in a message
 
 
@@ -177,7 +177,7 @@ def _plain_integers(column: pd.Series) -> NDArray[np.int64] | None:
     if cells is None and pd.api.types.is_integer_dtype(column.dtype) and not column.isna().any():
         cells = pa.array(column)
         low, high = pc.min_max(cells).as_py().values() if len(cells) else (0, 0)
-        cells = cells if low > -_LONGEST and high < _LONGEST else None
+        cells = cells if low > -LONGEST and high < LONGEST else None
     elif cells is not None and not pc.all(pc.match_substring_regex(cells, "^-?[0-9]{1,18}$"), skip_nulls=False).as_py():
         cells = None
     if cells is None:
@@ -204,7 +204,15 @@ def _integers(text: pd.Series) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
 
 def _unit_of(counts: NDArray[np.int64]) -> int:
     """Place in UNITS of the unit that integers since 1970 are in, by their size."""
-    at_least = [int(np.count_nonzero((counts >= begin) | (counts <= -begin))) for begin in UNIT_BEGINS]
+    return unit_of_sizes([int(np.count_nonzero((counts >= begin) | (counts <= -begin))) for begin in UNIT_BEGINS])
+
+
+def unit_of_sizes(at_least: list[int]) -> int:
+    """The same, if so many counts are at least as large as each of UNIT_BEGINS, whatever their sign.
+
+    Raises:
+        MixedUnitsError: They are in several units.
+    """
     found = {unit: n - finer for unit, (n, finer) in enumerate(pairwise([*at_least, 0])) if n > finer}
     if len(found) > 1:
         raise MixedUnitsError(" and ".join(f"{n:,} row(s) in {UNITS[unit]}" for unit, n in found.items()))

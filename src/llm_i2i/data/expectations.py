@@ -36,7 +36,8 @@ _OF_TYPE: Final = "ExpectColumnValuesToBeOfType"
 
 # What the checks read; a computed column never meets another one of its name.
 _READ: Final = (USER_ID, ITEM_ID, TIMESTAMP, RATING, "title")
-_COMPUTED: Final = ("item_is_known", "is_repeated", "is_repeated_pair", "last_is_tied", "has_text", "is_tail")
+COMPUTED: Final = ("item_is_known", "is_repeated", "is_repeated_pair", "last_is_tied", "has_text", "is_tail")
+ROW: Final = "row"  # the place in the file from 1, the first below the header
 
 Severity = Literal["error", "warning"]
 
@@ -65,14 +66,38 @@ class Batch:
     Attributes:
         name: Of its page.
         table: "interactions" or "items".
-        frame: What is checked.
+        frame: What is checked, of pandas or of Spark.
         checks: By their places among all checks of the table.
     """
 
     name: str
     table: str
-    frame: pd.DataFrame
+    frame: Any
     checks: dict[int, Check]
+
+
+@dataclass(frozen=True)
+class Interactions:
+    """The interactions with what the checks compute, wherever they lie.
+
+    Attributes:
+        frame: The columns read, and item_is_known, is_repeated, is_repeated_pair, last_is_tied; of pandas, rows in
+            file order, or of Spark, sorted by a first column ROW.
+        head: No row, and the columns read with their types.
+        n_rows: How many interactions.
+        n_users: How many users.
+        per_item: Interactions of each item by its id, int64.
+        order: As of RawTables.
+        unit: As of RawTables.
+    """
+
+    frame: Any
+    head: pd.DataFrame
+    n_rows: int
+    n_users: int
+    per_item: pd.Series
+    order: str
+    unit: str
 
 
 def validate_tables(
@@ -91,11 +116,43 @@ def validate_tables(
         unexpected_count, unexpected_percent, sample: up to 5 rows) and counts, ready for JSON, equal for
         equal input.
     """
-    interactions = _with_computed_columns(raw)
-    items = _with_counts(raw, tail_max_count)
+    frame = with_computed_columns(raw.interactions, raw.items[ITEM_ID])
+    ids = raw.interactions[ITEM_ID]
+    interactions = Interactions(
+        frame=frame,
+        head=frame.head(0),
+        n_rows=len(frame),
+        n_users=int(frame[USER_ID].nunique()),
+        per_item=ids.value_counts(),
+        order=raw.order,
+        unit=raw.unit,
+    )
+    return validate_interactions(
+        interactions, raw.items, params=params, tail_max_count=tail_max_count, docs_dir=docs_dir
+    )
+
+
+def validate_interactions(
+    interactions: Interactions,
+    items: pd.DataFrame,
+    *,
+    params: ValidateParams,
+    tail_max_count: int,
+    docs_dir: Path | None,
+) -> dict[str, Any]:
+    """The same where the interactions may lie elsewhere.
+
+    Args:
+        interactions: With computed columns.
+        items: The raw catalogue.
+        params: Limits.
+        tail_max_count: As of `validate_tables`, and what follows.
+        docs_dir: See there.
+    """
+    items = _with_counts(items, interactions.per_item, tail_max_count)
     batches = [
-        *_batches("interactions", interactions, interaction_checks(raw, params)),
-        *_batches("items", items, item_checks(params, tail_max_count)),
+        *_batches("interactions", interactions.frame, interactions.head, interaction_checks(interactions, params)),
+        *_batches("items", items, items.head(0), item_checks(params, tail_max_count)),
     ]
     expectations = _run(batches, docs_dir)
     for row in expectations:
@@ -105,13 +162,13 @@ def validate_tables(
         "success": all(row["success"] for row in expectations if row["severity"] == "error"),
         "expectations": expectations,
         "counts": {
-            "interactions": len(interactions),
-            "users": int(interactions[USER_ID].nunique()),
+            "interactions": interactions.n_rows,
+            "users": interactions.n_users,
             "items": len(items),
             "items_with_interactions": int((items["n_interactions"] > 0).sum()),
             "items_with_text": int(items["has_text"].sum()),
             "tail_items": int(items["is_tail"].sum()),
-            "order": raw.order,
+            "order": interactions.order,
         },
     }
 
@@ -141,7 +198,7 @@ def describe(row: dict[str, Any]) -> str:
     return f"{row['table']}: not so: {row['name']}{count}" + (f" [{sample}]" if sample else "")
 
 
-def interaction_checks(raw: RawTables, params: ValidateParams) -> list[Check]:
+def interaction_checks(raw: Interactions, params: ValidateParams) -> list[Check]:
     """The checks of the interactions table; those of a column that is optional only where it is there."""
     checks = [
         *_column_checks({USER_ID: "str", ITEM_ID: "str", TIMESTAMP: "int64"}),
@@ -161,7 +218,7 @@ def interaction_checks(raw: RawTables, params: ValidateParams) -> list[Check]:
         unit = UNITS.index(raw.unit)
         limits = {"min_value": UNIT_BEGINS[unit], "max_value": _MAX_SECONDS * 1000**unit}
         checks.append(_between(TIMESTAMP, name, "warning", **limits))
-    if RATING in raw.interactions:
+    if RATING in raw.head:
         low, high = params.rating_min, params.rating_max
         checks.append(_between(RATING, f"rating lies in {low:g}..{high:g}", min_value=low, max_value=high))
     return checks
@@ -206,16 +263,21 @@ def _is(column: str, value: bool, name: str, severity: Severity = "error", **sha
     return Check(name, severity, "ExpectColumnValuesToBeInSet", {"column": column, "value_set": [value], **share})
 
 
-def _with_computed_columns(raw: RawTables) -> pd.DataFrame:
-    """Rules between rows or tables as boolean columns: one column-wise check each can name its rows."""
-    table = raw.interactions[[column for column in raw.interactions if column in _READ]]
+def with_computed_columns(interactions: pd.DataFrame, known: pd.Series) -> pd.DataFrame:
+    """Rules between rows or tables as boolean columns: one column-wise check each can name its rows.
+
+    Args:
+        interactions: As read, all rows of each user.
+        known: Ids of the items table.
+    """
+    table = interactions[[column for column in interactions if column in _READ]]
     users, items = (encode(table[name]) for name in (USER_ID, ITEM_ID))
     user, item, time = users.cat.codes.to_numpy(), items.cat.codes.to_numpy(), table[TIMESTAMP].to_numpy()
     order, again, exact = in_pair_order(user, item, time)
     repeated, repeated_pair = np.zeros((2, len(table)), dtype=np.bool_)
     repeated[order] = exact
     repeated_pair[order] = again & ~exact
-    is_known = np.append(items.cat.categories.isin(raw.items[ITEM_ID]), True)  # the last: of code -1, a missing item
+    is_known = np.append(items.cat.categories.isin(known), True)  # the last: of code -1, a missing item
     order = np.sort(order[~again])
     last = order[in_time_order(user[order], time[order])]
     return table.assign(
@@ -243,10 +305,10 @@ def _last_is_tied(user: Codes, time: NDArray[np.int64], order: Order) -> pd.arra
     return pd.arrays.BooleanArray(tied, is_missing)
 
 
-def _with_counts(raw: RawTables, tail_max_count: int) -> pd.DataFrame:
+def _with_counts(raw: pd.DataFrame, per_item: pd.Series, tail_max_count: int) -> pd.DataFrame:
     """The items with their words and numbers of interactions."""
-    items = raw.items[[column for column in raw.items if column in _READ]]
-    n_interactions = items[ITEM_ID].map(raw.interactions[ITEM_ID].value_counts()).fillna(0).astype("int64")
+    items = raw[[column for column in raw if column in _READ]]
+    n_interactions = items[ITEM_ID].map(per_item).fillna(0).astype("int64")
     return items.assign(
         has_text=items["title"].fillna("").map(one_line) != "",
         n_interactions=n_interactions,
@@ -254,14 +316,13 @@ def _with_counts(raw: RawTables, tail_max_count: int) -> pd.DataFrame:
     )
 
 
-def _batches(table: str, frame: pd.DataFrame, checks: list[Check]) -> list[Batch]:
-    """The checks of a table; those of types read encoded columns as the text that they stand for."""
+def _batches(table: str, frame: Any, head: pd.DataFrame, checks: list[Check]) -> list[Batch]:
+    """The checks of a table; those of types read encoded columns, and Spark's, as the text that they stand for."""
     numbered = dict(enumerate(checks))
-    coded = [str(name) for name, column in frame.items() if is_encoded(column)]
-    if not coded:
+    coded = [str(name) for name, column in head.items() if is_encoded(column)]
+    if isinstance(frame, pd.DataFrame) and not coded:
         return [Batch(table, table, frame, numbered)]
     types = {place: check for place, check in numbered.items() if check.kind == _OF_TYPE}
-    head = frame.head(0)
     return [
         Batch(f"{table}, types", table, head.assign(**{name: decode(head[name]) for name in coded}), types),
         Batch(table, table, frame, {place: check for place, check in numbered.items() if place not in types}),
@@ -278,19 +339,22 @@ def _run(batches: list[Batch], docs_dir: Path | None) -> list[dict[str, Any]]:
     context = gx.get_context(mode="ephemeral")
     context.variables.progress_bars = ProgressBarsConfig(globally=False)
     _set_docs_site(context, docs_dir)
-    source = context.data_sources.add_pandas("raw")
+    here = context.data_sources.add_pandas("raw")
     rows: dict[str, dict[int, dict[str, Any]]] = {}
     for batch in batches:
         expectations = [
             getattr(gx.expectations, check.kind)(**check.options, meta={"place": place})
             for place, check in batch.checks.items()
         ]
+        is_here = isinstance(batch.frame, pd.DataFrame)
+        source = here if is_here else context.data_sources.add_spark("raw on Spark")
         data = source.add_dataframe_asset(batch.name).add_batch_definition_whole_dataframe("all rows")
         suite = context.suites.add(gx.ExpectationSuite(name=batch.name, expectations=expectations))
         definition = gx.ValidationDefinition(name=batch.name, data=data, suite=suite)
         result = context.validation_definitions.add(definition).run(
             batch_parameters={"dataframe": batch.frame},
-            result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS},
+            result_format={"result_format": "SUMMARY", "partial_unexpected_count": SAMPLE_ROWS}
+            | ({} if is_here else {"unexpected_index_column_names": batch.frame.columns}),
         )
         # Results come grouped by column.
         for one in result.results:
@@ -307,10 +371,7 @@ def _as_row(batch: Batch, check: Check, result: Any) -> dict[str, Any]:
     if not result.success and not found:
         sample = [{"problem": "the check could not run: is the column there?"}]
     elif "partial_unexpected_index_list" in found:
-        places = found["partial_unexpected_index_list"]
-        shown = batch.frame.iloc[places].drop(columns=list(_COMPUTED), errors="ignore")
-        shown.insert(0, "row", [place + 1 for place in places])  # 1 = the first below the header
-        sample = shown.to_dict("records")
+        sample = [{k: v for k, v in row.items() if k not in COMPUTED} for row in _rows(batch.frame, found)]
     else:
         sample = [{"found": found["observed_value"]}] if "observed_value" in found else []
     return {
@@ -322,6 +383,17 @@ def _as_row(batch: Batch, check: Check, result: Any) -> dict[str, Any]:
         "unexpected_percent": round(float(found.get("unexpected_percent") or 0.0), 4),
         "sample": [{str(key): _plain(value) for key, value in row.items()} for row in sample],
     }
+
+
+def _rows(frame: Any, found: dict[str, Any]) -> list[dict[str, Any]]:
+    """The rows that a result names, with their places."""
+    places = found["partial_unexpected_index_list"]
+    if not isinstance(frame, pd.DataFrame):
+        return [{column: row[column] for column in frame.columns} for row in places]
+    shown = frame.iloc[places]
+    shown.insert(0, ROW, [place + 1 for place in places])
+    rows: list[dict[str, Any]] = shown.to_dict("records")
+    return rows
 
 
 def _plain(value: Any) -> str | int | float | bool | None:

@@ -156,7 +156,7 @@ def read_types(data_dir: Path, name: str) -> pa.Schema:
         return read_cells(data_dir, name).schema
     problems: list[str] = []
     try:
-        names, first = _wanted(path, name, _parquet_names(path), problems), pq.read_schema(_parts(path)[0])
+        names, first = _wanted(path, name, _parquet_names(path), problems), pq.read_schema(parquet_parts(path)[0])
     except _UNREADABLE as error:
         raise _not_read(data_dir, [f"{path.name}: cannot be read ({brief(str(error))})"]) from error
     if problems:
@@ -296,7 +296,7 @@ def _convert(table: pd.DataFrame, where: str, problems: list[str], *, encoded: b
     return converted, unit
 
 
-def _parts(path: Path) -> list[Path]:
+def parquet_parts(path: Path) -> list[Path]:
     """The files of a Parquet table: itself, or a folder's, without Spark's marks and checksums."""
     if path.is_file():
         return [path]
@@ -319,7 +319,7 @@ def _of_folders(path: Path, part: Path) -> dict[str, str | None]:
 def _parquet_names(path: Path) -> list[str]:
     """Columns of the table, in the order of the first part; those that only other parts have come after."""
     names: list[str] = []
-    for part in _parts(path):
+    for part in parquet_parts(path):
         with _opened_part(path, part) as file:
             own = [*file.schema_arrow.names, *_of_folders(path, part)]
         names += own if not names else [name for name in own if name not in names]
@@ -330,7 +330,7 @@ def _parquet_columns(path: Path, name: str, problems: list[str]) -> Columns:
     """Read the known columns of all parts, in the order of the parts' names."""
     for column in _wanted(path, name, _parquet_names(path), problems):
         tables = []
-        for part in _parts(path):
+        for part in parquet_parts(path):
             with _opened_part(path, part) as file:
                 if column in file.schema_arrow.names:
                     tables.append(file.read([column]))

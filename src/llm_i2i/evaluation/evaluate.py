@@ -64,7 +64,7 @@ def evaluate_index(
         ArtifactError: A table is malformed, an item is not in the catalogue, or a user has two test rows.
     """
     test = test.sort_values(USER_ID, kind="stable").reset_index(drop=True)
-    _check_tables(test, items)
+    check_tables(test, items)
     similar = from_index(index, items)
     targets = item_indices(test[ITEM_ID], items, where="test")
     history = stack(*(_of_users(rows[HISTORY], test[USER_ID]) for rows in (train, valid)))
@@ -156,7 +156,7 @@ def _of_users(rows: pd.DataFrame, users: pd.Series) -> pd.DataFrame:
     return kept.assign(**{name: kept[name].cat.remove_unused_categories() for name in (USER_ID, ITEM_ID)})
 
 
-def _check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:
+def check_tables(test: pd.DataFrame, items: pd.DataFrame) -> None:
     """Raise ArtifactError unless there is one test row per user and every item has a known bucket."""
     if test.empty:
         raise ArtifactError("test", "holds no rows", "one row per test user", "check split.min_user_items")

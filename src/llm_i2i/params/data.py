@@ -16,9 +16,7 @@ class RuntimeParams(Section):
     processes: PositiveInt = knob(
         "processes that share the users of synthesize, score and evaluate_generator; at most one per GPU"
     )
-    engine: Literal["local", "spark"] = knob(
-        "local | spark: where split, tag, fuse, train_i2i and evaluate compute; the same bytes"
-    )
+    engine: Literal["local", "spark"] = knob("local | spark: where tables and indexes are computed; the same bytes")
 
 
 class SparkParams(Section):

@@ -16,7 +16,7 @@ from pyspark.sql import functions as sf
 from scipy import sparse
 
 from llm_i2i.catalogue import Histories, item_indices
-from llm_i2i.evaluation.evaluate import HISTORY, _check_tables, measured
+from llm_i2i.evaluation.evaluate import HISTORY, check_tables, measured
 from llm_i2i.evaluation.protocol import Protocol
 from llm_i2i.i2i.index import from_index
 from llm_i2i.i2i.recommend import recommend
@@ -55,7 +55,7 @@ def evaluate_index(
         ArtifactError: As of the local engine.
     """
     test = test.sort_values(USER_ID, kind="stable").reset_index(drop=True)
-    _check_tables(test, items)
+    check_tables(test, items)
     similar = from_index(index, items)
     targets = item_indices(test[ITEM_ID], items, where="test")
     asked = spark.createDataFrame(

@@ -8,13 +8,13 @@ from typing import Final
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import SparkSession
 from pyspark.sql import functions as sf
-from pyspark.sql.types import IntegralType, StringType
 
 from llm_i2i.data.split import Split, are_sampled, check_order, divided, ordered, without_repeats
 from llm_i2i.params import SplitParams
 from llm_i2i.schema import ITEM_ID, POSITION, TIMESTAMP, USER_ID, decode, encode, encoded_from_arrow
+from llm_i2i.spark.raw import is_missing, read_interactions
 from llm_i2i.spark.tables import ROW_BYTES, Batches, batches_of, gathered
 
 # n_exact: repeats of the task's rows in pair and time, in its first row.
@@ -34,19 +34,19 @@ def split_interactions(
         partition_mb: Memory of one task's interactions, MiB.
 
     Returns:
-        The same split, encoded; None if the interactions are not one Parquet table, a file or a folder of parts, with
-        text or integers as identifiers and integers as times, none of them missing: the local engine reads all else,
-        and tells what is wrong.
+        The same split, encoded; None if the interactions are none that `read_interactions` reads, or a cell is missing:
+        the local engine reads those, and tells what is wrong.
 
     Raises:
         DataError: As of the local engine.
     """
-    found = _read(spark, data)
+    found = read_interactions(spark, data)
     if found is None:
         return None
     raw, order = found
     check_order(params, order)
-    n_rows, n_missing = raw.agg(sf.count("*"), sf.count_if(_is_missing(raw))).head(1)[0]
+    raw = raw.select(USER_ID, ITEM_ID, TIMESTAMP)
+    n_rows, n_missing = raw.agg(sf.count("*"), sf.count_if(is_missing())).head(1)[0]
     if n_missing or not n_rows:
         return None
     n_tasks = max(spark.sparkContext.defaultParallelism, -(-n_rows * ROW_BYTES // (partition_mb << 20)))
@@ -65,26 +65,6 @@ def split_interactions(
         kept = are_sampled(rows[USER_ID], params, seed)
         rows, tied = rows[kept].reset_index(drop=True), tied[kept]
     return divided(rows, tied, counts, params=params, seed=seed, as_given=encode)
-
-
-def _read(spark: SparkSession, data: Path) -> tuple[DataFrame, str] | None:
-    """The three columns and which of the file orders them; None if the table is none that Spark reads alike."""
-    path = data / "interactions.parquet"
-    if list(data.glob("interactions.*")) != [path]:
-        return None
-    rows = spark.read.parquet(path.resolve().as_uri())
-    kinds = {field.name: field.dataType for field in rows.schema}
-    order = TIMESTAMP if TIMESTAMP in kinds else POSITION
-    is_id = all(isinstance(kinds.get(name), StringType | IntegralType) for name in (USER_ID, ITEM_ID))
-    if not is_id or not isinstance(kinds.get(order), IntegralType):
-        return None
-    ids = (sf.col(name).cast("string").alias(name) for name in (USER_ID, ITEM_ID))
-    return rows.select(*ids, sf.col(order).cast("long").alias(TIMESTAMP)), order
-
-
-def _is_missing(rows: DataFrame) -> object:
-    user, item, time = (sf.col(name).isNull() for name in rows.columns)
-    return user | item | time
 
 
 def _ordered(batches: Batches, seed: int) -> Iterator[pa.RecordBatch]:

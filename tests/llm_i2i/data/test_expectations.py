@@ -134,7 +134,7 @@ def test_computed_columns_are_what_their_names_say(rows: list[tuple[str | None, 
     last = ~first.duplicated("user_id", keep="last") & (history >= 3)
     tied = first.duplicated(["user_id", "timestamp"], keep=False)[last]
     for given_table in (table, table.assign(user_id=encode(table["user_id"]), item_id=encode(table["item_id"]))):
-        found = expectations._with_computed_columns(RawTables(given_table, items, TIMESTAMP))
+        found = expectations.with_computed_columns(given_table, items["item_id"])
         assert found["item_is_known"].tolist() == (table["item_id"].isin(["a", "b"]) | table["item_id"].isna()).tolist()
         assert found["is_repeated"].tolist() == repeated.tolist()
         assert found["is_repeated_pair"].tolist() == (again & ~repeated).tolist()

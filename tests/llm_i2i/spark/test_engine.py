@@ -4,6 +4,8 @@ import logging
 import os
 import shutil
 import signal
+from contextlib import nullcontext
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -17,13 +19,14 @@ from llm_i2i.errors import ArtifactError, DataError, LlmI2iError
 from llm_i2i.files import content_md5
 from llm_i2i.i2i.train import train_similar
 from llm_i2i.i2i.user_items import user_items_from_frame
-from llm_i2i.params import SparkParams
+from llm_i2i.params import SparkParams, load_params
 from llm_i2i.schema import JUDGED
 from steps.evaluate import evaluate
 from steps.fuse import fuse
 from steps.split import split
 from steps.tag import tag
 from steps.train_i2i import train_i2i
+from steps.validate import validate
 from tests.conftest import ROOT, whole_params
 
 SWING_TUNED = {"smoothing": 3.0, "user_shift": 2.0, "self_pair_weight": 1.0, "popularity_exponent": 0.3}
@@ -189,6 +192,87 @@ def proposed(tmp_path_factory) -> Path:
     return folder
 
 
+def planted(rows: pd.DataFrame) -> pd.DataFrame:
+    """The rows with one fault of each kind that a check tells, some of them more often than samples show."""
+    rows = rows.assign(rating=np.resize([1.0, 4.5, 5.0], len(rows)))
+    rows.loc[5, "item_id"] = "ghost"
+    rows.loc[[7, 1_000], "timestamp"] = -3
+    rows.loc[20:40, "rating"] = 7.0
+    exact, again = rows.iloc[100:109], rows.iloc[200:900].assign(timestamp=lambda table: table["timestamp"] + 9)
+    return pd.concat([rows, exact, again], ignore_index=True).sample(frac=1.0, random_state=0)
+
+
+def as_parts(rows: pd.DataFrame, path: Path, cuts: list[int]) -> None:
+    """Parts in folders of days whose names must be quoted in an address."""
+    for n, (begin, end) in enumerate(pairwise([0, *cuts, len(rows)])):
+        part = path / f"day=2 {n}+é" / f"part-{n}.parquet"
+        part.parent.mkdir(parents=True, exist_ok=True)
+        rows.iloc[begin:end].to_parquet(part, index=False)
+
+
+@pytest.mark.parametrize("kind", ["good", "planted", "parts", "positions", "integers"])
+def test_validate_finds_the_same(spark, tmp_path, monkeypatch, caplog, kind: str) -> None:
+    make_raw(tmp_path / "data", 3_000)
+    path = tmp_path / "data/interactions.parquet"
+    rows = pd.read_parquet(path)
+    path.unlink()
+    if kind == "positions":
+        rows = rows.rename(columns={"timestamp": "position"})
+    if kind == "integers":
+        rows["user_id"] = rows["user_id"].astype("category").cat.codes.astype("int32")
+    if kind in {"planted", "parts"}:
+        rows = planted(rows)
+    as_parts(rows, path, [50, 2_000, 2_001]) if kind == "parts" else rows.to_parquet(path, index=False)
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    monkeypatch.chdir(tmp_path)
+    found = []
+    for name in ("local", "spark"):
+        engine(name)
+        with pytest.raises(DataError) if kind in {"planted", "parts"} else nullcontext() as refused:
+            validate()
+        said = caplog.text[-4_000:]
+        caplog.clear()
+        written = Path("artifacts/validation/validation.json")
+        found.append((str(refused.value) if refused else "", written.read_bytes() if written.exists() else b"", said))
+    assert found[0][:2] == found[1][:2]
+    assert "this machine reads all others" not in found[1][2]
+
+
+@pytest.mark.parametrize(
+    "wrong", ["missing user", "no number", "no table", "two types", "two depths", "mixed units", "an old table"]
+)
+def test_what_spark_would_read_otherwise_is_left_to_this_machine(spark, tmp_path, wrong: str) -> None:
+    from llm_i2i.spark.validate import validate_tables
+
+    data = tmp_path / "data"
+    make_raw(data, 300)
+    path = data / "interactions.parquet"
+    rows = pd.read_parquet(path)
+    path.unlink()
+    if wrong == "missing user":
+        rows.loc[3, "user_id"] = None
+    elif wrong == "no number":
+        rows["rating"] = np.where(rows.index == 3, np.inf, 1.0)
+    elif wrong == "mixed units":
+        rows.loc[3, "timestamp"] *= 1_000
+    as_parts(rows, path, [100])
+    first = next(path.rglob("part-0.parquet"))
+    if wrong == "no table":
+        first.write_bytes(b"PAR1 no more")
+    elif wrong == "two types":
+        rows.iloc[:100].assign(timestamp=lambda table: table["timestamp"].astype("float64")).to_parquet(
+            path / "part-0.parquet"
+        )
+    elif wrong == "two depths":
+        first.rename(path / first.name)
+    elif wrong == "an old table":
+        (path / "_delta_log").mkdir()
+        (path / "_delta_log/0.json").write_text("{}", encoding="utf-8")
+    params = load_params(ROOT / "params.yaml")
+    limits = {"params": params.validate_, "tail_max_count": 5, "docs_dir": tmp_path, "partition_mb": 1}
+    assert validate_tables(spark, data, **limits) is None
+
+
 @pytest.mark.parametrize(
     ("arm", "selection", "on_spark"),
     [
@@ -253,6 +337,7 @@ def test_stages_write_the_same_bytes(spark, tmp_path, monkeypatch, caplog) -> No
     for name in ("local", "spark"):
         engine(name)
         caplog.clear()
+        validate()
         split()
         tag()
         fuse(arm="real")
