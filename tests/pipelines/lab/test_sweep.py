@@ -72,3 +72,14 @@ def test_results_are_the_table_and_say_by_which_selection_pairs_were_chosen(tmp_
     text = (tmp_path / "README.md").read_text(encoding="utf-8")
     assert all((tmp_path / plot).is_file() and f"({plot})" in text for plot in content["plots"])
     assert "Against point b: 1 of 1 better" in text
+
+
+def test_a_point_that_failed_is_tried_again_and_one_that_was_measured_is_not(tmp_path: Path) -> None:
+    path = tmp_path / "point.json"
+    assert not sweep._is_done(path)
+    path.with_suffix(".parquet").touch()
+    for record, is_done in (({"error": "none of it", "judge": {}}, False), ({"error": "", "judge": {}}, True)):
+        path.write_text(json.dumps(record), encoding="utf-8")
+        assert sweep._is_done(path) == is_done
+    path.with_suffix(".parquet").unlink()
+    assert not sweep._is_done(path)

@@ -34,7 +34,7 @@ def settings(params):
 
 
 def fresh(base_model, runtime, settings) -> TargetLogits:
-    return TargetLogits(add_adapter(load_quantized(base_model, runtime), settings, seed=3, name="random-llama"))
+    return TargetLogits(load_for_training(base_model, settings, runtime, seed=3))
 
 
 def fit(base_model, runtime, settings, folder):
@@ -47,7 +47,9 @@ def fit(base_model, runtime, settings, folder):
 
 
 def test_base_is_nf4_with_double_quantization_and_only_the_adapter_trains(base_model, runtime, settings):
-    module = fresh(base_model, runtime, settings)
+    # Before any forward pass: on CPUs with AVX512-BF16 the first one outside training packs the weights anew, and
+    # none after it has gradients. The stages never meet that: on a CPU they unpack the weights.
+    module = add_adapter(load_quantized(base_model, runtime), settings, seed=3, name="random-llama")
     quantized = [m for m in module.modules() if isinstance(m, bnb.nn.Linear4bit)]
     assert len(quantized) == 14  # 7 linear layers in each of 2 blocks
     assert {m.weight.quant_state.quant_type for m in quantized} == {"nf4"}
