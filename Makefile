@@ -101,8 +101,8 @@ test: setup  ## all tests, two at a time
 update-check: setup  ## an update for real, from a run of the ci profile on
 	@UPDATE_CHECK=1 python -m pytest tests/e2e/test_update.py
 
-test-fast: setup  ## the tests that take seconds
-	@python -m pytest -m 'not slow'
+test-fast: setup  ## the tests that take seconds, two at a time
+	@python -m pytest -m 'not slow' -n 2 --dist loadfile
 
 lint: setup
 	ruff check .

@@ -29,6 +29,8 @@ from steps.train_i2i import train_i2i
 from steps.validate import validate
 from tests.conftest import ROOT, whole_params
 
+pytestmark = pytest.mark.slow
+
 SWING_TUNED = {"smoothing": 3.0, "user_shift": 2.0, "self_pair_weight": 1.0, "popularity_exponent": 0.3}
 SMALL = {"zipf": 120_000, "random 1": 8_000, "random 2": 8_000}  # bytes of a task: some ranges of items
 CASES = [
