@@ -186,8 +186,9 @@ def _write(client: "Redis", base: str, index: pd.DataFrame, manifest: Mapping[st
     client.delete(listed)
     digest = hashlib.sha256()
     for entries in _batches(_by_item(index)):
+        # First, by itself, so that what a failure leaves can be found: a full server may refuse this and take the rest.
+        client.rpush(listed, *(item for item, _ in entries))
         pipeline = client.pipeline(transaction=False)
-        pipeline.rpush(listed, *(item for item, _ in entries))  # first: what a failure leaves can be found
         for item, neighbours in entries:
             value = _json(neighbours)
             digest.update(value.encode())

@@ -165,6 +165,17 @@ def test_a_full_redis_keeps_what_it_serves_and_gets_its_room_back(lasting_redis,
     pd.testing.assert_frame_equal(load_redis(lasting_redis.url, prefix="p")[0], large_index(2))
 
 
+def test_a_list_of_items_that_is_refused_leaves_no_item(lasting_redis):
+    """As a server does that is full just then, and has room for the next, smaller value."""
+    client = Redis.from_url(lasting_redis.url, decode_responses=True)
+    export_redis(large_index(1), {}, lasting_redis.url, prefix="p")
+    before = client.dbsize()
+    client.acl_setuser("default", enabled=True, nopass=True, keys=["*"], commands=["+@all", "-rpush"])
+    with pytest.raises(ArtifactError, match=r"Redis failed \(.*rpush"):
+        export_redis(large_index(2), {}, lasting_redis.url, prefix="p")
+    assert client.dbsize() == before
+
+
 def test_a_redis_that_dies_during_an_export_serves_the_version_before_when_it_is_back(lasting_redis, monkeypatch):
     monkeypatch.setattr(export, "BATCH", 20)
     client = Redis.from_url(lasting_redis.url, decode_responses=True)
