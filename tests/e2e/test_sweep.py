@@ -89,6 +89,9 @@ def test_threshold_sweep_trains_nothing_and_survives_a_kill(finished: Project, t
               if (row["arm"], row["slice"], row["metric"]) == ("llm_only", "overall", "recall@10")}  # fmt: skip
     assert row == ("every point", pytest.approx(alone, abs=1e-6))
 
+    again = whole.pipeline("sweep", "trial").stderr
+    assert again.count(" ran ") == 1, "only the point that failed is tried again"
+
 
 def test_a_broken_point_stops_before_anything_runs(branch: Project) -> None:
     declare(branch)

@@ -262,9 +262,7 @@ def test_what_spark_would_read_otherwise_is_left_to_this_machine(spark, tmp_path
     if wrong == "no table":
         first.write_bytes(b"PAR1 no more")
     elif wrong == "two types":
-        rows.iloc[:100].assign(timestamp=lambda table: table["timestamp"].astype("float64")).to_parquet(
-            path / "part-0.parquet"
-        )
+        rows.iloc[:100].assign(timestamp=lambda table: table["timestamp"].astype("float64")).to_parquet(first)
     elif wrong == "two depths":
         first.rename(path / first.name)
     elif wrong == "an old table":
