@@ -67,10 +67,10 @@ def plot_differences(
             yield from ((i.mean, y, text) for i, y, text in points)
         axes.set_yticks(range(len(rows)), list(rows), color=INK)
         axes.tick_params(axis="y", length=0)
-        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.xaxis.set_major_locator(MaxNLocator(3))  # long labels of rows leave little width
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:+.3f}" if value else "0"))
         axes.set(ylim=(len(rows) - 0.5, -0.5))
-        axes.set_xlabel(f"difference in {metric} to {against}", loc="right")  # long labels of rows leave little width
+        axes.set_xlabel(f"difference in {metric} to {against}", loc="right")
         _legend_above(axes, len(slices))
 
     words = " ".join(f"{text}." for text in told.values())
