@@ -14,6 +14,7 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
+from llm_i2i.evaluation.bootstrap import pooled_difference
 from llm_i2i.params import load_params
 from llm_i2i.stages import STAGES
 from tests.conftest import ROOT
@@ -135,15 +136,17 @@ def test_readme_is_short_and_counts_the_stages() -> None:
     assert len(STAGES) == 17
 
 
-def test_what_pretraining_adds_is_the_interval_of_its_seeds() -> None:
+@pytest.mark.parametrize("name", ["toys", "beauty", "toys_also_layers"])
+def test_what_pretraining_adds_is_the_interval_of_users_and_seeds(name: str) -> None:
     path = ROOT / "benchmarks/results/item_tokens.json"
-    found = json.loads(path.read_text(encoding="utf-8"))["toys_h100"]["result"]
-    pairs = zip(*(found["recall_at_50"][name] for name in ("pretrained", "random_weights")), strict=True)
-    differences = np.array([known - drawn for known, drawn in pairs])
-    half = stats.t.ppf(0.975, 2) * differences.std(ddof=1) / np.sqrt(3)
-    stated = [found[key] for key in ("pretrained_less_random", "low", "high")]
-    expected = differences.mean() + np.array([0, -half, half])
-    assert stated == pytest.approx(expected, abs=6e-5)
+    found = json.loads(path.read_text(encoding="utf-8"))["h100"][name]
+    *differences, users = np.array(found["pretraining_adds"]["users"]).T
+    per_user = [np.repeat(column.astype(float), users) for column in differences]
+    interval = pooled_difference(per_user, resamples=10_000, seed=42)
+    stated = [found["pretraining_adds"][key] for key in ("mean", "low", "high")]
+    assert stated == pytest.approx(interval, abs=6e-5)
+    alone = [found["by_seed"][arm]["recall@10"] for arm in ("pretrained", "random_weights")]
+    assert np.subtract(*alone) == pytest.approx([column.mean() for column in per_user], abs=2e-6)
 
 
 def test_the_verdicts_follow_the_intervals() -> None:
@@ -159,8 +162,8 @@ def test_the_verdicts_follow_the_intervals() -> None:
     loss = "{toys|beauty}/ablation: no tail loss/swing/llm_i2i/tail/recall@10/point our recipe/high"
     lost = [high < 0 for _, high in resolve(loss)]
     assert ("Through Swing that is not shown" in text) == (not any(lost))
-    ((_, added),) = resolve("item_tokens: toys_h100/result/low")
-    assert ("That its pretraining helps is not shown" in text) == (added <= 0)
+    added = [low for _, low in resolve("item_tokens: h100/{toys|beauty}/pretraining_adds/low")]
+    assert ("That its pretraining helps is not shown" in text) == (max(added) <= 0)
     told = {}
     for model in ("swing", "bpr"):
         ((_, low), (_, high)) = resolve(f"summary: differences/{model}/llm_i2i/recall@10/{{low|high}}")

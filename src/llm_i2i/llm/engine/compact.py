@@ -13,8 +13,6 @@ import numpy.typing as npt
 import pandas as pd
 import torch
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
-from torch import nn
-from torch.nn import functional
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
 from llm_i2i.arrays import FloatArray, IntArray
@@ -76,25 +74,6 @@ def item_vectors(
 
         vectors[:, : features.shape[1]] += INIT_SCALE * np.sqrt(size) * normalize(features)
     return vectors
-
-
-def add_dropout(model: Any, rate: float) -> None:
-    """Apply dropout to each layer's output, and half as much to item embeddings and the last hidden state, in training.
-
-    Llama itself has dropout of attention weights only; these are the places of SASRec (Kang and McAuley 2018,
-    section III-E), without which a model of one token per item overfits within a few epochs. What a layer adds can be
-    missed more easily than an item: at 0.5 everywhere, Recall@10 on validation items of Toys and Beauty is 0.1150 and
-    0.1087; with half of 0.6 at both ends 0.1224 and 0.1152. The vocabulary of the model must be extended before.
-    """
-    layers = model.model.layers
-    places = dict.fromkeys([model.model.embed_tokens, model.model.norm], rate / 2)
-    places |= dict.fromkeys([part for layer in layers for part in (layer.self_attn.o_proj, layer.mlp.down_proj)], rate)
-
-    def drop(module: nn.Module, _: Any, output: torch.Tensor) -> torch.Tensor:
-        return functional.dropout(output, places[module], training=module.training)
-
-    for place in places:
-        place.register_forward_hook(drop)
 
 
 def _tokenizer() -> PreTrainedTokenizerFast:

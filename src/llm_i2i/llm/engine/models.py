@@ -23,8 +23,9 @@ from transformers import logging as transformers_logging
 from llm_i2i.arrays import FloatArray, IntArray
 from llm_i2i.errors import ArtifactError, BaseModelError, LlmI2iError
 from llm_i2i.files import read_json, save_pretrained, write_json
-from llm_i2i.llm.engine.compact import add_dropout, item_vectors
+from llm_i2i.llm.engine.compact import item_vectors
 from llm_i2i.llm.engine.device import Runtime
+from llm_i2i.llm.engine.dropout import add_compact_dropout, add_embedding_dropout
 from llm_i2i.llm.engine.new_tokens import FACTORS, NewTokens, extend_embeddings, item_factors, trainable_rows
 from llm_i2i.params import LlmTraining
 
@@ -163,7 +164,7 @@ def load_for_training(
     manifest = read_manifest(base_model)
     if manifest["source"] == "compact":
         model = _load_compact(base_model, new_tokens)
-        add_dropout(model, float(manifest["dropout"]))
+        add_compact_dropout(model, float(manifest["dropout"]))
         return model.to(runtime.device)
     model = _load_base(base_model, runtime, training=True, new_tokens=new_tokens)
     return add_adapter(model, params, seed=seed, name=str(manifest["id"]), new_tokens=new_tokens)
@@ -249,7 +250,7 @@ def add_adapter(
 
     Args:
         model: From `load_quantized`, as it is or unpacked.
-        params: LoRA sizes.
+        params: LoRA sizes and dropout.
         seed: Initialises the adapter.
         name: Base model in the adapter's config: an id, never a path of this machine.
         new_tokens: Their embeddings are trained with the adapter; no others are.
@@ -269,6 +270,7 @@ def add_adapter(
         trainable_token_indices=None if new_tokens is None else trainable_rows(model, new_tokens),
     )
     peft_model = get_peft_model(model, config)
+    add_embedding_dropout(peft_model.get_base_model(), params.embedding_dropout)
     peft_model.peft_config["default"].base_model_name_or_path = name
     return peft_model
 
