@@ -87,8 +87,8 @@ def _question(name: str, by_dataset: Mapping[str, Json], made: dict[str, str]) -
         if failures := content.get("failures"):
             why = next(iter(failures.values())).partition(";")[0]
             parts.append(say("not_run", points=", ".join(map(short, failures)), why=why))
-        if len(content["seeds"]) == 1:
-            parts.append(say("one_seed", seed=content["seeds"][0]))
+        seeds = content["seeds"]
+        parts.append(say("seeds" if len(seeds) > 1 else "one_seed", seeds=", ".join(map(str, seeds))))
         if device := content["benchmark"].get("device"):
             parts.append(say("ran_on", device=device, torch=content["benchmark"]["torch"]))
         parts.append(say("in_full", file=benchmark.csv_name(dataset, name)))
@@ -96,16 +96,14 @@ def _question(name: str, by_dataset: Mapping[str, Json], made: dict[str, str]) -
 
 
 def _what_ran(results: Results) -> str:
-    """Test users and data of each data set, and the seeds of most tables."""
-    seeds: list[int] = []
+    """Test users and data of each data set, and how values are to be read."""
     lines = []
     for dataset, found in results.items():
         users = {row["slice"]: row["n_users"] for content in found.values() for row in content["rows"]}
-        seeds = max([seeds, *(content["seeds"] for content in found.values())], key=len)
         marks = sorted({(c["benchmark"]["profile"], c["benchmark"]["data_md5"]) for c in found.values()})
         told = "; ".join(f"profile `{profile}`, data `{md5}`" for profile, md5 in marks)
         lines.append(say("data_of_benchmark", name=dataset.capitalize(), users=users, marks=told))
-    return "\n".join([*lines, say("seeds_of_benchmark", seeds=", ".join(map(str, seeds)))])
+    return "\n".join([*lines, say("values_of_benchmark")])
 
 
 def _arms_table(arms: Mapping[str, Runs]) -> Table:
