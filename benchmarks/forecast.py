@@ -46,7 +46,7 @@ STAGES_RUN = (
     "controls", "score", "judge", "fuse", "train_i2i", "evaluate",
 )  # fmt: skip
 CHANGES = {
-    "runtime": {"device": "cpu", "threads": 1},
+    "runtime": {"device": "cpu", "precision": "fp32", "threads": 1},  # the same on every CPU
     "train_i2i": {"models": ["swing"]},
     "controls": {"names": ["item_knn"]},
     "fuse": {"arms": ["real", "llm_i2i", "item_knn"]},
