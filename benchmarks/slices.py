@@ -63,11 +63,12 @@ def make_slice(tables: Path, users: int, folder: Path) -> dict[str, Any]:
 
 
 def make_project(root: Path, tables: Path, users: int) -> dict[str, Any]:
-    """A copy of this project with profile `compact`, one thread, the model Swing, and the slice as its data."""
+    """A copy of this project with profile `compact`, one thread, fp32, the model Swing, and the slice as its data."""
     root.mkdir(parents=True)
     project = Project.copy(root)
     project.pipeline("profile", "compact")
     project.set_param("runtime.threads", 1)
+    project.set_param("runtime.precision", "fp32")
     project.set_param("train_i2i.models", ["swing"])
     return make_slice(tables, users, root / "data")
 
