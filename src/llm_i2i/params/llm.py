@@ -68,7 +68,7 @@ class LlmTraining(Section):
     lora_r: PositiveInt = knob("rank of the LoRA adapters")
     lora_alpha: PositiveInt = knob("LoRA scale; its ratio to lora_r multiplies the adapters")
     lora_dropout: HalfOpenShare = knob("dropout on the adapters' input")
-    embedding_dropout: HalfOpenShare = knob("on token embeddings and the last hidden state; for many epochs")
+    embedding_dropout: HalfOpenShare = knob("on an LLM's token embeddings and last hidden state; for many epochs")
     learning_rate: PositiveFloat = dial("highest learning rate of AdamW")
     weight_decay: NonNegativeFloat = knob("AdamW, on matrices")
     warmup_share: Share = knob("share of optimizer steps until the highest learning rate")
