@@ -113,7 +113,7 @@ def test_what_is_sourced_rounded_or_no_measurement_passes(text: str) -> None:
 
 
 def test_sources_spread_in_the_order_of_reading() -> None:
-    ((low, _), (high, _)) = resolve("cost: with_bf16/stages_minutes")
+    ((low, _), (high, _)) = resolve("cost: without_bf16/stages_minutes")
     assert low == high
     values = [value for _, value in resolve("{toys|beauty}/controls: equal volume/swing/real/{overall|tail}/recall@10")]
     assert values == [0.065733, 0.021943, 0.059652, 0.010068]
